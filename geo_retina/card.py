@@ -1,0 +1,96 @@
+"""What a model is for, as plain data: the card that travels inside every checkpoint.
+
+The card answers what detection must not guess (promise 4 of the design): classes, band order, data
+type and value range, GSD, chip size, overlap, thresholds. It also says what the model was trained
+on, under which licences, and how well it did. No torch here: a card is read without the network.
+"""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+PixelDtype = Literal["uint8", "uint16", "int16", "float32"]
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataSource(_Plain):
+    """One set of images a model learned from."""
+
+    name: str
+    role: str
+    """What it was used for, such as `hand labels, train` or `pseudo-labels`."""
+    licence: str
+    attribution: str
+
+
+class Metric(_Plain):
+    """One measured number with all that is needed to read it."""
+
+    name: str
+    value: float
+    split: str
+    """On which images, such as `neon_trees val (31 plots, 1,365 boxes)`."""
+    note: str = ""
+
+
+class ModelCard(_Plain):
+    """What one model expects, finds and was measured at."""
+
+    name: str
+    summary: str
+    licence: str
+    class_names: tuple[str, ...] = Field(min_length=1)
+    """Names of class ids 0..K-1; background is not counted."""
+
+    bands: tuple[str, ...] = Field(min_length=1)
+    """What each input band holds, in order, such as `("red", "green", "blue")`."""
+    dtype: PixelDtype
+    """Data type of the chips that the detector is given."""
+    value_range: tuple[float, float]
+    """Values of `dtype` that stand for 0 and 1 before `mean` and `std` are applied."""
+    mean: tuple[float, ...]
+    """Mean of each band after scaling to [0, 1]."""
+    std: tuple[float, ...]
+    """Standard deviation of each band after scaling to [0, 1]."""
+
+    gsd_m: float = Field(gt=0)
+    """Ground sampling distance the model works at, metres per pixel."""
+    coarsest_gsd_m: float = Field(gt=0)
+    """Coarsest raster that may still be resampled to `gsd_m`; above it detection is refused."""
+
+    chip_px: int = Field(gt=0, multiple_of=32)
+    """Edge of the square chip, in pixels of `gsd_m`."""
+    overlap_px: int = Field(ge=0)
+    """Overlap of neighbouring windows, in pixels of `gsd_m`: the largest object must fit in it."""
+
+    score: float = Field(ge=0, le=1)
+    """Detections with a lower score are not reported by default."""
+    nms_iou: float = Field(gt=0, le=1)
+    """Of two boxes of one class that overlap more than this, the lower-scored one is dropped."""
+    candidates_per_level: int = Field(gt=0)
+    """Highest-scored anchors of each pyramid level that are decoded, before NMS."""
+    detections_per_chip: int = Field(gt=0)
+    """Most detections a chip may return; reaching it is reported, never silent."""
+
+    trained_on: tuple[DataSource, ...] = ()
+    metrics: tuple[Metric, ...] = ()
+    reproduce: str = ""
+    """Command that makes these weights again."""
+    limits: str = ""
+    """What the model was never shown and should not be trusted with."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if not len(self.bands) == len(self.mean) == len(self.std):
+            raise ValueError(
+                f"bands, mean and std must be equally long, got {len(self.bands)}, "
+                f"{len(self.mean)} and {len(self.std)}"
+            )
+        if self.overlap_px >= self.chip_px:
+            raise ValueError(f"overlap_px {self.overlap_px} must be under chip_px {self.chip_px}")
+        if self.value_range[0] >= self.value_range[1]:
+            raise ValueError(f"value_range must rise, got {self.value_range}")
+        return self

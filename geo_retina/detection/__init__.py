@@ -1,0 +1,1 @@
+"""The main job: a raster in, georeferenced detections out."""

@@ -1,0 +1,1 @@
+"""What is read: rasters, masks and radiometry. rasterio."""

@@ -1,0 +1,1 @@
+"""What is known to be there: label formats, training chips and splits."""

@@ -1,0 +1,1 @@
+"""The RetinaNet. Pure torch and torchvision; knows no raster."""

@@ -1,0 +1,1 @@
+"""Where things are: windows, boxes, grids, detections and NMS. Neither torch nor rasterio."""

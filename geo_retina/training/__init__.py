@@ -1,0 +1,1 @@
+"""From labelled rasters to a checkpoint."""
