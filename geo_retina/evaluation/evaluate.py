@@ -1,0 +1,243 @@
+"""Compare detections of whole rasters with labels: all numbers in one value."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.evaluation.calibration import calibration
+from geo_retina.evaluation.match import Matches, match_pairs
+from geo_retina.evaluation.metrics import (
+    COCO_IOUS,
+    at_score,
+    average_precision,
+    best_f1,
+    coco_average_precision,
+    precision_recall,
+)
+from geo_retina.evaluation.mistakes import NearThresholds, count_mistakes
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.rules import (
+    Candidates,
+    DistanceRule,
+    IouRule,
+    MatchRule,
+    SizeRange,
+)
+from geo_retina.evaluation.summary import Evaluation, Quality, RasterCount, SizeQuality
+from geo_retina.evaluation.thresholds import best_thresholds, block_groups, raster_groups
+from geo_retina.space import boxes as box_arrays
+
+_NAN = float("nan")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EvaluationOptions:
+    """Details of an evaluation that rarely change."""
+
+    size_bounds_px: tuple[float, ...] = (32.0, 96.0)
+    """Where small objects end and large ones begin: square root of the area, pixels. COCO's."""
+    bootstrap_samples: int = 1000
+    """Draws for the intervals; 0 leaves them out."""
+    block_px: float | None = None
+    """Draw blocks of this side instead of whole rasters: for few, large rasters. Pixels."""
+    calibration_bins: int = 10
+    seed: int = 0
+    """Of the bootstrap."""
+
+
+def evaluate_detections(
+    pairs: Sequence[Pair],
+    *,
+    iou: float = 0.4,
+    distance_m: float | None = None,
+    score: float | None = None,
+    options: EvaluationOptions | None = None,
+) -> Evaluation:
+    """Compare what was found with what is there.
+
+    Args:
+        pairs: Detections and labels of each raster, with the same class names throughout.
+        iou: Least intersection over union of a match. 0.4 is usual for tree crowns; 0.5 for most
+            else. AP50 and AP50:95 do not depend on it.
+        distance_m: Match by the distance of centres up to this one instead, metres: for labels that
+            are points. Such an evaluation has no AP50 and AP50:95.
+        score: Threshold at which precision, recall, counts and mistakes are taken; None = the one
+            with the best F1 on these very data, which flatters: better choose it on others.
+        options: Details.
+
+    Raises:
+        LabelError: The class names differ, or metres are asked for without a georeference.
+    """
+    options = options or EvaluationOptions()
+    rule: MatchRule = IouRule(iou) if distance_m is None else DistanceRule(distance_m)
+    pairs = [pair.inside_area() for pair in pairs]
+    candidates = [rule.candidates(pair) for pair in pairs]
+    matches = match_pairs(pairs, candidates, threshold=rule.threshold)
+    tables = _Tables(
+        matches,
+        _at_coco_ious(pairs, candidates, rule),
+        [
+            (sizes, match_pairs(pairs, candidates, threshold=rule.threshold, sizes=sizes))
+            for sizes in size_ranges(options.size_bounds_px)
+        ],
+    )
+    best = best_f1(precision_recall(matches)).score
+    cut = best if score is None else score
+    groups = (
+        raster_groups(matches, rasters=len(pairs))
+        if options.block_px is None
+        else block_groups(pairs, matches, block_px=options.block_px)
+    )
+    counted = ~matches.ignored
+    return Evaluation(
+        rule=rule,
+        score=cut,
+        score_is_best_f1=score is None,
+        quality=_quality("all", tables, cut),
+        classes=_by_class(tables, cut),
+        sites=_by_site(pairs, tables, cut),
+        thresholds=best_thresholds(
+            matches, groups, samples=options.bootstrap_samples, seed=options.seed
+        ),
+        mistakes=count_mistakes(
+            pairs,
+            candidates,
+            matches,
+            thresholds=NearThresholds(rule.threshold, rule.near_threshold),
+            score=cut,
+        ),
+        calibration=calibration(
+            matches.scores[counted], matches.hits[counted], bins=options.calibration_bins
+        ),
+        offset_px=_offset(pairs, matches, cut),
+        rasters=_counts(pairs, matches, cut),
+    )
+
+
+def size_ranges(bounds_px: Sequence[float]) -> tuple[SizeRange, ...]:
+    """Ranges between the bounds, from 0 up; both ends belong to a range, as in COCO."""
+    names = ("small", "medium", "large") if len(bounds_px) == 2 else ()  # noqa: PLR2004
+    edges = (0.0, *sorted(bounds_px), 1e5)
+    return tuple(
+        SizeRange(names[index] if names else f"{low:g} to {high:g} px", low, high)
+        for index, (low, high) in enumerate(pairwise(edges))
+    )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Tables:
+    """The same detections and labels, matched in all the ways that metrics need."""
+
+    matches: Matches
+    at_ious: Sequence[Matches]
+    by_size: Sequence[tuple[SizeRange, Matches]]
+
+    def of_class(self, class_id: int) -> "_Tables":
+        return _Tables(
+            self.matches.of_class(class_id),
+            [table.of_class(class_id) for table in self.at_ious],
+            [(sizes, table.of_class(class_id)) for sizes, table in self.by_size],
+        )
+
+    def of_rasters(self, raster_ids: Sequence[int]) -> "_Tables":
+        return _Tables(
+            self.matches.of_rasters(raster_ids),
+            [table.of_rasters(raster_ids) for table in self.at_ious],
+            [(sizes, table.of_rasters(raster_ids)) for sizes, table in self.by_size],
+        )
+
+
+def _at_coco_ious(
+    pairs: Sequence[Pair], candidates: Sequence[Candidates], rule: MatchRule
+) -> list[Matches]:
+    """Matches at IoU 0.50 to 0.95; none for points, whose boxes mean nothing."""
+    if isinstance(rule, DistanceRule):
+        return []
+    return [match_pairs(pairs, candidates, threshold=IouRule(iou).threshold) for iou in COCO_IOUS]
+
+
+def _quality(name: str, tables: _Tables, score: float) -> Quality:
+    curve = precision_recall(tables.matches)
+    present = np.unique(tables.matches.label_class_ids[~tables.matches.label_ignored]).tolist()
+    coco = [_coco_ap(table, present) for table in tables.at_ious]
+    return Quality(
+        name=name,
+        labels=curve.labels,
+        detections=len(curve.scores),
+        ap=_mean(
+            [average_precision(precision_recall(tables.matches.of_class(key))) for key in present]
+        ),
+        ap_coco=_coco_ap(tables.matches, present),
+        ap50=coco[0] if coco else _NAN,
+        ap50_95=_mean(coco),
+        by_size=tuple(
+            SizeQuality(sizes.name, table.counted_labels, _coco_ap(table, present))
+            for sizes, table in tables.by_size
+        ),
+        best=best_f1(curve),
+        at_score=at_score(curve, score),
+    )
+
+
+def _coco_ap(matches: Matches, class_ids: Sequence[int]) -> float:
+    """101-point average precision, mean over the classes that have labels."""
+    values = [coco_average_precision(precision_recall(matches.of_class(key))) for key in class_ids]
+    return _mean([value for value in values if not math.isnan(value)])
+
+
+def _mean(values: Sequence[float]) -> float:
+    return float(np.mean(values)) if values else _NAN
+
+
+def _by_class(tables: _Tables, score: float) -> tuple[Quality, ...]:
+    names = tables.matches.class_names
+    if len(names) == 1:
+        return ()
+    return tuple(
+        _quality(name, tables.of_class(class_id), score) for class_id, name in enumerate(names)
+    )
+
+
+def _by_site(pairs: Sequence[Pair], tables: _Tables, score: float) -> tuple[Quality, ...]:
+    sites = sorted({pair.site for pair in pairs})
+    if len(sites) == 1:
+        return ()
+    members = {
+        site: [index for index, pair in enumerate(pairs) if pair.site == site] for site in sites
+    }
+    return tuple(
+        _quality(site or "(no site)", tables.of_rasters(members[site]), score) for site in sites
+    )
+
+
+def _counts(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[RasterCount, ...]:
+    kept = ~matches.ignored & (matches.scores >= score)
+    known = ~matches.label_ignored
+    size = len(pairs)
+    detections = np.bincount(matches.raster_ids[kept], minlength=size).tolist()
+    hits = np.bincount(matches.raster_ids[kept & matches.hits], minlength=size).tolist()
+    labels = np.bincount(matches.label_raster_ids[known], minlength=size).tolist()
+    return tuple(
+        RasterCount(pair.name, pair.site, labels[index], detections[index], hits[index], hectares)
+        for index, pair in enumerate(pairs)
+        for hectares in [pair.hectares()]
+    )
+
+
+def _offset(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[float, float]:
+    """Median of detection less label centre over the hits, x and y in pixels."""
+    hits = matches.hits & (matches.scores >= score)
+    if not hits.any():
+        return _NAN, _NAN
+    found = box_arrays.centres(_stacked([pair.detections.boxes for pair in pairs]))[hits]
+    known = box_arrays.centres(_stacked([pair.labels.boxes for pair in pairs]))
+    x, y = np.median(found - known[matches.label_of[hits]], axis=0).tolist()
+    return x, y
+
+
+def _stacked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.concatenate([np.zeros((0, 4)), *parts])

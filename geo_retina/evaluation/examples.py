@@ -1,0 +1,114 @@
+"""The worst misses and false alarms, as pictures."""
+
+import base64
+import io
+import itertools
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.match import Matches
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.imagery.raster import open_raster
+from geo_retina.labels.pictures import (
+    GREEN,
+    RED,
+    YELLOW,
+    Outline,
+    draw_outlines,
+    read_picture,
+    window_around,
+)
+from geo_retina.space import boxes as box_arrays
+
+logger = logging.getLogger(__name__)
+
+_LEAST_WINDOW_PX = 64
+_WINDOW_PER_SIDE = 3.0
+_PICTURE_PX = 180
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Example:
+    """One object that was missed or one detection that found none."""
+
+    pair: Pair
+    box: NDArray[np.float64]
+    """(4,) pixel edges."""
+    caption: str
+
+
+def false_alarms(
+    pairs: Sequence[Pair], matches: Matches, *, score: float, most: int
+) -> list[Example]:
+    """Detections without object, highest score first."""
+    alarm = ~matches.hits & ~matches.ignored & (matches.scores >= score)
+    rows = np.flatnonzero(alarm)
+    rows = rows[np.argsort(-matches.scores[rows], kind="stable")][:most]
+    starts = _starts([len(pair.detections) for pair in pairs])
+    examples = []
+    for row in rows.tolist():
+        raster_id = int(matches.raster_ids[row])
+        box = pairs[raster_id].detections.boxes[row - starts[raster_id]]
+        name = matches.class_names[int(matches.class_ids[row])]
+        examples.append(Example(pairs[raster_id], box, f"{name} {matches.scores[row]:.2f}"))
+    return examples
+
+
+def misses(pairs: Sequence[Pair], matches: Matches, *, score: float, most: int) -> list[Example]:
+    """Objects that were not found, largest first."""
+    missed = ~matches.label_ignored
+    missed[matches.label_of[matches.hits & (matches.scores >= score)]] = False
+    boxes = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
+    rows = np.flatnonzero(missed)
+    rows = rows[np.argsort(-box_arrays.area(boxes[rows]), kind="stable")][:most]
+    return [
+        Example(
+            pairs[int(matches.label_raster_ids[row])],
+            boxes[row],
+            matches.class_names[int(matches.label_class_ids[row])],
+        )
+        for row in rows.tolist()
+    ]
+
+
+def example_picture(example: Example, *, score: float) -> str | None:
+    """Picture as a `data:` address; None, with a warning, where the raster cannot be read.
+
+    Labels are green, detections of at least `score` yellow, the example itself red.
+    """
+    try:
+        with open_raster(example.pair.name, pixel_coordinates=True) as raster:
+            x_min, y_min, x_max, y_max = example.box.tolist()
+            side = max(x_max - x_min, y_max - y_min) * _WINDOW_PER_SIDE
+            window = window_around(
+                (x_min + x_max) / 2,
+                (y_min + y_max) / 2,
+                size_px=max(round(side), _LEAST_WINDOW_PX),
+                raster=raster,
+            )
+            picture = read_picture(raster, window)
+    except GeoRetinaError as error:
+        logger.warning("no picture of %s: %s", example.pair.name, error)
+        return None
+    found = example.pair.detections
+    outlines = [
+        Outline(example.pair.labels.boxes, GREEN),
+        Outline(found.boxes[found.scores >= np.float32(score)], YELLOW),
+        Outline(example.box[None], RED),
+    ]
+    zoom = _PICTURE_PX / max(window.width, window.height)
+    stream = io.BytesIO()
+    draw_outlines(picture, outlines, window=window, zoom=zoom).save(
+        stream, "JPEG", quality=_JPEG_QUALITY
+    )
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _starts(counts: Sequence[int]) -> list[int]:
+    return list(itertools.accumulate(counts, initial=0))

@@ -1,0 +1,88 @@
+"""Evaluate files: detections of any format against labels of any format."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geo_retina.errors import LabelError
+from geo_retina.evaluation.pairs import Pair, pair_up
+from geo_retina.labels.features import VECTOR_SUFFIXES
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.formats import LabelSource, format_of, read_labels
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.vector import read_vector
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ComparedFiles:
+    """Labels and detections in files, and which part of them to compare."""
+
+    labels: LabelSource
+    detections: LabelSource
+    """With scores. For vector files, `images` may be left out: the labels name the rasters. May be
+    a folder with one vector file a raster, of the raster's name."""
+    label_format: str | None = None
+    """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
+    detection_format: str | None = None
+    """Likewise."""
+    split: str | None = None
+    """Only rasters of this split; None = all. Detections on others are left out."""
+
+
+def read_pairs(files: ComparedFiles) -> list[Pair]:
+    """Read labels and detections, and put them side by side.
+
+    The rasters are opened for their grid, but no pixel is read.
+
+    Raises:
+        LabelError: A file cannot be read, detections have no scores, or the two do not fit.
+        RasterError: A raster cannot be opened.
+    """
+    labelled = read_labels(files.labels, label_format=files.label_format)
+    known = [item for item in labelled if files.split in (None, item.split)]
+    if not known:
+        splits = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "(none)"
+        raise LabelError(f"{files.labels.path}: no raster of split {files.split!r}; has {splits}")
+    found = _read_detections(files, known)
+    left_out = {Path(item.raster).name for item in labelled} - {
+        Path(item.raster).name for item in known
+    }
+    found = [item for item in found if Path(item.raster).name not in left_out]
+    return pair_up(known, found, grid_of=read_grid)
+
+
+def _read_detections(files: ComparedFiles, known: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+    source = files.detections
+    folder = Path(source.path)
+    if files.detection_format in (None, "vector") and folder.is_dir():
+        return [
+            item
+            for raster in (item.raster for item in known)
+            for file in _files_of(folder, Path(raster).stem)
+            for item in read_vector(
+                file, [raster], class_names=source.class_names, options=source.vector
+            )
+        ]
+    name = files.detection_format or format_of(source.path)
+    if name == "vector" and source.images is None:
+        return read_vector(
+            source.path,
+            [item.raster for item in known],
+            class_names=source.class_names,
+            options=source.vector,
+        )
+    return read_labels(source, label_format=name)
+
+
+def _files_of(folder: Path, stem: str) -> list[Path]:
+    """The vector file of a raster, if there is one.
+
+    Raises:
+        LabelError: There are several.
+    """
+    found = [folder / f"{stem}{suffix}" for suffix in VECTOR_SUFFIXES]
+    found = [file for file in found if file.is_file()]
+    if len(found) > 1:
+        names = ", ".join(file.name for file in found)
+        raise LabelError(f"{folder}: several files of detections for {stem}: {names}; keep one")
+    return found

@@ -1,0 +1,222 @@
+"""A report that is one file: HTML with charts and pictures, and the same numbers as JSON."""
+
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.errors import OutputError
+from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
+from geo_retina.evaluation.examples import Example, example_picture, false_alarms, misses
+from geo_retina.evaluation.match import Matches, match_pairs
+from geo_retina.evaluation.metrics import PrecisionRecall, precision_recall
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.summary import Evaluation
+from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.space import boxes as box_arrays
+
+_CHART_POINTS = 400
+_MOST_LINES = 8
+_SIZE_STEPS = 10
+
+_PAGE = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
+body {{ font: 15px/1.5 sans-serif; max-width: 1320px; margin: 2em auto; padding: 0 1em; }}
+table {{ border-collapse: collapse; margin: 1em 0; }}
+th, td {{ padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left; }}
+.row {{ display: flex; flex-wrap: wrap; gap: 1em; }}
+figure {{ margin: 0; }} figcaption {{ font-size: 12px; color: #555; max-width: 180px;
+overflow-wrap: anywhere; }}
+</style></head><body>
+<h1>{title}</h1>
+{body}
+</body></html>
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ReportFiles:
+    """What `write_report` wrote."""
+
+    html: Path
+    json: Path
+
+
+def write_report(
+    pairs: Sequence[Pair],
+    evaluation: Evaluation,
+    path: str | os.PathLike[str],
+    *,
+    title: str = "Evaluation",
+    pictures: int = 24,
+) -> ReportFiles:
+    """Write an HTML page that needs no other file and no network, and JSON beside it.
+
+    Args:
+        pairs: As they were given to `evaluate_detections`; pictures are read from the rasters that
+            their names lead to, and left out where they lead to none.
+        evaluation: What came out.
+        path: The page, `.html`; the numbers go into the same name with `.json`.
+        title: Heading of the page.
+        pictures: Most misses, and most false alarms, to show.
+
+    Raises:
+        OutputError: The files cannot be written.
+    """
+    pairs = [pair.inside_area() for pair in pairs]
+    rule, score = evaluation.rule, evaluation.score
+    candidates = [rule.candidates(pair) for pair in pairs]
+    matches = match_pairs(pairs, candidates, threshold=rule.threshold)
+    body = [
+        _markdown_html(evaluation_markdown(evaluation)),
+        _row([_precision_chart(matches, pairs), _threshold_chart(precision_recall(matches))]),
+        _row([_reliability_chart(evaluation), _size_chart(pairs, matches, score)]),
+        _gallery(
+            f"False alarms at score {score:.2f}, highest score first",
+            false_alarms(pairs, matches, score=score, most=pictures),
+            score,
+        ),
+        _gallery(
+            f"Missed at score {score:.2f}, largest first",
+            misses(pairs, matches, score=score, most=pictures),
+            score,
+        ),
+    ]
+    html = Path(path)
+    page = _PAGE.format(title=escape(title), body="\n".join(body))
+    numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
+    return ReportFiles(_write(html, page), _write(html.with_suffix(".json"), numbers))
+
+
+def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
+    """Precision over recall: all, and each site or class if there are several."""
+    parts = [("all", matches)]
+    sites = sorted({pair.site for pair in pairs})
+    if len(matches.class_names) > 1:
+        parts += [(name, matches.of_class(key)) for key, name in enumerate(matches.class_names)]
+    elif len(sites) > 1:
+        parts += [
+            (site, matches.of_rasters([i for i, pair in enumerate(pairs) if pair.site == site]))
+            for site in sites
+        ]
+    series = []
+    for name, part in parts[:_MOST_LINES]:
+        curve = precision_recall(part)
+        kept = _thinned(len(curve.scores))
+        series.append(Series(name, curve.recall[kept], curve.precision[kept]))
+    return line_chart(series, Axes("recall", "precision"))
+
+
+def _threshold_chart(curve: PrecisionRecall) -> str:
+    """Precision, recall and F1 over the score one cuts at."""
+    kept = _thinned(len(curve.scores))
+    precision, recall, scores = curve.precision[kept], curve.recall[kept], curve.scores[kept]
+    f1 = (
+        2 * curve.hits[kept] / np.maximum(np.arange(1, len(curve.hits) + 1)[kept] + curve.labels, 1)
+    )
+    return line_chart(
+        [
+            Series("precision", scores, precision),
+            Series("recall", scores, recall),
+            Series("F1", scores, f1),
+        ],
+        Axes("score one cuts at", "share"),
+    )
+
+
+def _reliability_chart(evaluation: Evaluation) -> str:
+    bins = evaluation.calibration.bins
+    straight = np.array([0.0, 1.0])
+    return line_chart(
+        [
+            Series(
+                "hit rate",
+                np.array([item.mean_score for item in bins]),
+                np.array([item.hit_rate for item in bins]),
+                marked=True,
+            ),
+            Series("calibrated", straight, straight, dashed=True),
+        ],
+        Axes("mean score of the bin", "share of detections that are right"),
+    )
+
+
+def _size_chart(pairs: Sequence[Pair], matches: Matches, score: float) -> str:
+    """Labels by size, and how many of them were found."""
+    boxes = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
+    sides = np.sqrt(np.maximum(box_arrays.area(boxes), 1))
+    counted = ~matches.label_ignored
+    found = np.zeros(len(boxes), np.bool_)
+    found[matches.label_of[matches.hits & (matches.scores >= score)]] = True
+    low, high = (1.0, 2.0) if not counted.any() else np.quantile(sides[counted], [0, 1]).tolist()
+    edges = np.linspace(np.log2(low), max(np.log2(high), np.log2(low) + 0.1), _SIZE_STEPS + 1)
+    known = np.histogram(np.log2(sides[counted]), edges)[0].astype(np.float64)
+    hits = np.histogram(np.log2(sides[counted & found]), edges)[0].astype(np.float64)
+    return bar_chart(
+        [Series("labels", edges[:-1], known), Series("found", edges[:-1], hits)],
+        Axes(
+            "square root of the area, px",
+            "objects",
+            (float(edges[0]), float(edges[-1])),
+            (0.0, max(float(known.max()), 1.0)),
+        ),
+        edges=edges,
+        labels=[f"{2**edge:.0f}" for edge in edges],
+    )
+
+
+def _gallery(heading: str, examples: Sequence[Example], score: float) -> str:
+    shown = [(item, example_picture(item, score=score)) for item in examples]
+    figures = [
+        f'<figure><img src="{picture}" alt=""><figcaption>{escape(item.caption)}, '
+        f"{escape(Path(item.pair.name).name)} at {item.box[0]:.0f}, {item.box[1]:.0f}"
+        "</figcaption></figure>"
+        for item, picture in shown
+        if picture is not None
+    ]
+    if not figures:
+        return ""
+    legend = "<p>Labels green, detections yellow, the mistake red.</p>"
+    return f"<h2>{escape(heading)}</h2>{legend}{_row(figures)}"
+
+
+def _row(parts: Sequence[str]) -> str:
+    return f'<div class="row">{"".join(parts)}</div>'
+
+
+def _thinned(count: int) -> NDArray[np.int64]:
+    """At most `_CHART_POINTS` positions, spread evenly, the last one included."""
+    return np.unique(np.linspace(0, max(count - 1, 0), min(count, _CHART_POINTS)).astype(np.int64))
+
+
+def _markdown_html(text: str) -> str:
+    """HTML of the paragraphs and tables that `evaluation_markdown` makes."""
+    return "\n".join(
+        _table_html(block) if block.startswith("|") else f"<p>{escape(block)}</p>"
+        for block in text.strip().split("\n\n")
+    )
+
+
+def _table_html(block: str) -> str:
+    header, _, *rows = (line.strip("| ").split(" | ") for line in block.splitlines())
+    width = len(rows[0]) if rows else len(header)
+    header = [""] * (width - len(header)) + header
+    lines = ["".join(f"<th>{escape(cell.strip())}</th>" for cell in header)]
+    lines += ["".join(f"<td>{escape(cell.strip())}</td>" for cell in row) for row in rows]
+    return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _write(path: Path, text: str) -> Path:
+    """Write so that `path` is either as it was or whole."""
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_text(text, encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: the report cannot be written: {error}") from error
+    return path

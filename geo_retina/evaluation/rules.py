@@ -1,0 +1,129 @@
+"""When a detection may be said to have found a label."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.errors import LabelError
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.pairs import Pairs, near_pairs, overlapping_pairs, pair_intersection, pair_iou
+
+_JUST_UNDER_ONE = 1 - 1e-10
+"""Largest threshold, as in COCO: an IoU of 1 must not fail by rounding."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Candidates:
+    """Pairs of a detection and a label of one raster that may belong together."""
+
+    pairs: Pairs
+    """Detection (first) and label (second), sorted by detection."""
+    closeness: NDArray[np.float64]
+    """(P,) the higher the closer: IoU, or minus the distance in metres."""
+
+
+@dataclass(frozen=True, slots=True)
+class IouRule:
+    """A detection may match the labels that it overlaps enough."""
+
+    iou: float
+    """Least intersection over union."""
+    near_iou: float = 0.1
+    """From here to `iou` a detection counts as badly placed rather than as a false alarm (TIDE,
+    arXiv 2008.08115, section 2.2)."""
+
+    def __post_init__(self) -> None:
+        if not 0 < self.iou <= 1:
+            raise LabelError(f"the IoU of a match must be over 0 and at most 1, got {self.iou}")
+
+    @property
+    def threshold(self) -> float:
+        """Least closeness of a match."""
+        return min(self.iou, _JUST_UNDER_ONE)
+
+    @property
+    def near_threshold(self) -> float:
+        """Least closeness of a near miss."""
+        return min(self.near_iou, self.threshold)
+
+    def candidates(self, pair: Pair) -> Candidates:
+        """Every overlapping pair. For ignored labels, the share of the detection that lies in it.
+
+        The latter is what COCO does for crowd regions.
+        """
+        found, known = pair.detections.boxes, pair.labels.boxes
+        pairs = overlapping_pairs(found, known)
+        overlap = pair_iou(found, known, pairs)
+        in_ignored = ~pair.labels.counted[pairs.second]
+        if in_ignored.any():
+            inside = pair_intersection(found, known, pairs) / box_arrays.area(found)[pairs.first]
+            overlap = np.where(in_ignored, inside, overlap)
+        return Candidates(pairs, overlap)
+
+    def __str__(self) -> str:
+        return f"IoU {self.iou:g}"
+
+
+@dataclass(frozen=True, slots=True)
+class DistanceRule:
+    """A detection may match the labels whose centre is near its own: for labels that are points."""
+
+    distance_m: float
+    """Largest distance of the centres, metres on the ground."""
+    near_factor: float = 2.0
+    """Up to this many times `distance_m` a detection counts as badly placed."""
+
+    def __post_init__(self) -> None:
+        if not self.distance_m > 0:
+            raise LabelError(f"the distance of a match must be over 0 m, got {self.distance_m}")
+
+    @property
+    def threshold(self) -> float:
+        """Least closeness of a match."""
+        return -self.distance_m
+
+    @property
+    def near_threshold(self) -> float:
+        """Least closeness of a near miss."""
+        return -self.distance_m * self.near_factor
+
+    def candidates(self, pair: Pair) -> Candidates:
+        """Every pair of near centres.
+
+        Raises:
+            LabelError: The raster's ground sampling distance is unknown.
+        """
+        if pair.grid is None or pair.grid.crs is None:
+            raise LabelError(
+                f"{pair.name}: distances in metres need a georeferenced raster; match by IoU"
+            )
+        gsd = np.array(pair.grid.gsd_m())
+        found = box_arrays.centres(pair.detections.boxes) * gsd
+        known = box_arrays.centres(pair.labels.boxes) * gsd
+        pairs = near_pairs(found, known, distance=-self.near_threshold)
+        away = np.hypot(*(found[pairs.first] - known[pairs.second]).T)
+        return Candidates(pairs, -away)
+
+    def __str__(self) -> str:
+        return f"{self.distance_m:g} m between centres"
+
+
+MatchRule = IouRule | DistanceRule
+
+
+@dataclass(frozen=True, slots=True)
+class SizeRange:
+    """Objects of some sizes; the others count neither for nor against, as in COCO."""
+
+    name: str
+    low_px: float
+    """Least square root of the area, pixels."""
+    high_px: float
+    """Largest square root of the area, pixels."""
+
+    def contains(self, boxes: box_arrays.Boxes) -> NDArray[np.bool_]:
+        """(N,) True for boxes of the range, both ends included."""
+        area = box_arrays.area(boxes)
+        return (area >= self.low_px**2) & (area <= self.high_px**2)

@@ -1,0 +1,151 @@
+"""The outcome of an evaluation, as plain data."""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from geo_retina.evaluation.calibration import Calibration
+from geo_retina.evaluation.metrics import OperatingPoint
+from geo_retina.evaluation.mistakes import Mistakes
+from geo_retina.evaluation.rules import MatchRule
+from geo_retina.evaluation.thresholds import Threshold
+
+
+@dataclass(frozen=True, slots=True)
+class SizeQuality:
+    """Average precision over objects of some sizes."""
+
+    name: str
+    labels: int
+    ap: float
+    """101-point (COCO) average precision; NaN without labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Quality:
+    """How good the detections are: over all, of one class, or of one site.
+
+    With several classes, average precisions are means over the classes that have labels; hits,
+    precision, recall and F1 count all objects alike. A class without labels has NaN.
+    """
+
+    name: str
+    labels: int
+    detections: int
+    """All that count, whatever their score."""
+    ap: float
+    """Area under the interpolated precision-recall curve at the rule's threshold."""
+    ap_coco: float
+    """101-point (COCO) average precision at the rule's threshold."""
+    ap50: float
+    """101-point average precision at IoU 0.5."""
+    ap50_95: float
+    """Mean 101-point average precision over the IoUs 0.50, 0.55, ... 0.95."""
+    by_size: tuple[SizeQuality, ...]
+    best: OperatingPoint
+    """At the score with the best F1 here."""
+    at_score: OperatingPoint
+    """At the evaluation's score."""
+
+
+@dataclass(frozen=True, slots=True)
+class RasterCount:
+    """Objects on one raster, at the evaluation's score."""
+
+    name: str
+    site: str
+    labels: int
+    detections: int
+    hits: int
+    hectares: float | None
+    """Ground that was labelled; None without georeference."""
+
+
+@dataclass(frozen=True, slots=True)
+class CountError:
+    """How far counts are off; NaN where there is nothing to divide by."""
+
+    mean_absolute: float
+    """Mean over rasters of the absolute difference of detections and labels."""
+    bias: float
+    """Mean over rasters of detections less labels."""
+    relative: float
+    """Detections less labels in total, as a share of the labels."""
+    bias_per_ha: float
+    """Detections less labels in total, per hectare; NaN where a raster has no georeference."""
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """All numbers of one comparison of detections with labels."""
+
+    rule: MatchRule
+    """When a detection matches a label."""
+    score: float
+    """Threshold of `at_score`, `mistakes` and `rasters`."""
+    score_is_best_f1: bool
+    """True where `score` was chosen on these data, which flatters what it gives."""
+    quality: Quality
+    classes: tuple[Quality, ...]
+    """Of each class; empty where there is one."""
+    sites: tuple[Quality, ...]
+    """Of each site; empty where there is one."""
+    thresholds: tuple[Threshold, ...]
+    """Best score of all classes and of each, with 95 % intervals."""
+    mistakes: Mistakes
+    calibration: Calibration
+    offset_px: tuple[float, float]
+    """Median of detection centre less label centre over the hits, x and y: far from 0, labels or
+    imagery are misplaced."""
+    rasters: tuple[RasterCount, ...]
+
+    @property
+    def counts(self) -> CountError:
+        """How far the counts of objects are off."""
+        off = [item.detections - item.labels for item in self.rasters]
+        labels = sum(item.labels for item in self.rasters)
+        areas = [item.hectares for item in self.rasters if item.hectares is not None]
+        known = bool(areas) and len(areas) == len(off) and sum(areas) > 0
+        return CountError(
+            mean_absolute=sum(map(abs, off)) / len(off) if off else math.nan,
+            bias=sum(off) / len(off) if off else math.nan,
+            relative=sum(off) / labels if labels else math.nan,
+            bias_per_ha=sum(off) / sum(areas) if known else math.nan,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; what is undefined (NaN) becomes None."""
+        plain: dict[str, Any] = _plain(
+            asdict(self)
+            | {
+                "rule": str(self.rule),
+                "counts": asdict(self.counts),
+                "quality": _quality_dict(self.quality),
+            }
+        )
+        plain["classes"] = [_plain(_quality_dict(item)) for item in self.classes]
+        plain["sites"] = [_plain(_quality_dict(item)) for item in self.sites]
+        for row, threshold in zip(plain["thresholds"], self.thresholds, strict=True):
+            row["best"] = _plain(_point_dict(threshold.best))
+        return plain
+
+
+def _point_dict(point: OperatingPoint) -> dict[str, Any]:
+    return asdict(point) | {"precision": point.precision, "recall": point.recall, "f1": point.f1}
+
+
+def _quality_dict(quality: Quality) -> dict[str, Any]:
+    return asdict(quality) | {
+        "best": _point_dict(quality.best),
+        "at_score": _point_dict(quality.at_score),
+    }
+
+
+def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON knows
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value

@@ -1,0 +1,177 @@
+"""Which score to cut at, and how sure one can be of it: bootstrap over rasters or blocks.
+
+Objects of one raster are alike (light, season, species), so single objects are no independent
+draws: whole rasters, or whole blocks of one large raster, are drawn with replacement.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.evaluation.match import Matches
+from geo_retina.evaluation.metrics import (
+    OperatingPoint,
+    best_f1,
+    precision_recall,
+)
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.space import boxes as box_arrays
+
+_TAILS = (0.025, 0.975)
+_LEAST_GROUPS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """The middle 95 % of the bootstrap; NaN where there are fewer than two groups to draw."""
+
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """The score with the best F1 for one class, and how far it can be trusted."""
+
+    name: str
+    """Class, or `all`."""
+    best: OperatingPoint
+    score: Interval
+    """Of the best score."""
+    f1: Interval
+    """Of the F1 at the score chosen here, on redrawn groups: the threshold is not redrawn."""
+    ap: Interval
+    """Of the area under the interpolated precision-recall curve."""
+    groups: int
+    """Rasters or blocks that were drawn from."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Groups:
+    """What is drawn together: one number for each detection and label."""
+
+    of_detections: NDArray[np.int64]
+    """(N,) in 0..count-1."""
+    of_labels: NDArray[np.int64]
+    """(M,) in 0..count-1."""
+    count: int
+
+
+def raster_groups(matches: Matches, *, rasters: int) -> Groups:
+    """Draw whole rasters, those without objects included."""
+    return Groups(matches.raster_ids, matches.label_raster_ids, rasters)
+
+
+def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) -> Groups:
+    """Draw square blocks of the rasters; a match belongs to the block of its label's centre.
+
+    Args:
+        pairs: The rasters of `matches`, in the same order.
+        matches: All classes.
+        block_px: Side of a block, pixels; well over the size of what makes neighbours alike.
+    """
+    empty = np.zeros((0, 4))
+    found = np.concatenate([empty, *(pair.detections.boxes for pair in pairs)])
+    known = np.concatenate([empty, *(pair.labels.boxes for pair in pairs)])
+    found_cells = np.floor(box_arrays.centres(found) / block_px)
+    known_cells = np.floor(box_arrays.centres(known) / block_px)
+    cells = np.concatenate(
+        [
+            np.column_stack([matches.raster_ids, found_cells]),
+            np.column_stack([matches.label_raster_ids, known_cells]),
+        ]
+    )
+    numbers = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
+    of_found, of_known = numbers[: len(found)], numbers[len(found) :]
+    if len(of_known):
+        of_found = np.where(matches.label_of >= 0, of_known[matches.label_of], of_found)
+    return Groups(of_found, of_known, int(numbers.max(initial=-1)) + 1)
+
+
+def best_thresholds(
+    matches: Matches, groups: Groups, *, samples: int, seed: int = 0
+) -> tuple[Threshold, ...]:
+    """Best threshold of all classes together; if there are several, also of each with labels.
+
+    Args:
+        matches: All classes.
+        groups: What to draw; of `matches`.
+        samples: Bootstrap samples.
+        seed: The same seed gives the same intervals.
+    """
+    found = [_threshold("all", matches, groups, samples=samples, seed=seed)]
+    if len(matches.class_names) == 1:
+        return tuple(found)
+    for class_id, name in enumerate(matches.class_names):
+        known = matches.label_class_ids == class_id
+        if not known.any():
+            continue
+        part = Groups(
+            groups.of_detections[matches.class_ids == class_id],
+            groups.of_labels[known],
+            groups.count,
+        )
+        found.append(_threshold(name, matches.of_class(class_id), part, samples=samples, seed=seed))
+    return tuple(found)
+
+
+def _threshold(
+    name: str, matches: Matches, groups: Groups, *, samples: int, seed: int
+) -> Threshold:
+    curve = precision_recall(matches)
+    best = best_f1(curve)
+    if groups.count < _LEAST_GROUPS or not samples or not len(curve.scores):
+        unknown = Interval(float("nan"), float("nan"))
+        return Threshold(name, best, unknown, unknown, unknown, groups.count)
+    counted = ~matches.ignored
+    order = np.argsort(-matches.scores[counted], kind="stable")
+    draw = _Draw(
+        scores=curve.scores,
+        hits=matches.hits[counted][order],
+        of_detections=groups.of_detections[counted][order],
+        labels=np.bincount(groups.of_labels[~matches.label_ignored], minlength=groups.count),
+    )
+    rng = np.random.default_rng(seed)
+    even = np.full(groups.count, 1 / groups.count)
+    rows = np.array(
+        [draw.measure(rng.multinomial(groups.count, even), best.score) for _ in range(samples)]
+    )
+    drawn = rows[np.isfinite(rows).all(axis=1)]  # some draws hold no label at all
+    low, high = np.quantile(drawn if len(drawn) else rows, _TAILS, axis=0)
+    score, f1, ap = (Interval(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
+    return Threshold(name, best, score, f1, ap, groups.count)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Draw:
+    """Detections by falling score, to be measured with other weights of their groups."""
+
+    scores: NDArray[np.float64]
+    hits: NDArray[np.bool_]
+    of_detections: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    """Labels of each group."""
+
+    def measure(self, weights: NDArray[np.int64], score: float) -> tuple[float, float, float]:
+        """Best score, F1 at `score` and average precision if each group counts `weights` times."""
+        times = weights[self.of_detections]
+        kept = np.cumsum(times)
+        hits = np.cumsum(times * self.hits)
+        labels = int(weights @ self.labels)
+        if not labels or not kept[-1]:
+            return float("nan"), float("nan"), float("nan")
+        f1 = 2 * hits / (kept + labels)
+        ends = np.diff(self.scores, append=-np.inf) != 0
+        best = float(self.scores[ends][np.argmax(f1[ends])])
+        cut = int(np.searchsorted(-self.scores, -score, side="right"))
+        here = float(f1[cut - 1]) if cut else 0.0
+        return best, here, _weighted_ap(hits, kept, labels)
+
+
+def _weighted_ap(hits: NDArray[np.int64], kept: NDArray[np.int64], labels: int) -> float:
+    """Area under the interpolated precision-recall curve."""
+    precision = np.divide(hits, kept, out=np.zeros(len(hits)), where=kept > 0)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float((np.diff(hits, prepend=0) * envelope).sum() / labels)

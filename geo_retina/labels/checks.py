@@ -1,0 +1,175 @@
+"""What is wrong with labels, counted and named, before anything is trained or measured on them."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from geo_retina.errors import GeoRetinaError
+from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.registration import Shift, estimate_shift
+
+_LIKELY_FRAME_MISTAKE = 0.2
+_LEAST_OUTSIDE = 3
+_SHOWN = 20
+
+
+@dataclass(frozen=True, slots=True)
+class RasterProblems:
+    """What is wrong with the labels of one raster."""
+
+    raster: str
+    labels: int
+    changes: Changes
+    """What `clean_labels` would do to them."""
+    note: str = ""
+    """A suspicion in words: the raster cannot be opened, the labels belong to another frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class LabelReport:
+    """The outcome of `check_labels`."""
+
+    rasters: int
+    empty_rasters: int
+    """Rasters without any object."""
+    labels: int
+    per_class: tuple[tuple[str, int], ...]
+    """Objects of each class, most frequent first."""
+    side_px: tuple[float, float, float]
+    """5 %, 50 % and 95 % quantile of the square root of a box's area, pixels; 0 without boxes."""
+    totals: Changes
+    problems: tuple[RasterProblems, ...]
+    """Rasters with something wrong, most changes first; boxes cut at the edge are not wrong."""
+    shifts: tuple[tuple[str, Shift], ...]
+    """Estimated misregistration of each site (one entry with an empty name without sites)."""
+
+    @property
+    def is_clean(self) -> bool:
+        """True where there is nothing to mend and nothing to suspect."""
+        return not self.problems and not any(shift.is_suspect for _, shift in self.shifts)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"is_clean": self.is_clean}
+
+    def to_text(self) -> str:
+        """Describe the outcome in some lines of plain text."""
+        lines = [
+            f"{self.labels} labels on {self.rasters} rasters, {self.empty_rasters} without objects",
+            "classes: "
+            + (", ".join(f"{name} {count}" for name, count in self.per_class) or "none"),
+            "side of a box: 5 % under {:.0f}, half under {:.0f}, 95 % under {:.0f} px".format(
+                *self.side_px
+            ),
+            "to mend: " + (_described(self.totals) or "nothing"),
+        ]
+        lines += [
+            f"  {item.raster}: {', '.join(filter(None, (_described(item.changes), item.note)))}"
+            for item in self.problems[:_SHOWN]
+        ]
+        if len(self.problems) > _SHOWN:
+            lines.append(f"  and {len(self.problems) - _SHOWN} more rasters")
+        lines += [
+            f"suspected misregistration{f' at {site}' if site else ''}: the labels fit better "
+            f"{shift.x_px:+d} px to the right and {shift.y_px:+d} px down ({shift.loss:.0%} of the "
+            "edges there are missed where they are now)"
+            for site, shift in self.shifts
+            if shift.is_suspect
+        ]
+        return "\n".join(lines)
+
+
+def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
+    """Count swapped, empty, outside and double labels; suspect wrong frames and misregistration.
+
+    Nothing is changed and no label stops the check: rasters that cannot be opened are reported.
+    """
+    problems, usable, changes = [], [], []
+    for item in labelled:
+        try:
+            grid = read_grid(item.raster)
+        except GeoRetinaError as error:
+            problems.append(RasterProblems(item.raster, len(item.labels), Changes(), str(error)))
+            continue
+        cleaned = clean_labels(item.labels, width=grid.width, height=grid.height)
+        note = _frame_note(item, cleaned.changes, width=grid.width, height=grid.height)
+        changes.append(cleaned.changes)
+        usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
+        if replace(cleaned.changes, clipped=0) or note:
+            problems.append(RasterProblems(item.raster, len(item.labels), cleaned.changes, note))
+    problems.sort(key=lambda item: -sum(asdict(item.changes).values()))
+    return LabelReport(
+        rasters=len(labelled),
+        empty_rasters=sum(not len(item.labels) for item in labelled),
+        labels=sum(len(item.labels) for item in labelled),
+        per_class=_class_counts(labelled),
+        side_px=_sides(labelled),
+        totals=_sum(changes),
+        problems=tuple(problems),
+        shifts=_shifts(usable),
+    )
+
+
+def _frame_note(item: LabelledRaster, changes: Changes, *, width: int, height: int) -> str:
+    """Suspect labels that were made for another raster or in other units."""
+    boxes = item.labels.boxes[np.isfinite(item.labels.boxes).all(axis=1)]
+    if len(boxes) and 0 < boxes.max() <= 1:
+        return "all coordinates are at most 1: shares of the image (YOLO) instead of pixels?"
+    if changes.outside < max(_LEAST_OUTSIDE, _LIKELY_FRAME_MISTAKE * len(item.labels)):
+        return ""
+    reach = boxes[:, 2:].max(axis=0)
+    swapped = (boxes[:, [3, 2]] <= [width, height]).all() and width != height
+    why = (
+        "x and y look swapped"
+        if swapped
+        else f"labels reach x {reach[0]:.0f}, y {reach[1]:.0f} on {width} x {height} px: made for "
+        "another raster, at another resolution, or in world coordinates"
+    )
+    return f"{changes.outside} labels off the raster; {why}"
+
+
+def _shifts(labelled: Sequence[LabelledRaster]) -> tuple[tuple[str, Shift], ...]:
+    by_site: dict[str, list[LabelledRaster]] = {}
+    for item in labelled:
+        by_site.setdefault(item.site, []).append(item)
+    return tuple(
+        (site, estimate_shift(items))
+        for site, items in sorted(by_site.items())
+        if any(len(item.labels) for item in items)
+    )
+
+
+def _class_counts(labelled: Sequence[LabelledRaster]) -> tuple[tuple[str, int], ...]:
+    counts: dict[str, int] = {}
+    for item in labelled:
+        for class_id, name in enumerate(item.labels.class_names):
+            counts[name] = counts.get(name, 0) + int((item.labels.class_ids == class_id).sum())
+    return tuple(sorted(counts.items(), key=lambda pair: (-pair[1], pair[0])))
+
+
+def _sides(labelled: Sequence[LabelledRaster]) -> tuple[float, float, float]:
+    parts = [np.zeros((0, 4)), *(item.labels.boxes for item in labelled)]
+    boxes = np.concatenate(parts)
+    sides = np.abs(boxes[:, 2:] - boxes[:, :2])
+    areas = sides.prod(axis=1)
+    areas = areas[np.isfinite(areas)]
+    if not len(areas):
+        return 0.0, 0.0, 0.0
+    low, middle, high = np.quantile(np.sqrt(areas), [0.05, 0.5, 0.95]).tolist()
+    return low, middle, high
+
+
+def _sum(changes: Sequence[Changes]) -> Changes:
+    return Changes(
+        **{key: sum(getattr(item, key) for item in changes) for key in asdict(Changes())}
+    )
+
+
+def _described(changes: Changes) -> str:
+    return ", ".join(
+        f"{count} {key.replace('_', ' ')}" for key, count in asdict(changes).items() if count
+    )

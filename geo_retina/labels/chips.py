@@ -1,0 +1,272 @@
+"""Cut training chips out of labelled rasters: image files and COCO JSON."""
+
+import hashlib
+import json
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import shapely
+
+from geo_retina.errors import LabelError, OutputError
+from geo_retina.imagery.raster import Raster, open_raster
+from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
+from geo_retina.labels.splits import hash_share
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.windows import Window, WindowPlan
+
+ChipFormat = Literal["tif", "png"]
+
+_PNG_BANDS = (1, 3, 4)
+_PNG_DTYPES = ("uint8", "uint16")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChipOptions:
+    """How chips are cut."""
+
+    chip_px: int
+    """Side of a chip, pixels of the raster."""
+    overlap_px: int = 0
+    """Overlap of neighbouring chips, pixels."""
+    min_visible: float = 0.3
+    """Of an object cut by the chip's edge, the least share of its area that must be seen for it to
+    be a label. What shows less is kept as an ignored one (COCO `iscrowd`)."""
+    empty_share: float = 0.1
+    """Share of the chips without labels that is kept, chosen by a hash of their name."""
+    chip_format: ChipFormat = "tif"
+    """`tif` keeps all bands, the data type and the georeference; `png` takes 1, 3 or 4 bands."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.overlap_px < self.chip_px:
+            raise LabelError(
+                f"overlap_px must be at least 0 and under chip_px {self.chip_px}, "
+                f"got {self.overlap_px}"
+            )
+        for name in ("min_visible", "empty_share"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise LabelError(f"{name} must be in 0..1, got {getattr(self, name)}")
+
+
+@dataclass(frozen=True, slots=True)
+class CutChips:
+    """What `cut_chips` wrote."""
+
+    annotations: tuple[Path, ...]
+    """One COCO file for each split."""
+    chips: int
+    empty_chips: int
+    """Of them without labels."""
+    labels: int
+    ignored: int
+    """Objects that show too little to be labels."""
+
+
+def cut_chips(
+    labelled: Sequence[LabelledRaster], folder: str | os.PathLike[str], *, options: ChipOptions
+) -> CutChips:
+    """Cut chips into `folder/chips` and describe each split in `folder/<split>.json`.
+
+    Chips cover each raster from its upper-left corner. Where a raster has an area, only chips that
+    lie wholly in it are cut; chips without any valid pixel never are. Box coordinates are not
+    rounded. Cutting again with more rasters gives the same chips and more.
+
+    Args:
+        labelled: Rasters and their labels.
+        folder: Made if it is not there; files of the same name are replaced.
+        options: How to cut.
+
+    Raises:
+        LabelError: A raster's bands cannot be written as PNG, or the classes differ.
+        OutputError: The folder cannot be written.
+        RasterError: A raster cannot be opened.
+        RasterReadError: Pixels cannot be read.
+    """
+    class_names = shared_class_names(item.labels for item in labelled)
+    target = Path(folder)
+    try:
+        (target / "chips").mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"{target}: the folder cannot be made: {error}") from error
+    books: dict[str, _Book] = {}
+    for item, name in zip(labelled, _chip_stems(labelled), strict=True):
+        book = books.setdefault(item.split or "all", _Book(class_names))
+        with open_raster(item.raster, pixel_coordinates=True) as raster:
+            if options.chip_format == "png":
+                _refuse_for_png(raster)
+            for window, labels in _chosen(item, raster, name, options):
+                file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
+                if _write_chip(raster, window, target / "chips" / file):
+                    book.add(f"chips/{file}", item, window, labels)
+    paths = []
+    for split, book in sorted(books.items()):
+        paths.append(target / f"{split}.json")
+        _replace_json(paths[-1], book.content())
+    return CutChips(
+        tuple(paths),
+        chips=sum(len(book.images) for book in books.values()),
+        empty_chips=sum(book.empty for book in books.values()),
+        labels=sum(len(book.annotations) - book.ignored for book in books.values()),
+        ignored=sum(book.ignored for book in books.values()),
+    )
+
+
+def labels_in_window(labels: Labels, window: Window, *, min_visible: float) -> Labels:
+    """Labels in the frame of a window, cut at its edges.
+
+    Those that show a smaller share of their area than `min_visible` are marked as ignored; those
+    that show nothing are left out.
+    """
+    moved = box_arrays.shift(labels.boxes, x=-window.col_off, y=-window.row_off)
+    cut = box_arrays.clip(moved, width=window.width, height=window.height).astype(np.float64)
+    shown, whole = box_arrays.area(cut), box_arrays.area(moved)
+    kept = shown > 0
+    ignored = ~labels.counted | (shown < min_visible * whole)
+    return Labels(
+        cut[kept],
+        labels.class_ids[kept],
+        labels.class_names,
+        None if labels.scores is None else labels.scores[kept],
+        ignored[kept],
+    )
+
+
+class _Book:
+    """The COCO description of one split, as it grows."""
+
+    def __init__(self, class_names: Sequence[str]) -> None:
+        self.class_names = class_names
+        self.images: list[dict[str, Any]] = []
+        self.annotations: list[dict[str, Any]] = []
+        self.empty = 0
+        self.ignored = 0
+
+    def add(self, file: str, item: LabelledRaster, window: Window, labels: Labels) -> None:
+        image_id = len(self.images) + 1
+        self.images.append(
+            {
+                "id": image_id,
+                "file_name": file,
+                "width": window.width,
+                "height": window.height,
+                "raster": item.raster,
+                "window": [window.col_off, window.row_off, window.width, window.height],
+                "site": item.site,
+            }
+        )
+        self.empty += not labels.counted.any()
+        rows = zip(labels.boxes.tolist(), labels.class_ids.tolist(), labels.counted, strict=True)
+        for (x_min, y_min, x_max, y_max), class_id, counted in rows:
+            width, height = x_max - x_min, y_max - y_min
+            self.ignored += not counted
+            self.annotations.append(
+                {
+                    "id": len(self.annotations) + 1,
+                    "image_id": image_id,
+                    "category_id": class_id + 1,
+                    "bbox": [x_min, y_min, width, height],
+                    "area": width * height,
+                    "iscrowd": int(not counted),
+                }
+            )
+
+    def content(self) -> dict[str, Any]:
+        return {
+            "images": self.images,
+            "annotations": self.annotations,
+            "categories": [
+                {"id": number, "name": name} for number, name in enumerate(self.class_names, 1)
+            ],
+        }
+
+
+def _chosen(
+    item: LabelledRaster, raster: Raster, name: str, options: ChipOptions
+) -> Iterator[tuple[Window, Labels]]:
+    """Windows to cut, with their labels."""
+    plan = WindowPlan(raster.grid.width, raster.grid.height, options.chip_px, options.overlap_px)
+    for strip in plan.strips():
+        for window in strip.windows:
+            if item.area is not None and not shapely.covers(item.area, shapely.box(*window.box)):
+                continue
+            labels = labels_in_window(item.labels, window, min_visible=options.min_visible)
+            key = f"{name} {window.col_off} {window.row_off}"
+            if labels.counted.any() or hash_share(key) < options.empty_share:
+                yield window, labels
+
+
+def _write_chip(raster: Raster, window: Window, path: Path) -> bool:
+    """Write the pixels of a window; False, and no file, where none is valid."""
+    import rasterio
+
+    bands = list(range(1, raster.band_count + 1))
+    if not _any_valid(raster, window, bands):
+        return False
+    pixels = raster.read(window, bands=bands)
+    profile: dict[str, Any] = {
+        "driver": "PNG" if path.suffix == ".png" else "GTiff",
+        "count": len(bands),
+        "height": window.height,
+        "width": window.width,
+        "dtype": pixels.dtype,
+        "nodata": raster.nodata[0],
+    }
+    if path.suffix == ".tif":
+        profile |= {"compress": "deflate", "photometric": _photometric(raster)}
+        if raster.grid.crs is not None:
+            profile |= {
+                "crs": raster.grid.crs.to_wkt(),
+                "transform": raster.grid.crop(window).transform,
+            }
+    try:
+        with rasterio.open(path, "w", **profile) as file:
+            file.write(pixels)
+    except (OSError, rasterio.errors.RasterioError) as error:
+        raise OutputError(f"{path}: the chip cannot be written: {error}") from error
+    return True
+
+
+def _any_valid(raster: Raster, window: Window, bands: Sequence[int]) -> bool:
+    return any(bool(raster.read_mask(window, band=band).any()) for band in bands)
+
+
+def _photometric(raster: Raster) -> str:
+    return "RGB" if raster.colours[:3] == ("red", "green", "blue") else "MINISBLACK"
+
+
+def _refuse_for_png(raster: Raster) -> None:
+    dtypes = sorted(set(raster.dtypes))
+    if raster.band_count not in _PNG_BANDS or len(dtypes) > 1 or dtypes[0] not in _PNG_DTYPES:
+        raise LabelError(
+            f"{raster.path}: PNG holds 1, 3 or 4 bands of uint8 or uint16, this has "
+            f"{raster.band_count} of {', '.join(dtypes)}; cut chips as tif"
+        )
+
+
+def _chip_stems(labelled: Sequence[LabelledRaster]) -> list[str]:
+    """Name of each raster without folder and ending, with a hash where two would be the same.
+
+    Parts of one raster that belong to different splits share a name: their chips lie apart.
+    """
+    rasters: dict[str, set[str]] = {}
+    for item in labelled:
+        rasters.setdefault(Path(item.raster).stem, set()).add(item.raster)
+    stems = []
+    for item in labelled:
+        stem = Path(item.raster).stem
+        digest = hashlib.blake2b(item.raster.encode(), digest_size=4).hexdigest()
+        stems.append(stem if len(rasters[stem]) == 1 else f"{stem}-{digest}")
+    return stems
+
+
+def _replace_json(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON so that `path` is either as it was or whole."""
+    unfinished = path.with_name(f".{path.name}.part")
+    try:
+        unfinished.write_text(json.dumps(content), encoding="utf-8")
+        unfinished.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path}: cannot be written: {error}") from error

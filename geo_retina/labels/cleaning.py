@@ -1,0 +1,104 @@
+"""Mend labels: swapped corners, boxes off the raster, nothing left of them, doubles."""
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.labels.labels import Labels
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.pairs import overlapping_pairs, pair_iou
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """How many labels were changed (the first two) or left out (the others), by reason."""
+
+    swapped: int = 0
+    """Corners that stood the wrong way round: put right."""
+    clipped: int = 0
+    """Reached over the raster's edge: cut there."""
+    not_finite: int = 0
+    """Coordinates that are no numbers: left out."""
+    outside: int = 0
+    """Showed less than the wanted share inside the raster: left out."""
+    too_small: int = 0
+    """A side under the least one: left out."""
+    duplicates: int = 0
+    """Same class and place as an earlier label: left out."""
+
+    def __bool__(self) -> bool:
+        """Tell whether anything was changed."""
+        return any(asdict(self).values())
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CleanedLabels:
+    """Labels after cleaning, and what was done to them."""
+
+    labels: Labels
+    changes: Changes
+
+
+def clean_labels(
+    labels: Labels,
+    *,
+    width: int,
+    height: int,
+    min_side_px: float = 1.0,
+    min_visible: float = 0.1,
+    duplicate_iou: float = 0.9,
+) -> CleanedLabels:
+    """Mend what can be mended, leave out the rest, and count both.
+
+    Args:
+        labels: In the raster's frame; not changed.
+        width: Columns of the raster.
+        height: Rows of the raster.
+        min_side_px: Least width and height of a box after cutting, pixels.
+        min_visible: Least share of a box's area that must lie inside the raster.
+        duplicate_iou: Of two boxes of one class that overlap more than this, the later is left out.
+    """
+    finite = np.asarray(np.isfinite(labels.boxes).all(axis=1))
+    kept = labels.select(finite)
+    boxes = ordered_corners(kept.boxes)
+    swapped = (boxes != kept.boxes).any(axis=1)
+    cut = box_arrays.clip(boxes, width=width, height=height).astype(np.float64)
+    outside = box_arrays.area(cut) < min_visible * box_arrays.area(boxes)
+    outside |= (boxes[:, :2] >= [width, height]).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    small = ((cut[:, 2:] - cut[:, :2]) < min_side_px).any(axis=1) & ~outside
+    usable = ~outside & ~small
+    twice = np.zeros(len(kept), np.bool_)
+    twice[usable] = duplicates(cut[usable], kept.class_ids[usable], iou=duplicate_iou)
+    usable &= ~twice
+    changes = Changes(
+        swapped=int((swapped & usable).sum()),
+        clipped=int(((cut != boxes).any(axis=1) & usable).sum()),
+        not_finite=int((~finite).sum()),
+        outside=int(outside.sum()),
+        too_small=int(small.sum()),
+        duplicates=int(twice.sum()),
+    )
+    return CleanedLabels(kept.with_boxes(cut).select(usable), changes)
+
+
+def ordered_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Boxes with each minimum before its maximum; (N, 4), a new array."""
+    return np.concatenate(
+        [np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1
+    )
+
+
+def duplicates(
+    boxes: NDArray[np.float64], class_ids: NDArray[np.int64], *, iou: float
+) -> NDArray[np.bool_]:
+    """Mark the boxes that overlap an earlier, unmarked one of their class by more than `iou`."""
+    pairs = overlapping_pairs(boxes, boxes)
+    pairs = pairs.select(
+        (pairs.first > pairs.second) & (class_ids[pairs.first] == class_ids[pairs.second])
+    )
+    pairs = pairs.select(pair_iou(boxes, boxes, pairs) > iou)
+    marked = np.zeros(len(boxes), np.bool_)
+    for later, earlier in zip(pairs.first.tolist(), pairs.second.tolist(), strict=True):
+        marked[later] |= not marked[earlier]
+    return marked

@@ -1,0 +1,112 @@
+"""Labels in COCO form: one JSON file for many images."""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+
+
+def read_coco(
+    path: str | PathLike[str],
+    image_folder: str | PathLike[str] | None = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    results: str | PathLike[str] | None = None,
+) -> list[LabelledRaster]:
+    """Read a COCO instance file, or COCO results beside it.
+
+    Args:
+        path: JSON file with `images`, `annotations` and `categories`.
+        image_folder: Where the images lie; None = beside the JSON file.
+        class_names: Names of class ids 0..K-1; None takes the file's categories in the order of
+            their ids.
+        results: JSON list of detections (`image_id, category_id, bbox, score`) to read in place of
+            the annotations.
+
+    Returns:
+        One entry an image in the file's order, also for images without objects. `iscrowd` marks
+        ignored objects. A `score` in annotations is kept.
+
+    Raises:
+        LabelError: A file cannot be read, or contradicts itself.
+    """
+    content = _read_json(Path(path))
+    if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
+        raise LabelError(f"{path}: expected a COCO file with images, annotations and categories")
+    source = Path(path if results is None else results)
+    rows = content.get("annotations", []) if results is None else _read_json(source)
+    try:
+        categories = {row["id"]: str(row["name"]) for row in content["categories"]}
+        if class_names is None:
+            class_names = [categories[key] for key in sorted(categories)]
+        images = {row["id"]: str(row["file_name"]) for row in content["images"]}
+        of_image = _by_image(rows, images, source)
+        folder = Path(path).parent if image_folder is None else Path(image_folder)
+        return [
+            LabelledRaster(
+                str(folder / name), _labels(of_image[key], categories, class_names, source)
+            )
+            for key, name in images.items()
+        ]
+    except (KeyError, TypeError, ValueError) as error:
+        if isinstance(error, LabelError):
+            raise
+        raise LabelError(
+            f"{source}: not in COCO form: {type(error).__name__} {error}; each image needs id and "
+            "file_name, each annotation image_id, category_id and bbox"
+        ) from error
+
+
+def _read_json(path: Path) -> Any:  # noqa: ANN401
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{path}: expected a JSON file: {error}") from error
+
+
+def _by_image(
+    rows: Iterable[Mapping[str, Any]], images: Mapping[Any, str], source: Path
+) -> defaultdict[Any, list[Mapping[str, Any]]]:
+    of_image: defaultdict[Any, list[Mapping[str, Any]]] = defaultdict(list)
+    for row in rows:
+        if row["image_id"] not in images:
+            raise LabelError(f"{source}: an object names image {row['image_id']}, which is unknown")
+        of_image[row["image_id"]].append(row)
+    return of_image
+
+
+def _labels(
+    rows: Sequence[Mapping[str, Any]],
+    categories: Mapping[Any, str],
+    class_names: Sequence[str],
+    source: Path,
+) -> Labels:
+    boxes = np.array([_xywh(row) for row in rows], dtype=np.float64).reshape(-1, 4)
+    boxes[:, 2:] += boxes[:, :2]
+    names = [categories[row["category_id"]] for row in rows]
+    ids, known = class_ids_of(names, class_names, source=str(source))
+    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], dtype=np.bool_)
+    has_scores = bool(rows) and all("score" in row for row in rows)
+    return Labels.of(
+        boxes,
+        ids,
+        known,
+        scores=np.array([row["score"] for row in rows]) if has_scores else None,
+        ignored=crowd if crowd.any() else None,
+    )
+
+
+def _xywh(row: Mapping[str, Any]) -> list[float]:
+    """Box of an annotation as x, y, width, height; enclosing its polygons where it has no box."""
+    if "bbox" in row:
+        return [float(value) for value in row["bbox"]]
+    points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in row["segmentation"]])
+    low, high = points.min(axis=0), points.max(axis=0)
+    return [*low.tolist(), *(high - low).tolist()]

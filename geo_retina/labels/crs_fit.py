@@ -1,0 +1,90 @@
+"""Which CRS would put label coordinates onto a raster: help in the text of an error."""
+
+from collections.abc import Iterator
+from itertools import chain
+
+import numpy as np
+import pyproj
+from numpy.typing import NDArray
+from pyproj.aoi import AreaOfInterest
+from pyproj.database import query_crs_info
+from pyproj.enums import PJType
+
+from geo_retina.space.grid import WGS84, Grid
+
+_SAMPLE = 200
+_GOOD_SHARE = 0.5
+_POLAR_LATITUDE = 84.0
+
+
+def fitting_crs(points: NDArray[np.float64], grid: Grid) -> str | None:
+    """Say in which reading of the coordinates they fall into the raster, if there is any.
+
+    Tried are: pixels, the raster's CRS, longitude and latitude in either order, Web Mercator, the
+    UTM zones around, and every projected CRS that PROJ lists for the raster's place.
+
+    Args:
+        points: (N, 2) x, y as they stand in the label file.
+        grid: The raster's grid, with a CRS.
+
+    Returns:
+        Such as `EPSG:32613 (WGS 84 / UTM zone 13N)`, or None.
+    """
+    sample = points[:: max(len(points) // _SAMPLE, 1)]
+    if _share_inside(sample, grid) > _GOOD_SHARE:
+        return "pixels of the raster (not a CRS: convert them, or use a pixel format such as COCO)"
+    if grid.crs is None:
+        return None
+    best, best_share = None, 0.0
+    for name, crs, swapped in _candidates(grid):
+        share = _share_inside(_pixels(sample[:, ::-1] if swapped else sample, crs, grid), grid)
+        if share > _GOOD_SHARE:
+            return name
+        if share > best_share:
+            best, best_share = name, share
+    return best
+
+
+def _candidates(grid: Grid) -> Iterator[tuple[str, pyproj.CRS, bool]]:
+    """Name, CRS and whether x and y are swapped, likely ones first."""
+    own = pyproj.CRS.from_user_input(grid.crs)
+    yield _name(own), own, False
+    yield _name(WGS84), WGS84, False
+    yield f"{_name(WGS84)} with x and y swapped", WGS84, True
+    yield f"{_name(own)} with x and y swapped", own, True
+    lon, lat = _centre(grid)
+    if abs(lat) < _POLAR_LATITUDE:
+        zone = int((lon + 180) // 6) % 60
+        base = 32601 if lat >= 0 else 32701
+        codes = [3857, *(base + (zone + step) % 60 for step in (0, -1, 1))]
+    else:
+        codes = [3857]
+    area = AreaOfInterest(lon, lat, lon, lat)
+    local = query_crs_info(auth_name="EPSG", pj_types=PJType.PROJECTED_CRS, area_of_interest=area)
+    for code in dict.fromkeys(chain(codes, (int(info.code) for info in local))):
+        crs = pyproj.CRS.from_epsg(code)
+        yield _name(crs), crs, False
+
+
+def _name(crs: pyproj.CRS) -> str:
+    authority = crs.to_authority()
+    return crs.name if authority is None else f"{':'.join(authority)} ({crs.name})"
+
+
+def _centre(grid: Grid) -> tuple[float, float]:
+    """Longitude and latitude of the raster's centre."""
+    x, y = grid.pixel_to_world(np.array([grid.width / 2, grid.height / 2]))
+    lon, lat = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True).transform(x, y)
+    return float(lon), float(lat)
+
+
+def _pixels(points: NDArray[np.float64], crs: pyproj.CRS, grid: Grid) -> NDArray[np.float64]:
+    transformer = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
+    x, y = transformer.transform(points[:, 0], points[:, 1])
+    world = np.stack([x, y], axis=-1)
+    return grid.world_to_pixel(np.where(np.isfinite(world), world, np.nan))
+
+
+def _share_inside(points: NDArray[np.float64], grid: Grid) -> float:
+    inside = (points >= 0).all(axis=1) & (points <= [grid.width, grid.height]).all(axis=1)
+    return float(inside.mean()) if len(points) else 0.0

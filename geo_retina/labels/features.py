@@ -1,0 +1,91 @@
+"""Features of a vector file, as they stand in it."""
+
+import logging
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyproj
+
+from geo_retina.errors import LabelError
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+    import pandas as pd
+
+logger = logging.getLogger(__name__)
+
+VECTOR_SUFFIXES = (
+    ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb", ".parquet",
+)  # fmt: skip
+
+
+def read_features(
+    path: str | PathLike[str], *, layer: str | None, crs: str | None
+) -> "gpd.GeoDataFrame":
+    """Read features with their columns; null and empty geometries are left out with a warning.
+
+    Raises:
+        LabelError: The file cannot be read, has several layers and none was named, or `crs` is
+            not a CRS.
+    """
+    import geopandas as gpd
+    import pyogrio
+
+    file = str(path)
+    if not Path(file).exists() and "://" not in file and not file.startswith("/vsi"):
+        raise LabelError(f"{file}: no such file")
+    try:
+        if Path(file).suffix.lower() == ".parquet":
+            frame = gpd.read_parquet(file)
+        else:
+            frame = gpd.read_file(file, layer=layer or _only_layer(file), engine="pyogrio")
+    except (OSError, ValueError, RuntimeError, pyogrio.errors.DataSourceError) as error:
+        if isinstance(error, LabelError):
+            raise
+        raise LabelError(f"{file}: expected a vector file that OGR can read: {error}") from error
+    if not isinstance(frame, gpd.GeoDataFrame):
+        raise LabelError(f"{file}: expected features with geometries, found a plain table")
+    if crs is not None:
+        frame = frame.set_crs(_parse_crs(crs), allow_override=True)
+    usable = ~(frame.geometry.isna() | frame.geometry.is_empty)
+    if not usable.all():
+        logger.warning("%s: left out %d features without geometry", file, int((~usable).sum()))
+    return frame[usable.to_numpy()].reset_index(drop=True)
+
+
+def column_of(
+    frame: "gpd.GeoDataFrame", name: str | None, default: str, *, source: str
+) -> "pd.Series[str] | None":
+    """Column `name`, or, where none is named, the column `default` if there is one.
+
+    Raises:
+        LabelError: There is no column `name`.
+    """
+    if name is None:
+        found: pd.Series[str] | None = frame.get(default, None)
+        return found
+    if name not in frame:
+        columns = ", ".join(frame.columns.drop(frame.geometry.name)) or "none"
+        raise LabelError(f"{source}: expected a column {name!r}, found {columns}")
+    column: pd.Series[str] = frame[name]
+    return column
+
+
+def _only_layer(file: str) -> str:
+    import pyogrio
+
+    layers = [str(name) for name, geometry in pyogrio.list_layers(file) if geometry is not None]
+    if len(layers) != 1:
+        raise LabelError(
+            f"{file}: expected one layer with geometries, found {len(layers)}"
+            f"{': ' if layers else ''}{', '.join(layers)}; state which with layer"
+        )
+    return layers[0]
+
+
+def _parse_crs(text: str) -> pyproj.CRS:
+    try:
+        return pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError as error:
+        raise LabelError(f"expected a CRS such as EPSG:32613, got {text!r}: {error}") from error

@@ -1,0 +1,62 @@
+"""The raster files that labels belong to: where they lie and what grid they have."""
+
+import glob
+from os import PathLike
+from pathlib import Path
+
+from geo_retina.errors import LabelError
+from geo_retina.imagery.raster import open_raster
+from geo_retina.space.grid import Grid
+
+RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".webp")
+"""Endings under which an image is looked for when labels name it without one."""
+
+
+def find_image(folder: str | PathLike[str], stem: str) -> str:
+    """Path of the image called `stem` in `folder`, whatever its ending.
+
+    Raises:
+        LabelError: There is none, or several.
+    """
+    found = [
+        path
+        for path in sorted(Path(folder).glob(f"{glob.escape(stem)}.*"))
+        if path.suffix.lower() in RASTER_SUFFIXES and path.stem == stem
+    ]
+    if len(found) != 1:
+        what = "none" if not found else ", ".join(path.name for path in found)
+        raise LabelError(
+            f"{folder}: expected one image called {stem} with one of the endings "
+            f"{' '.join(RASTER_SUFFIXES)}, found {what}"
+        )
+    return str(found[0])
+
+
+def list_images(source: str | PathLike[str]) -> list[str]:
+    """Images of a folder in alphabetical order, or the one file that `source` is.
+
+    Raises:
+        LabelError: The folder holds no image, or there is nothing at `source`.
+    """
+    path = Path(source)
+    if not path.is_dir():
+        return [str(source)]
+    images = [str(file) for file in sorted(path.iterdir()) if _is_image(file)]
+    if not images:
+        raise LabelError(f"{path}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
+    return images
+
+
+def read_grid(raster: str | PathLike[str]) -> Grid:
+    """Grid of a raster file; without a CRS, world coordinates are its pixels.
+
+    Raises:
+        RasterError: The file is missing or no raster.
+        GeoreferenceError: Its georeference is broken.
+    """
+    with open_raster(raster) as opened:
+        return opened.grid
+
+
+def _is_image(path: Path) -> bool:
+    return path.suffix.lower() in RASTER_SUFFIXES

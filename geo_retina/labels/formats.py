@@ -1,0 +1,148 @@
+"""All label formats, by name."""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.coco import read_coco
+from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
+from geo_retina.labels.features import VECTOR_SUFFIXES
+from geo_retina.labels.files import list_images
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.points import read_point_csvs
+from geo_retina.labels.text import read_dota, read_yolo
+from geo_retina.labels.vector import VectorOptions, read_vector
+from geo_retina.labels.voc import read_voc
+from geo_retina.labels.xview import read_xview
+
+__all__ = [
+    "READERS",
+    "LabelSource",
+    "VectorOptions",
+    "format_of",
+    "read_coco",
+    "read_deepforest_csv",
+    "read_dota",
+    "read_labels",
+    "read_point_csvs",
+    "read_vector",
+    "read_voc",
+    "read_xview",
+    "read_yolo",
+    "write_deepforest_csv",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelSource:
+    """A label file or folder, and what it does not say about itself."""
+
+    path: str
+    """File, or folder of files."""
+    images: str | None = None
+    """The raster, or the folder with the rasters; None = beside the labels, where their format
+    names the rasters."""
+    class_names: Sequence[str] | None = None
+    """Names of class ids 0..K-1; None = those of the file."""
+    vector: VectorOptions = field(default_factory=VectorOptions)
+    """For vector files; `point_size_m` also for CSV files of points."""
+    first_pixel: int = 0
+    """For VOC: the number of the first pixel, see `read_voc`."""
+
+    def images_needed(self) -> str:
+        """`images`, where the format cannot do without.
+
+        Raises:
+            LabelError: It is None.
+        """
+        if self.images is None:
+            raise LabelError(f"{self.path}: this format does not name its rasters: pass images")
+        return self.images
+
+
+def _read_points(source: LabelSource) -> list[LabelledRaster]:
+    if source.vector.point_size_m is None:
+        raise LabelError(f"{source.path}: state the size of the box around a point, point_size_m")
+    names = tuple(source.class_names or ("object",))
+    if len(names) != 1:
+        raise LabelError(f"{source.path}: points have one class, got {', '.join(names)}")
+    return read_point_csvs(
+        source.path,
+        source.images_needed(),
+        size_m=source.vector.point_size_m,
+        class_name=names[0],
+    )
+
+
+def _read_vector(source: LabelSource) -> list[LabelledRaster]:
+    return read_vector(
+        source.path,
+        list_images(source.images_needed()),
+        class_names=source.class_names,
+        options=source.vector,
+    )
+
+
+READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
+    "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
+    "deepforest": lambda s: read_deepforest_csv(s.path, s.images, class_names=s.class_names),
+    "dota": lambda s: read_dota(s.path, s.images_needed(), class_names=s.class_names),
+    "points": _read_points,
+    "vector": _read_vector,
+    "voc": lambda s: read_voc(
+        s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel
+    ),
+    "xview": lambda s: read_xview(s.path, s.images_needed(), class_names=s.class_names),
+    "yolo": lambda s: read_yolo(s.path, s.images_needed(), class_names=s.class_names),
+}
+
+
+def read_labels(source: LabelSource, *, label_format: str | None = None) -> list[LabelledRaster]:
+    """Read labels of any known format.
+
+    Args:
+        source: What to read.
+        label_format: A key of `READERS`; None = told by the file itself, see `format_of`.
+
+    Raises:
+        LabelError: The format is unknown, or the labels cannot be read.
+    """
+    name = format_of(source.path) if label_format is None else label_format
+    if name not in READERS:
+        raise LabelError(f"expected a label format among {', '.join(READERS)}, got {name!r}")
+    return READERS[name](source)
+
+
+def format_of(path: str) -> str:
+    """Tell the format of a label file from its ending and, for JSON, from its first keys.
+
+    Raises:
+        LabelError: The file does not tell. Folders of text files (YOLO, DOTA) and of CSV files
+            (points) never do.
+    """
+    file = Path(path)
+    suffix = file.suffix.lower()
+    if suffix in (".json", ".geojson") and file.is_file():
+        return _json_format(file)
+    if suffix in VECTOR_SUFFIXES:
+        return "vector"
+    if suffix == ".csv":
+        return "deepforest"
+    if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
+        return "voc"
+    raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")
+
+
+def _json_format(file: Path) -> str:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{file}: expected a JSON file: {error}") from error
+    if isinstance(content, dict) and "images" in content:
+        return "coco"
+    if isinstance(content, dict) and content.get("type") == "FeatureCollection":
+        first = next(iter(content.get("features") or [{}]))
+        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else "vector"
+    raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")

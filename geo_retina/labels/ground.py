@@ -1,0 +1,130 @@
+"""Where rasters lie on the Earth, in metres: footprints, distances, and squares of ground."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.base import BaseGeometry
+
+from geo_retina.space.grid import WGS84, Grid
+
+METRES_PER_DEGREE = 111_320.0
+"""Of latitude, near enough for laying out blocks."""
+
+_LAST_ROW_LATITUDE = 89.0
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A square of ground in a division of the whole Earth, the same for every data set."""
+
+    row: int
+    """Northwards from the equator."""
+    column: int
+    """Eastwards from Greenwich; a turn around the Earth further it is the same block."""
+    size_m: float
+
+    @property
+    def key(self) -> str:
+        """Text that stands for this block, whatever the data."""
+        return f"block {self.size_m:g} m {self.row} {self.column % _columns(self.row, self.size_m)}"
+
+    def ring(self) -> NDArray[np.float64]:
+        """(4, 2) longitude and latitude of the corners."""
+        height = self.size_m / METRES_PER_DEGREE
+        width = _width(self.row, self.size_m)
+        south, west = self.row * height, self.column * width
+        return np.array(
+            [
+                [west, south],
+                [west + width, south],
+                [west + width, south + height],
+                [west, south + height],
+            ]
+        )
+
+
+def block_at(lon: float, lat: float, *, size_m: float) -> Block:
+    """The block that holds a point. Blocks stand in rows of equal latitude, nearly square."""
+    row = math.floor(lat * METRES_PER_DEGREE / size_m)
+    width = _width(row, size_m)
+    return Block(row, math.floor(lon / width), size_m)
+
+
+def blocks_over(ring: NDArray[np.float64], *, size_m: float, margin_m: float) -> list[Block]:
+    """Blocks that a footprint may touch if it is widened by a margin.
+
+    Args:
+        ring: (N, 2) longitude and latitude of its corners.
+        size_m: Side of a block, metres.
+        margin_m: Metres around it.
+    """
+    (west, south), (east, north) = ring.min(axis=0), ring.max(axis=0)
+    up = margin_m / METRES_PER_DEGREE
+    aside = up / max(math.cos(math.radians(max(abs(south), abs(north)))), 1e-3)
+    first = block_at(west, south - up, size_m=size_m).row
+    last = block_at(west, north + up, size_m=size_m).row
+    found = []
+    for row in range(first, last + 1):
+        width = _width(row, size_m)
+        columns = range(math.floor((west - aside) / width), math.floor((east + aside) / width) + 1)
+        found += [Block(row, column, size_m) for column in columns]
+    return found
+
+
+def footprint(grid: Grid, area: Polygon | MultiPolygon | None) -> BaseGeometry:
+    """Polygon of a georeferenced raster, or of its labelled area, in longitude and latitude.
+
+    Across the antimeridian longitudes go on beyond 180.
+    """
+    shape = shapely.box(0, 0, grid.width, grid.height) if area is None else area
+    transformer = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
+
+    def to_lon_lat(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        lon, lat = transformer.transform(*grid.pixel_to_world(points).T)
+        if np.ptp(lon) > 180:  # noqa: PLR2004  # degrees: crosses the antimeridian
+            lon = np.where(lon < 0, lon + 360, lon)
+        return np.stack([lon, lat], axis=-1)
+
+    moved: BaseGeometry = shapely.transform(shape, to_lon_lat)
+    return moved
+
+
+def in_metres(shape: BaseGeometry, *, centre: tuple[float, float]) -> BaseGeometry:
+    """Project longitude and latitude to metres east and north of `centre` (lon, lat).
+
+    Azimuthal equidistant: right near the centre, which is where it is used.
+    """
+    local = pyproj.CRS.from_dict({"proj": "aeqd", "lon_0": centre[0], "lat_0": centre[1]})
+    transformer = pyproj.Transformer.from_crs(WGS84, local, always_xy=True)
+
+    def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=-1)
+
+    moved: BaseGeometry = shapely.transform(shape, project)
+    return moved
+
+
+def distances_m(point: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Metres from one longitude, latitude (2,) to others (N, 2), on the sphere."""
+    lon, lat = np.radians(point)
+    lons, lats = np.radians(others).T
+    half = np.sin((lats - lat) / 2) ** 2
+    half += np.cos(lat) * np.cos(lats) * np.sin((lons - lon) / 2) ** 2
+    return np.asarray(2 * 6_371_008.8 * np.arcsin(np.sqrt(np.clip(half, 0, 1))), np.float64)
+
+
+def _columns(row: int, size_m: float) -> int:
+    """Blocks of a row around the Earth."""
+    height = size_m / METRES_PER_DEGREE
+    middle = min(abs(row + 0.5) * height, _LAST_ROW_LATITUDE)
+    return max(round(360 * math.cos(math.radians(middle)) / height), 1)
+
+
+def _width(row: int, size_m: float) -> float:
+    """Width of a row's blocks, degrees."""
+    return 360 / _columns(row, size_m)

@@ -1,0 +1,251 @@
+"""Does a split leak? Ground or pixels that train and val share make a measurement worthless."""
+
+import hashlib
+import itertools
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry.base import BaseGeometry
+
+from geo_retina.imagery.raster import Raster, open_raster
+from geo_retina.labels.ground import distances_m, footprint, in_metres
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.space.windows import Window
+
+_ROWS_AT_ONCE = 512
+_BOUND_SLACK = 0.99
+"""Distances on the sphere are off from those on the ellipsoid by at most 0.6 %."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamePixels:
+    """Two rasters of different splits hold the same pixels, if in files of different kinds."""
+
+    raster: str
+    split: str
+    other: str
+    other_split: str
+
+
+@dataclass(frozen=True, slots=True)
+class Overlap:
+    """Two rasters of different splits show the same ground."""
+
+    raster: str
+    split: str
+    other: str
+    other_split: str
+    square_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class Nearest:
+    """The two rasters of two splits that lie nearest to each other."""
+
+    split: str
+    other_split: str
+    metres: float
+    """Between the edges of their labelled areas; 0 where they overlap."""
+    raster: str
+    other: str
+
+
+@dataclass(frozen=True, slots=True)
+class LeakageReport:
+    """The outcome of `audit_splits`."""
+
+    per_split: tuple[tuple[str, int, int], ...]
+    """Name, rasters, labels."""
+    same_pixels: tuple[SamePixels, ...]
+    overlaps: tuple[Overlap, ...]
+    nearest: tuple[Nearest, ...]
+    shared_sites: tuple[str, ...]
+    """Sites in more than one split: no fault, but then val says nothing about new sites."""
+    unplaced: int
+    """Rasters without georeference: only their pixels could be compared."""
+
+    @property
+    def leaks(self) -> bool:
+        """True where splits share pixels or ground."""
+        return bool(self.same_pixels or self.overlaps)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return asdict(self) | {"leaks": self.leaks}
+
+    def to_text(self) -> str:
+        """Describe the outcome in some lines of plain text."""
+        lines = [
+            f"{n}: {rasters} rasters, {labels} labels" for n, rasters, labels in self.per_split
+        ]
+        lines += [
+            f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) hold the "
+            "same pixels"
+            for item in self.same_pixels
+        ]
+        lines += [
+            f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) share "
+            f"{item.square_m:,.0f} square metres"
+            for item in self.overlaps
+        ]
+        lines += [
+            f"nearest {item.split} and {item.other_split}: {item.metres:,.0f} m ({item.raster}, "
+            f"{item.other})"
+            for item in self.nearest
+        ]
+        if self.shared_sites:
+            lines.append(f"in several splits: the sites {', '.join(self.shared_sites)}")
+        if self.unplaced:
+            lines.append(f"{self.unplaced} rasters without georeference: only pixels compared")
+        return "\n".join(lines)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Place:
+    """A georeferenced raster's ground."""
+
+    item: LabelledRaster
+    shape: BaseGeometry
+    """Longitude and latitude."""
+    centre: NDArray[np.float64]
+    """(2,) longitude, latitude."""
+    radius_m: float
+
+
+def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
+    """Look for pixels and ground that splits share.
+
+    Every raster is read once, strip by strip, to compare its pixels.
+
+    Args:
+        labelled: Rasters with their split; of a raster that is divided by `area`, only the areas
+            are compared.
+
+    Raises:
+        RasterError: A raster cannot be opened.
+        RasterReadError: Pixels cannot be read.
+    """
+    digests: dict[str, str] = {}
+    places = []
+    for item in labelled:
+        with open_raster(item.raster, pixel_coordinates=True) as raster:
+            if item.raster not in digests:
+                digests[item.raster] = _digest(raster)
+            if raster.has_georeference:
+                places.append(_place(item, footprint(raster.grid, item.area)))
+    splits = sorted({item.split for item in labelled})
+    overlaps, nearest = _compare(places, splits)
+    return LeakageReport(
+        per_split=tuple(
+            (name, len(part), sum(len(item.labels) for item in part))
+            for name in splits
+            for part in [[item for item in labelled if item.split == name]]
+        ),
+        same_pixels=_same_pixels(labelled, digests),
+        overlaps=tuple(sorted(overlaps, key=lambda item: -item.square_m)),
+        nearest=tuple(nearest),
+        shared_sites=_shared_sites(labelled),
+        unplaced=len(labelled) - len(places),
+    )
+
+
+def _digest(raster: Raster) -> str:
+    """Hash of all samples and of the raster's shape."""
+    grid = raster.grid
+    digest = hashlib.blake2b(f"{raster.band_count} {grid.width} {grid.height}".encode())
+    bands = range(1, raster.band_count + 1)
+    for row in range(0, grid.height, _ROWS_AT_ONCE):
+        window = Window(0, row, grid.width, min(_ROWS_AT_ONCE, grid.height - row))
+        digest.update(np.ascontiguousarray(raster.read(window, bands=bands)).tobytes())
+    return digest.hexdigest()
+
+
+def _same_pixels(
+    labelled: Sequence[LabelledRaster], digests: dict[str, str]
+) -> tuple[SamePixels, ...]:
+    groups: dict[str, list[LabelledRaster]] = {}
+    for item in labelled:
+        groups.setdefault(digests[item.raster], []).append(item)
+    return tuple(
+        SamePixels(one.raster, one.split, other.raster, other.split)
+        for group in groups.values()
+        for one, other in itertools.combinations(group, 2)
+        if one.split != other.split and not _divided(one, other)
+    )
+
+
+def _divided(one: LabelledRaster, other: LabelledRaster) -> bool:
+    """True for two parts of one raster that share no ground."""
+    if one.raster != other.raster or one.area is None or other.area is None:
+        return False
+    return bool(shapely.intersection(one.area, other.area).area == 0)
+
+
+def _place(item: LabelledRaster, shape: BaseGeometry) -> _Place:
+    corners = shapely.get_coordinates(shape)
+    centre = corners.mean(axis=0)
+    return _Place(item, shape, centre, float(distances_m(centre, corners).max()) / _BOUND_SLACK)
+
+
+def _compare(
+    places: Sequence[_Place], splits: Sequence[str]
+) -> tuple[list[Overlap], list[Nearest]]:
+    overlaps, nearest = [], []
+    for split, other_split in itertools.combinations(splits, 2):
+        ones = [place for place in places if place.item.split == split]
+        others = [place for place in places if place.item.split == other_split]
+        best: Nearest | None = None
+        for one, other, bound in _by_least_distance(ones, others):
+            if best is not None and bound > max(best.metres, 0.0):
+                break
+            metres, shared = _measure(one, other)
+            if shared > 0:
+                overlaps.append(
+                    Overlap(one.item.raster, split, other.item.raster, other_split, shared)
+                )
+            if best is None or metres < best.metres:
+                best = Nearest(split, other_split, metres, one.item.raster, other.item.raster)
+        nearest += [best] if best is not None else []
+    return overlaps, nearest
+
+
+def _by_least_distance(
+    ones: Sequence[_Place], others: Sequence[_Place]
+) -> list[tuple[_Place, _Place, float]]:
+    """Pairs with a distance that theirs cannot be under, rising; far pairs of `ones` left out.
+
+    Of each of `ones`, only those pairs that may be its nearest or may overlap are kept.
+    """
+    if not others:
+        return []
+    centres = np.array([place.centre for place in others])
+    radii = np.array([place.radius_m for place in others])
+    found = []
+    for one in ones:
+        middle = distances_m(one.centre, centres) * _BOUND_SLACK
+        least = np.maximum(middle - one.radius_m - radii, 0)
+        most = (middle + one.radius_m + radii).min() / _BOUND_SLACK**2
+        near = np.flatnonzero(least <= most).tolist()
+        found += [(one, others[index], float(least[index])) for index in near]
+    return sorted(found, key=lambda row: row[2])
+
+
+def _measure(one: _Place, other: _Place) -> tuple[float, float]:
+    """Metres between two places, and square metres that they share."""
+    lon, lat = one.centre.tolist()
+    first = shapely.make_valid(in_metres(one.shape, centre=(lon, lat)))
+    second = shapely.make_valid(in_metres(other.shape, centre=(lon, lat)))
+    shared = shapely.intersection(first, second).area
+    return float(shapely.distance(first, second)), float(shared)
+
+
+def _shared_sites(labelled: Sequence[LabelledRaster]) -> tuple[str, ...]:
+    splits_of: dict[str, set[str]] = {}
+    for item in labelled:
+        if item.site:
+            splits_of.setdefault(item.site, set()).add(item.split)
+    return tuple(sorted(site for site, splits in splits_of.items() if len(splits) > 1))

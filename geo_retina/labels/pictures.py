@@ -1,0 +1,153 @@
+"""Pictures of labels for the human eye."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from geo_retina.imagery.raster import Raster, open_raster
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.windows import Window
+
+GREEN, RED, YELLOW, BLUE = (60, 220, 90), (240, 60, 60), (250, 210, 50), (70, 150, 255)
+
+_STRETCH_PERCENTILES = (2.0, 98.0)
+_TITLE_PX = 16
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Outline:
+    """Boxes to draw in one colour."""
+
+    boxes: NDArray[np.float64]
+    """(N, 4) pixel edges in the raster's frame."""
+    colour: tuple[int, int, int]
+    """Red, green, blue, 0..255."""
+
+
+def read_picture(raster: Raster, window: Window) -> Image.Image:
+    """Pixels of a window as a colour picture.
+
+    Red, green and blue are found by the bands' colour tags, otherwise the first three bands are
+    shown, or the first alone. Data other than uint8 is stretched between its percentiles 2 and 98
+    in this window: this is to be looked at, not to be measured.
+
+    Args:
+        raster: An open raster.
+        window: Within the raster.
+
+    Raises:
+        RasterReadError: The pixels cannot be read.
+    """
+    bands = _shown_bands(raster)
+    samples = raster.read(window, bands=bands).astype(np.float64)
+    # Any band: where 255 stands for nodata, a bright pixel is often 255 in one band alone.
+    valid = np.any([raster.read_mask(window, band=band) for band in bands], axis=0)
+    valid &= np.isfinite(samples).all(axis=0)
+    if set(raster.dtypes) != {"uint8"} and valid.any():
+        low, high = np.percentile(samples[:, valid], _STRETCH_PERCENTILES, axis=1)[..., None, None]
+        samples = (samples - low) / np.maximum(high - low, 1e-9) * 255
+    samples = np.where(valid, np.clip(samples, 0, 255), 0)
+    pixels = np.moveaxis(np.broadcast_to(samples, (3, *samples.shape[1:])), 0, -1)
+    return Image.fromarray(np.ascontiguousarray(pixels.astype(np.uint8)))
+
+
+def draw_outlines(
+    picture: Image.Image, outlines: Sequence[Outline], *, window: Window, zoom: float
+) -> Image.Image:
+    """Enlarge a picture and draw boxes onto it.
+
+    Args:
+        picture: The pixels of `window`.
+        outlines: In the raster's frame; later ones lie on top.
+        window: What the picture shows.
+        zoom: Picture pixels per raster pixel.
+    """
+    size = max(round(window.width * zoom), 1), max(round(window.height * zoom), 1)
+    method = Image.Resampling.BICUBIC if zoom > 1 else Image.Resampling.BOX
+    shown = picture.resize(size, method)
+    pen = ImageDraw.Draw(shown)
+    for outline in outlines:
+        moved = box_arrays.shift(outline.boxes, x=-window.col_off, y=-window.row_off) * zoom
+        for x_min, y_min, x_max, y_max in moved.tolist():
+            if x_max > x_min and y_max > y_min:
+                pen.rectangle((x_min, y_min, x_max - 1, y_max - 1), outline=outline.colour)
+    return shown
+
+
+def window_around(x: float, y: float, *, size_px: int, raster: Raster) -> Window:
+    """Square window around a pixel, moved and cut so that it lies in the raster."""
+    width, height = min(size_px, raster.grid.width), min(size_px, raster.grid.height)
+    column = min(max(round(x - width / 2), 0), raster.grid.width - width)
+    row = min(max(round(y - height / 2), 0), raster.grid.height - height)
+    return Window(column, row, width, height)
+
+
+def contact_sheet(
+    labelled: Sequence[LabelledRaster],
+    path: str | PathLike[str],
+    *,
+    most: int = 16,
+    columns: int = 4,
+    window_px: int = 512,
+    cell_px: int = 320,
+) -> Path:
+    """Save a picture with the labels drawn on some of the rasters: one look shows most mistakes.
+
+    Args:
+        labelled: Rasters and labels; `most` of them are shown, spread evenly over the list.
+        path: Picture to write, `.png` or `.jpg`.
+        most: Number of cells.
+        columns: Cells in a row.
+        window_px: Side of what is shown of a large raster, around its middle label, raster pixels.
+        cell_px: Side of a cell, pixels of the picture.
+
+    Returns:
+        `path`.
+
+    Raises:
+        RasterError: A raster cannot be opened.
+    """
+    count = min(most, len(labelled))
+    chosen = np.unique(np.linspace(0, max(len(labelled) - 1, 0), count).round().astype(int))
+    rows = max(-(-len(chosen) // columns), 1)
+    sheet = Image.new("RGB", (columns * cell_px, rows * (cell_px + _TITLE_PX)), (24, 24, 24))
+    for position, index in enumerate(chosen.tolist()):
+        row, column = divmod(position, columns)
+        cell = _cell(labelled[index], window_px=window_px, cell_px=cell_px)
+        sheet.paste(cell, (column * cell_px, row * (cell_px + _TITLE_PX)))
+    sheet.save(path)
+    return Path(path)
+
+
+def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Image:
+    cell = Image.new("RGB", (cell_px, cell_px + _TITLE_PX), (24, 24, 24))
+    boxes = labelled.labels.boxes
+    boxes = boxes[np.isfinite(boxes).all(axis=1)]
+    with open_raster(labelled.raster, pixel_coordinates=True) as raster:
+        middle = np.array([raster.grid.width, raster.grid.height]) / 2
+        if len(boxes):
+            centres = box_arrays.centres(boxes)
+            off = np.abs(centres - np.median(centres, axis=0)).sum(axis=1)
+            middle = centres[np.argmin(off)]
+        window = window_around(*middle.tolist(), size_px=window_px, raster=raster)
+        picture = read_picture(raster, window)
+        title = f"{raster.name}  {len(boxes)} labels"
+    zoom = cell_px / max(window.width, window.height)
+    cell.paste(
+        draw_outlines(picture, [Outline(boxes, YELLOW)], window=window, zoom=zoom), (0, _TITLE_PX)
+    )
+    ImageDraw.Draw(cell).text((3, 2), title, fill=(255, 255, 255))
+    return cell
+
+
+def _shown_bands(raster: Raster) -> list[int]:
+    wanted = ("red", "green", "blue")
+    if set(wanted) <= set(raster.colours):
+        return [raster.colours.index(name) + 1 for name in wanted]
+    return [1, 2, 3] if raster.band_count >= len(wanted) else [1]

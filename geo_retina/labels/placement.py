@@ -1,0 +1,118 @@
+"""Where the features of a vector file lie on a raster."""
+
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.crs_fit import fitting_crs
+from geo_retina.space.grid import WGS84, Grid
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+logger = logging.getLogger(__name__)
+
+FAR_M = 1000.0
+"""Labels further from every raster than this are taken for a mistake, not for empty rasters."""
+
+POLYGONS = (3, 6)
+"""Type ids of shapely's Polygon and MultiPolygon."""
+
+
+def world_frame(frame: "gpd.GeoDataFrame", grid: Grid, *, source: str) -> "gpd.GeoDataFrame":
+    """Reproject features to the CRS of `grid`; they stay as they are where it has none.
+
+    Raises:
+        LabelError: The features have no CRS while the grid has one.
+    """
+    if grid.crs is None:
+        return frame  # coordinates are pixels of the raster
+    if frame.crs is None:
+        fit = fitting_crs(_corner_points(frame), grid)
+        hint = "" if fit is None else f"; the coordinates would fit the raster as {fit}"
+        raise LabelError(f"{source}: states no CRS; pass crs, such as EPSG:4326{hint}")
+    return frame if frame.crs == grid.crs else frame.to_crs(grid.crs)
+
+
+def in_pixels(frame: "gpd.GeoDataFrame", grid: Grid) -> NDArray[np.object_]:
+    """Map the geometries of features in the CRS of `grid` to its pixels: (N,) of shapely's."""
+    flat = shapely.force_2d(frame.geometry.to_numpy())
+    moved: NDArray[np.object_] = shapely.transform(flat, grid.world_to_pixel)
+    return moved
+
+
+def area_on(frame: "gpd.GeoDataFrame", grid: Grid) -> MultiPolygon | Polygon:
+    """Union of the frame's polygons, in pixels of `grid`; empty where they miss the raster.
+
+    Raises:
+        LabelError: There is no polygon, or the frame has no CRS while the grid has one.
+    """
+    geometries = frame.geometry.to_numpy()
+    if not np.isin(shapely.get_type_id(geometries), POLYGONS).any():
+        raise LabelError("the annotated area must hold polygons, found none")
+    flat = in_pixels(world_frame(frame, grid, source="the annotated area"), grid)
+    merged = shapely.union_all(shapely.make_valid(flat))
+    inside = shapely.intersection(merged, shapely.box(0, 0, grid.width, grid.height))
+    polygons = [part for part in shapely.get_parts(inside) if isinstance(part, Polygon)]
+    return MultiPolygon(polygons)
+
+
+def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str) -> None:
+    """Complain about features of which none lies on a raster; they must be some.
+
+    Raises:
+        LabelError: They lie more than `FAR_M` from every raster; says which CRS would fit.
+    """
+    referenced = [grid for grid in grids if grid.crs is not None]
+    if not referenced:
+        raise LabelError(
+            f"{source}: no feature lies on a raster; the rasters have no CRS, so that coordinates "
+            "must be their pixels, y down"
+        )
+    metres = min(_distance_m(frame, grid) for grid in referenced)
+    if metres <= FAR_M:
+        logger.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
+        return
+    fit = fitting_crs(_corner_points(frame), referenced[0])
+    hint = (
+        f"; as {fit} the coordinates would fit: pass crs, or correct the file"
+        if fit is not None
+        else "; is it the right raster?"
+    )
+    where = (
+        f"in which the nearest feature lies {metres / 1000:,.1f} km away from the raster"
+        if np.isfinite(metres)
+        else "of which its coordinates are none"
+    )
+    raise LabelError(f"{source}: states the CRS {frame.crs.name}, {where}{hint}")
+
+
+def _distance_m(frame: "gpd.GeoDataFrame", grid: Grid) -> float:
+    """Metres from the raster's centre to the nearest feature's middle, less the half diagonal."""
+    ends = np.array([[0.0, 0.0], [grid.width / 2, grid.height / 2]])
+    x, y = grid.pixel_to_world(ends).T
+    lon, lat = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True).transform(x, y)
+    middles = _corner_points(frame)
+    to_wgs84 = pyproj.Transformer.from_crs(frame.crs, WGS84, always_xy=True)
+    to_lon, to_lat = to_wgs84.transform(middles[:, 0], middles[:, 1])
+    known = np.isfinite(to_lon) & np.isfinite(to_lat) & (np.abs(to_lat) <= 90)  # noqa: PLR2004
+    if not known.any():
+        return float("inf")
+    geod = pyproj.Geod(ellps="WGS84")
+    _, _, radius = geod.inv(lon[0], lat[0], lon[1], lat[1])
+    count = int(known.sum())
+    away = geod.inv(np.full(count, lon[1]), np.full(count, lat[1]), to_lon[known], to_lat[known])[2]
+    return max(float(np.min(away)) - float(radius), 0.0)
+
+
+def _corner_points(frame: "gpd.GeoDataFrame") -> NDArray[np.float64]:
+    bounds = frame.bounds.to_numpy()
+    middle: NDArray[np.float64] = (bounds[:, :2] + bounds[:, 2:]) / 2
+    return middle

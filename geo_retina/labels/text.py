@@ -1,0 +1,161 @@
+"""Labels with one text file an image: YOLO and DOTA."""
+
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.files import find_image, list_images, read_grid
+from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+
+_YOLO_BOX, _YOLO_BOX_AND_SCORE, _YOLO_POLYGON = 5, 6, 7
+_DOTA_CORNERS = 8
+
+
+def read_yolo(
+    folder: str | PathLike[str],
+    image_folder: str | PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+) -> list[LabelledRaster]:
+    """Read YOLO text files: `class x_centre y_centre width height [score]`, shares of the image.
+
+    A line `class x1 y1 x2 y2 x3 y3 ...` (YOLO-seg, YOLO-OBB) becomes the box around the polygon.
+
+    Args:
+        folder: Holds `.txt` files named like the images.
+        image_folder: Holds the images; an image without text file has no objects.
+        class_names: Names of class ids 0..K-1; None reads them from `classes.txt` in `folder`.
+
+    Returns:
+        One entry an image, in alphabetical order.
+
+    Raises:
+        LabelError: A line cannot be read, a class is unknown, or a text file has no image.
+    """
+    names = _yolo_names(Path(folder)) if class_names is None else tuple(class_names)
+    images = list_images(image_folder)
+    stems = {Path(image).stem for image in images}
+    files = {file.stem: file for file in Path(folder).glob("*.txt") if file.name != "classes.txt"}
+    lost = sorted(files.keys() - stems)
+    if lost:
+        raise LabelError(f"{folder}: no image in {image_folder} for {', '.join(lost[:5])}.txt")
+    return [
+        LabelledRaster(image, _yolo_labels(files.get(Path(image).stem), image, names))
+        for image in images
+    ]
+
+
+def read_dota(
+    folder: str | PathLike[str],
+    image_folder: str | PathLike[str],
+    *,
+    class_names: Sequence[str] | None = None,
+) -> list[LabelledRaster]:
+    """Read DOTA text files: `x1 y1 x2 y2 x3 y3 x4 y4 class difficult`, as enclosing boxes.
+
+    Args:
+        folder: Holds `.txt` files named like the images (`labelTxt`).
+        image_folder: Holds the images.
+        class_names: Names of class ids 0..K-1; None takes the names that occur, in alphabetical
+            order.
+
+    Returns:
+        One entry a text file, in alphabetical order; `difficult` objects are marked as ignored.
+
+    Raises:
+        LabelError: A line cannot be read, a class is unknown, or an image is missing.
+    """
+    rows = {file: _dota_rows(file) for file in sorted(Path(folder).glob("*.txt"))}
+    if not rows:
+        raise LabelError(f"{folder}: expected .txt files in the folder, found none")
+    if class_names is None:
+        class_names = sorted({row[1] for found in rows.values() for row in found})
+    labelled = []
+    for file, found in rows.items():
+        ids, known = class_ids_of([row[1] for row in found], class_names, source=str(file))
+        boxes = np.array([row[0] for row in found]).reshape(-1, 4)
+        difficult = np.array([row[2] for row in found], dtype=np.bool_)
+        labels = Labels.of(boxes, ids, known, ignored=difficult if difficult.any() else None)
+        labelled.append(LabelledRaster(find_image(image_folder, file.stem), labels))
+    return labelled
+
+
+def _yolo_names(folder: Path) -> tuple[str, ...]:
+    file = folder / "classes.txt"
+    if not file.is_file():
+        raise LabelError(f"{folder}: YOLO numbers its classes: pass class_names or add {file.name}")
+    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
+
+
+def _yolo_labels(file: Path | None, image: str, class_names: tuple[str, ...]) -> Labels:
+    rows = [] if file is None else [_yolo_row(file, *line) for line in _lines(file)]
+    if not rows:
+        return Labels.empty(class_names)
+    grid = read_grid(image)
+    boxes = np.array([row[1] for row in rows]) * [grid.width, grid.height, grid.width, grid.height]
+    scores = [row[2] for row in rows]
+    has_scores = all(score is not None for score in scores)
+    try:
+        return Labels.of(
+            boxes,
+            [row[0] for row in rows],
+            class_names,
+            scores=np.array(scores, dtype=np.float32) if has_scores else None,
+        )
+    except LabelError as error:
+        raise LabelError(f"{file}: {error}") from error
+
+
+def _yolo_row(
+    file: Path, number: int, fields: list[str]
+) -> tuple[int, tuple[float, float, float, float], float | None]:
+    """Class id, box in shares of the image, and score of one line."""
+    try:
+        class_id, values = int(fields[0]), [float(field) for field in fields[1:]]
+    except ValueError as error:
+        raise LabelError(f"{file}, line {number}: expected numbers: {error}") from error
+    if len(fields) in (_YOLO_BOX, _YOLO_BOX_AND_SCORE):
+        x, y, width, height = values[:4]
+        box = (x - width / 2, y - height / 2, x + width / 2, y + height / 2)
+        return class_id, box, values[4] if len(fields) == _YOLO_BOX_AND_SCORE else None
+    if len(fields) >= _YOLO_POLYGON and len(fields) % 2 == 1:
+        return class_id, _enclosing(values), None
+    raise LabelError(
+        f"{file}, line {number}: expected class and 4 numbers (box), 5 (box and score) or pairs of "
+        f"x, y (polygon), got {len(values)} numbers"
+    )
+
+
+def _dota_rows(file: Path) -> list[tuple[tuple[float, float, float, float], str, bool]]:
+    rows = []
+    for number, fields in _lines(file):
+        if ":" in fields[0]:  # header lines `imagesource:...` and `gsd:...`
+            continue
+        try:
+            corners = [float(field) for field in fields[:_DOTA_CORNERS]]
+            name = fields[_DOTA_CORNERS]
+            difficult = len(fields) > _DOTA_CORNERS + 1 and int(fields[_DOTA_CORNERS + 1]) > 0
+        except (ValueError, IndexError) as error:
+            raise LabelError(
+                f"{file}, line {number}: expected 8 numbers, class and difficult, got "
+                f"{' '.join(fields)!r}"
+            ) from error
+        rows.append((_enclosing(corners), name, difficult))
+    return rows
+
+
+def _enclosing(values: Sequence[float]) -> tuple[float, float, float, float]:
+    xs, ys = values[0::2], values[1::2]
+    return min(xs), min(ys), max(xs), max(ys)
+
+
+def _lines(file: Path) -> list[tuple[int, list[str]]]:
+    """Numbered lines of a text file, split at white space; empty ones left out."""
+    try:
+        lines = file.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{file}: expected a text file: {error}") from error
+    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]

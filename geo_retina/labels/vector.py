@@ -1,0 +1,176 @@
+"""Labels and detections in vector files: polygons, boxes or points in any CRS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from os import PathLike
+from typing import TYPE_CHECKING
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.features import column_of, read_features
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.labels.placement import POLYGONS, area_on, in_pixels, refuse_far, world_frame
+from geo_retina.labels.points import boxes_around
+from geo_retina.space.grid import Grid
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+CLASS_COLUMN = "class"
+"""Column that names the class where no other is stated; geo_retina writes this one."""
+SCORE_COLUMN = "score"
+"""Column that holds the score where no other is stated; geo_retina writes this one."""
+
+_POINT, _MULTIPOINT = 0, 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class VectorOptions:
+    """What a vector file does not say about itself."""
+
+    class_column: str | None = None
+    """Column with the class name; None = `class` where there is one, otherwise one class."""
+    score_column: str | None = None
+    """Column with the score in [0, 1]; None = `score` where there is one, otherwise no scores."""
+    point_size_m: float | None = None
+    """Side of the square box around each point, metres."""
+    crs: str | None = None
+    """CRS of the coordinates where the file states none, or a wrong one, such as `EPSG:32613`."""
+    layer: str | None = None
+    """Layer to read; None = the only one with geometries."""
+    area: str | None = None
+    """Vector file with the polygons inside which all objects are labelled; None = everywhere."""
+
+
+def read_vector(
+    path: str | PathLike[str],
+    rasters: Sequence[str | PathLike[str]],
+    *,
+    class_names: Sequence[str] | None = None,
+    options: VectorOptions | None = None,
+) -> list[LabelledRaster]:
+    """Read the features of a vector file that lie on each of `rasters`.
+
+    Polygons become enclosing boxes in the raster's own pixel frame: on a rotated grid a box that
+    geo_retina wrote comes back unchanged. An object that the raster's edge cuts keeps its whole
+    box; `clean_labels` cuts it. Coordinates for a raster without CRS are its pixels, y down.
+
+    Args:
+        path: GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet.
+        rasters: One or more rasters, each with its own CRS.
+        class_names: Names of class ids 0..K-1; None takes the names that occur in the file, in
+            alphabetical order, or `object` where it has no class column.
+        options: What the file does not say about itself.
+
+    Returns:
+        One entry a raster, in their order; a raster without features has no objects.
+
+    Raises:
+        LabelError: The file cannot be read, states no CRS, holds unknown classes or geometries that
+            are neither polygons nor points, or lies over a kilometre from all rasters.
+    """
+    options = options or VectorOptions()
+    frame = read_features(path, layer=options.layer, crs=options.crs)
+    objects = _Objects.of(frame, class_names, options, source=str(path))
+    area = None if options.area is None else read_features(options.area, layer=None, crs=None)
+    grids = [read_grid(raster) for raster in rasters]
+    labels = [objects.on(grid) for grid in grids]
+    if len(frame) and not any(len(found) for found in labels):
+        refuse_far(frame, grids, source=str(path))
+    return [
+        LabelledRaster(str(raster), found, area=None if area is None else area_on(area, grid))
+        for raster, grid, found in zip(rasters, grids, labels, strict=True)
+    ]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Objects:
+    """Features of a file with their classes and scores."""
+
+    frame: "gpd.GeoDataFrame"
+    class_ids: NDArray[np.int64]
+    class_names: tuple[str, ...]
+    scores: NDArray[np.float32] | None
+    point_size_m: float | None
+    source: str
+
+    @classmethod
+    def of(
+        cls,
+        frame: "gpd.GeoDataFrame",
+        class_names: Sequence[str] | None,
+        options: VectorOptions,
+        *,
+        source: str,
+    ) -> "_Objects":
+        frame = (
+            frame.explode(index_parts=False, ignore_index=True) if _multipoints(frame) else frame
+        )
+        kinds = shapely.get_type_id(frame.geometry.to_numpy())
+        if not np.isin(kinds, (_POINT, *POLYGONS)).all():
+            found = ", ".join(sorted(set(frame.geom_type)))
+            raise LabelError(f"{source}: expected polygons or points, found {found}")
+        if (kinds == _POINT).any() and options.point_size_m is None:
+            raise LabelError(
+                f"{source}: holds points; state the size of the box around each with point_size_m"
+            )
+        ids, names = _classes(frame, class_names, options.class_column, source=source)
+        scores = column_of(frame, options.score_column, SCORE_COLUMN, source=source)
+        return cls(
+            frame,
+            ids,
+            names,
+            None if scores is None else scores.to_numpy(dtype=np.float32),
+            options.point_size_m,
+            source,
+        )
+
+    def on(self, grid: Grid) -> Labels:
+        """The objects that lie at least partly on a raster."""
+        world = world_frame(self.frame, grid, source=self.source)
+        footprint = shapely.polygons(
+            grid.box_corners(np.array([[0.0, 0.0, grid.width, grid.height]]))[0]
+        )
+        near = np.sort(world.sindex.query(footprint))
+        flat = in_pixels(world.iloc[near], grid)
+        boxes = shapely.bounds(flat)
+        inside = (boxes[:, :2] < [grid.width, grid.height]).all(axis=1)
+        inside &= (boxes[:, 2:] > 0).all(axis=1)
+        points = shapely.get_type_id(flat) == _POINT
+        if points.any():
+            assert self.point_size_m is not None  # noqa: S101  # checked on reading
+            boxes[points] = boxes_around(boxes[points, :2], grid, size_m=self.point_size_m)
+        kept = near[inside]
+        return Labels.of(
+            boxes[inside],
+            self.class_ids[kept],
+            self.class_names,
+            scores=None if self.scores is None else self.scores[kept],
+        )
+
+
+def _multipoints(frame: "gpd.GeoDataFrame") -> bool:
+    return bool((shapely.get_type_id(frame.geometry.to_numpy()) == _MULTIPOINT).any())
+
+
+def _classes(
+    frame: "gpd.GeoDataFrame",
+    class_names: Sequence[str] | None,
+    class_column: str | None,
+    *,
+    source: str,
+) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+    column = column_of(frame, class_column, CLASS_COLUMN, source=source)
+    if column is not None:
+        return class_ids_of(column.astype(str).tolist(), class_names, source=source)
+    known = tuple(class_names or ("object",))
+    if len(known) > 1:
+        raise LabelError(
+            f"{source}: has no column {CLASS_COLUMN!r} to tell {', '.join(known)} apart; name the "
+            f"column with class_column: {', '.join(frame.columns.drop(frame.geometry.name))}"
+        )
+    return np.zeros(len(frame), np.int64), known

@@ -1,0 +1,159 @@
+import json
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from pyproj import CRS
+
+from geo_retina.errors import LabelError
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.pairs import Pair, pair_up
+from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.labels.deepforest import read_deepforest_csv
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.space.detections import Detections
+from geo_retina.space.grid import Grid
+
+GRID = Grid(200, 100, Affine(1, 0, 500_000, 0, -1, 5_000_000), CRS.from_epsg(32633))
+DATA = Path(os.environ.get("GEO_RETINA_DATA", Path(__file__).parents[3] / "shared" / "data"))
+NEON = DATA / "neon_trees"
+
+
+def pair(
+    name: str = "a.tif", *, found: int = 3, known: int = 4, site: str = "", x: float = 0
+) -> Pair:
+    """`known` objects in a row, the first `found` of them found `x` px to the right."""
+    left = np.arange(max(found, known)) * 20.0
+    boxes = np.stack([left, left * 0, left + 10, left * 0 + 10], axis=1)
+    scores = np.linspace(0.9, 0.6, found)
+    detections = Detections.of(boxes[:found] + np.array([x, 0, x, 0]), scores, np.zeros(found))
+    return Pair(name, detections, Labels.of(boxes[:known], [0] * known, ("tree",)), site, GRID)
+
+
+def test_numbers_of_a_simple_case() -> None:
+    found = evaluate_detections([pair(x=1)], iou=0.5)
+    assert found.quality.ap == pytest.approx(0.75)
+    assert found.quality.at_score.precision == 1
+    assert found.quality.at_score.recall == 0.75
+    assert found.score == pytest.approx(0.6)
+    assert found.offset_px == (1, 0)
+    assert found.mistakes.missed == 1
+    assert found.counts.bias == -1
+    assert found.counts.relative == -0.25
+    # 200 x 100 px of 1 m are 2 ha, but for the 0.08 % by which UTM shrinks areas here.
+    assert found.counts.bias_per_ha == pytest.approx(-0.5, rel=1e-2)
+    assert found.classes == ()
+    assert found.sites == ()
+
+
+def test_a_given_score_is_used_and_said() -> None:
+    found = evaluate_detections([pair()], score=0.7)
+    assert found.quality.at_score.hits == 2
+    assert not found.score_is_best_f1
+    assert found.rasters[0].detections == 2
+    assert "At score 0.700 (given)" in evaluation_markdown(found)
+
+
+def test_sites_and_classes_are_told_apart() -> None:
+    found = evaluate_detections([pair("a.tif", site="N"), pair("b.tif", found=4, site="S")])
+    assert [(item.name, round(item.ap, 3)) for item in found.sites] == [("N", 0.75), ("S", 1)]
+    labels = Labels.of([[0, 0, 10, 10], [50, 0, 60, 10]], [0, 1], ("a", "b", "c"))
+    detections = Detections.of(labels.boxes[:1], np.array([0.5]), np.array([0]))
+    by_class = evaluate_detections([Pair("a.tif", detections, labels)])
+    assert [item.ap for item in by_class.classes[:2]] == [1, 0]
+    assert math.isnan(by_class.classes[2].ap)
+    assert by_class.quality.ap == 0.5  # mean over the two classes that have labels
+
+
+def test_points_are_matched_by_metres() -> None:
+    found = evaluate_detections([pair(x=12)], distance_m=13)
+    assert found.quality.at_score.hits == 3
+    assert math.isnan(found.quality.ap50)
+    assert str(found.rule) == "13 m between centres"
+    assert evaluate_detections([pair(x=12)], iou=0.4).quality.at_score.hits < 3
+
+
+def test_objects_outside_the_labelled_area_do_not_count() -> None:
+    whole = pair(found=4)
+    part = Pair("a.tif", whole.detections, whole.labels, grid=GRID, area=shapely.box(0, 0, 50, 100))
+    found = evaluate_detections([part])
+    assert found.quality.labels == 3
+    assert found.rasters[0].detections == 3
+    assert found.rasters[0].hectares == pytest.approx(0.5, rel=1e-2)
+
+
+def test_empty_is_a_value() -> None:
+    nothing = Pair("a.tif", Detections.empty(), Labels.empty(["tree"]))
+    for pairs in ([], [nothing], [pair(found=0), nothing], [pair(known=0)]):
+        found = evaluate_detections(pairs)
+        json.dumps(found.to_dict(), allow_nan=False)
+        assert "AP50" in evaluation_markdown(found)
+    assert evaluate_detections([pair(found=0)]).quality.ap == 0
+    assert math.isnan(evaluate_detections([nothing]).quality.ap)
+
+
+def test_the_outcome_is_plain_data() -> None:
+    plain = evaluate_detections([pair("a.tif"), pair("b.tif")]).to_dict()
+    assert json.loads(json.dumps(plain, allow_nan=False)) == plain
+    assert plain["quality"]["at_score"]["f1"] == pytest.approx(6 / 7)
+    assert plain["thresholds"][0]["best"]["precision"] == 1
+    assert plain["calibration"]["bins"][0]["hit_rate"] is None
+    assert plain["counts"]["bias"] == -1
+
+
+def test_pairs_are_made_by_file_name() -> None:
+    known = [
+        LabelledRaster("x/a.tif", Labels.of([[0, 0, 9, 9]], [1], ("shrub", "tree")), site="N"),
+        LabelledRaster("x/b.tif", Labels.empty(("shrub", "tree"))),
+    ]
+    found = [
+        LabelledRaster("y/a.tif", Labels.of([[0, 0, 9, 9]], [0], ("tree",), scores=np.array([0.5])))
+    ]
+    first, second = pair_up(known, found)
+    assert first.detections.class_ids.tolist() == [1]
+    assert (first.name, first.site) == ("x/a.tif", "N")
+    assert len(second.detections) == 0
+
+
+@pytest.mark.parametrize(
+    ("raster", "name", "scores", "message"),
+    [
+        ("c.tif", "tree", [0.5], r"1 rasters without labels: c\.tif"),
+        ("a.tif", "tree", None, "need a score"),
+        ("a.tif", "palm", [0.5], "detections of palm; the labels know shrub, tree"),
+    ],
+)
+def test_detections_that_fit_no_labels_are_refused(
+    raster: str, name: str, scores: list[float] | None, message: str
+) -> None:
+    known = [LabelledRaster("a.tif", Labels.empty(("shrub", "tree")))]
+    array = None if scores is None else np.array(scores)
+    found = [LabelledRaster(raster, Labels.of([[0, 0, 9, 9]], [0], (name,), scores=array))]
+    with pytest.raises(LabelError, match=message):
+        pair_up(known, found)
+
+
+def test_class_ids_beyond_the_labels_are_refused() -> None:
+    detections = Detections.of(np.zeros((1, 4)), np.array([0.5]), np.array([3]))
+    with pytest.raises(LabelError, match=r"must be in 0\.\.0 \(tree\), got \[3\]"):
+        Pair("a.tif", detections, Labels.empty(["tree"]))
+
+
+@pytest.mark.skipif(not NEON.is_dir(), reason="the NEON plots are not here")
+def test_published_numbers_of_deepforest_on_neon_come_out() -> None:
+    labelled = read_deepforest_csv(NEON / "annotations.csv", NEON / "images")
+    known = [item for item in labelled if item.split == "val"]
+    found = read_deepforest_csv(NEON / "deepforest" / "predictions_val.csv")
+    result = evaluate_detections(
+        pair_up(known, found), iou=0.4, options=EvaluationOptions(bootstrap_samples=100)
+    )
+    assert (len(result.rasters), result.quality.labels) == (31, 1365)
+    assert result.quality.ap == pytest.approx(0.683, abs=5e-4)
+    assert result.quality.best.f1 == pytest.approx(0.715, abs=5e-4)
+    assert result.quality.best.score == pytest.approx(0.245, abs=5e-4)
+    sites = {item.name: (round(item.ap, 3), round(item.best.f1, 3)) for item in result.sites}
+    assert sites == {"SJER": (0.661, 0.711), "TEAK": (0.686, 0.738), "NIWO": (0.691, 0.717)}

@@ -1,0 +1,82 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+
+from geo_retina.errors import LabelError
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.files import ComparedFiles, read_pairs
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.formats import LabelSource
+
+BOXES = np.array([[2.0, 3, 12, 11], [20, 20, 33, 30]])
+QUICK = EvaluationOptions(bootstrap_samples=0)
+
+
+@pytest.fixture
+def folder(tmp_path: Path, write_raster_at: Callable[..., Path]) -> Path:
+    """Two rasters a kilometre apart; labels of both and detections of the first, as files."""
+    for number, name in enumerate(("a", "b")):
+        place = Affine.translation(500_000 + 1000 * number, 5_400_000) @ Affine.scale(0.5, -0.5)
+        write_raster_at(tmp_path / f"{name}.tif", np.zeros((3, 40, 40), np.uint8), transform=place)
+    rows = [f"a.tif,{','.join(map(str, box))},tree,val" for box in BOXES.tolist()]
+    text = ["image_path,xmin,ymin,xmax,ymax,label,split", *rows, "b.tif,,,,,,train"]
+    (tmp_path / "labels.csv").write_text("\n".join(text))
+    frame = detections(tmp_path / "a.tif")
+    frame.to_crs("EPSG:4326").to_file(tmp_path / "found.geojson")
+    (tmp_path / "found").mkdir()
+    frame.to_file(tmp_path / "found" / "a.gpkg")
+    return tmp_path
+
+
+def detections(raster: Path) -> gpd.GeoDataFrame:
+    grid = read_grid(raster)
+    shapes = shapely.polygons(grid.box_corners(BOXES + 1))
+    return gpd.GeoDataFrame({"score": [0.9, 0.4]}, geometry=shapes, crs=grid.crs)
+
+
+def compared(folder: Path, found: str, split: str | None = None) -> ComparedFiles:
+    return ComparedFiles(
+        labels=LabelSource(path=str(folder / "labels.csv")),
+        detections=LabelSource(path=str(folder / found)),
+        split=split,
+    )
+
+
+@pytest.mark.parametrize("found", ["found.geojson", "found"])
+def test_vector_detections_meet_csv_labels(folder: Path, found: str) -> None:
+    first, second = read_pairs(compared(folder, found))
+    np.testing.assert_allclose(first.detections.boxes, BOXES + 1, atol=0.02)
+    np.testing.assert_allclose(first.detections.scores, [0.9, 0.4])
+    assert len(second.detections) == 0
+    result = evaluate_detections([first, second], options=QUICK)
+    assert result.quality.best.hits == 2
+    assert result.counts.bias_per_ha == 0
+
+
+def test_only_the_wanted_split_is_compared(folder: Path) -> None:
+    pairs = read_pairs(compared(folder, "found.geojson", "val"))
+    assert [Path(pair.name).name for pair in pairs] == ["a.tif"]
+    with pytest.raises(LabelError, match="no raster of split 'test'; has train, val"):
+        read_pairs(compared(folder, "found.geojson", "test"))
+
+
+def test_csv_detections_of_other_splits_are_left_out(folder: Path) -> None:
+    rows = ["a.tif,2,3,12,11,tree,0.5", "b.tif,2,3,12,11,tree,0.5"]
+    text = ["image_path,xmin,ymin,xmax,ymax,label,score", *rows]
+    (folder / "found.csv").write_text("\n".join(text))
+    (pair,) = read_pairs(compared(folder, "found.csv", "val"))
+    assert len(pair.detections) == 1
+    (folder / "found.csv").write_text("\n".join([*text, "c.tif,2,3,12,11,tree,0.5"]))
+    with pytest.raises(LabelError, match=r"without labels: c\.tif"):
+        read_pairs(compared(folder, "found.csv"))
+
+
+def test_two_files_for_one_raster_are_refused(folder: Path) -> None:
+    detections(folder / "a.tif").to_file(folder / "found" / "a.fgb")
+    with pytest.raises(LabelError, match=r"several files of detections for a: a\.gpkg, a\.fgb"):
+        read_pairs(compared(folder, "found"))

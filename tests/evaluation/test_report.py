@@ -1,0 +1,107 @@
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from geo_retina.errors import OutputError
+from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.report import write_report
+from geo_retina.labels.labels import Labels
+from geo_retina.space.detections import Detections
+
+QUICK = EvaluationOptions(bootstrap_samples=20)
+
+
+@pytest.fixture
+def pair(tmp_path: Path, write_raster_at: Callable[..., Path]) -> Pair:
+    rng = np.random.default_rng(0)
+    raster = write_raster_at(
+        tmp_path / "plot<1>.tif", rng.integers(0, 255, (3, 100, 200)).astype(np.uint8)
+    )
+    known = [[10, 10, 30, 30], [60, 10, 80, 30], [120, 50, 160, 90]]
+    found = np.array([[11.0, 10, 31, 30], [60, 50, 80, 70]])
+    detections = Detections.of(found, np.array([0.9, 0.8]), np.zeros(2))
+    return Pair(str(raster), detections, Labels.of(known, [0] * 3, ("tree",)), site="N")
+
+
+def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) -> None:
+    evaluation = evaluate_detections([pair], score=0.5, options=QUICK)
+    files = write_report([pair], evaluation, tmp_path / "report.html", title="A & B")
+    page = files.html.read_text()
+    assert "<h1>A &amp; B</h1>" in page
+    assert page.count("<svg") == 4
+    assert page.count("data:image/jpeg;base64,") == 1 + 2  # one false alarm, two misses
+    assert "plot&lt;1&gt;.tif at 60, 50" in page
+    assert not re.findall(r'(?:src|href)="(?!data:)', page)
+    for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
+        ET.fromstring(chart)  # noqa: S314  # our own text
+    # The largest miss comes first.
+    assert page.index("at 120, 50") < page.index("at 60, 10")
+    assert json.loads(files.json.read_text()) == evaluation.to_dict()
+
+
+def test_tables_keep_their_columns(tmp_path: Path, pair: Pair) -> None:
+    evaluation = evaluate_detections([pair], options=QUICK)
+    page = write_report([pair], evaluation, tmp_path / "report.html").html.read_text()
+    for table in re.findall(r"<table>.*?</table>", page):
+        rows = re.findall(r"<tr>(.*?)</tr>", table)
+        assert len({row.count("<t") for row in rows}) == 1
+        assert len(rows) >= 2
+
+
+def test_a_missing_raster_leaves_its_pictures_out(tmp_path: Path, pair: Pair) -> None:
+    Path(pair.name).unlink()
+    evaluation = evaluate_detections([pair], options=QUICK)
+    page = write_report([pair], evaluation, tmp_path / "report.html").html.read_text()
+    assert "<img" not in page
+    assert page.count("<svg") == 4
+
+
+def test_a_report_of_nothing(tmp_path: Path) -> None:
+    for pairs in ([], [Pair("a.tif", Detections.empty(), Labels.empty(["tree"]))]):
+        evaluation = evaluate_detections(pairs, options=QUICK)
+        files = write_report(pairs, evaluation, tmp_path / "report.html")
+        assert "NaN" not in files.json.read_text()
+        assert "nan" not in files.html.read_text().lower()
+
+
+def test_a_folder_that_is_not_there_is_named(tmp_path: Path, pair: Pair) -> None:
+    evaluation = evaluate_detections([pair], options=QUICK)
+    with pytest.raises(OutputError, match="report cannot be written"):
+        write_report([pair], evaluation, tmp_path / "absent" / "report.html")
+
+
+def test_lines_run_from_corner_to_corner() -> None:
+    ends = np.array([0.0, 1.0])
+    chart = line_chart([Series("a<b", ends, ends)], Axes("x", "y"))
+    root = ET.fromstring(chart)  # noqa: S314  # our own text
+    line = root.find("{http://www.w3.org/2000/svg}polyline")
+    assert line is not None
+    assert line.attrib["points"] == "48.0,278.0 408.0,14.0"
+    assert "a&lt;b" in chart
+
+
+def test_unknown_points_are_left_out() -> None:
+    chart = line_chart(
+        [Series("a", np.array([0.0, np.nan, 1.0]), np.array([0.0, 0.5, np.nan]), marked=True)],
+        Axes("x", "y"),
+    )
+    assert chart.count("<circle") == 1
+    assert "nan" not in chart
+
+
+def test_bars_are_as_high_as_their_values() -> None:
+    chart = bar_chart(
+        [Series("n", np.zeros(2), np.array([5.0, 10.0]))],
+        Axes("x", "y", (0.0, 2.0), (0.0, 10.0)),
+        edges=np.array([0.0, 1.0, 2.0]),
+        labels=["0", "1", "2"],
+    )
+    heights = [float(value) for value in re.findall(r'height="([\d.]+)" fill="#2563eb" f', chart)]
+    assert heights == [132, 264]

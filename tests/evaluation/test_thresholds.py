@@ -1,0 +1,108 @@
+import numpy as np
+import pytest
+
+from geo_retina.evaluation.match import Matches, match_pairs
+from geo_retina.evaluation.metrics import average_precision, precision_recall
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.rules import IouRule
+from geo_retina.evaluation.thresholds import best_thresholds, block_groups, raster_groups
+from geo_retina.labels.labels import Labels
+from geo_retina.space.detections import Detections
+
+RULE = IouRule(0.5)
+
+
+def made_up(rasters: int, seed: int = 0) -> list[Pair]:
+    """Hits score 0.5..1, false alarms 0..0.6."""
+    rng = np.random.default_rng(seed)
+    pairs = []
+    for number in range(rasters):
+        x = np.arange(40.0) * 20
+        known = np.stack([x, x * 0, x + 10, x * 0 + 10], axis=1)
+        found = np.concatenate([known[:30], known[:20] + np.array([0, 500, 0, 500])])
+        scores = np.concatenate([rng.uniform(0.5, 1, 30), rng.uniform(0, 0.6, 20)])
+        ids = np.arange(40) % 2
+        found_ids = np.concatenate([ids[:30], ids[:20]])
+        pairs.append(
+            Pair(
+                f"{number}.tif",
+                Detections.of(found, scores, found_ids),
+                Labels.of(known, ids, ("a", "b")),
+            )
+        )
+    return pairs
+
+
+def table_of(pairs: list[Pair]) -> Matches:
+    return match_pairs(pairs, [RULE.candidates(pair) for pair in pairs], threshold=0.5)
+
+
+def test_thresholds_lie_where_hits_begin_and_inside_their_intervals() -> None:
+    pairs = made_up(12)
+    table = table_of(pairs)
+    found = best_thresholds(table, raster_groups(table, rasters=12), samples=200)
+    assert [item.name for item in found] == ["all", "a", "b"]
+    for item in found:
+        assert 0.5 < item.best.score < 0.61
+        assert item.score.low <= item.best.score <= item.score.high
+        assert item.f1.low <= item.best.f1 <= item.f1.high
+        assert item.groups == 12
+    ap = average_precision(precision_recall(table))
+    assert found[0].ap.low < ap < found[0].ap.high
+
+
+def test_the_same_seed_gives_the_same_interval() -> None:
+    pairs = made_up(6)
+    table = table_of(pairs)
+    groups = raster_groups(table, rasters=6)
+    one, again, other = (
+        best_thresholds(table, groups, samples=50, seed=seed)[0].f1 for seed in (1, 1, 2)
+    )
+    assert one == again
+    assert one != other
+
+
+def test_more_rasters_narrow_the_interval() -> None:
+    widths = []
+    for rasters in (4, 64):
+        pairs = made_up(rasters)
+        table = table_of(pairs)
+        found = best_thresholds(table, raster_groups(table, rasters=rasters), samples=200)[0]
+        widths.append(found.f1.high - found.f1.low)
+    assert widths[1] < widths[0] / 2
+
+
+def test_one_raster_has_no_interval_but_its_blocks_have() -> None:
+    pairs = made_up(1)
+    table = table_of(pairs)
+    alone = best_thresholds(table, raster_groups(table, rasters=1), samples=50)[0]
+    assert np.isnan(alone.f1.low)
+    groups = block_groups(pairs, table, block_px=100)
+    assert groups.count == 8 + 4  # labels lie along 800 px, false alarms along 400 px below
+    blocks = best_thresholds(table, groups, samples=50)[0]
+    assert blocks.f1.low < blocks.best.f1 < blocks.f1.high
+
+
+def test_blocks_keep_a_match_together() -> None:
+    pair = Pair(
+        "a.tif",
+        Detections.of(np.array([[90.0, 0, 108, 10]]), np.array([0.5]), np.array([0])),
+        Labels.of([[94, 0, 112, 10]], [0], ("a",)),
+    )
+    table = table_of([pair])
+    groups = block_groups([pair], table, block_px=100)
+    assert groups.of_detections.tolist() == groups.of_labels.tolist()
+
+
+def test_nothing_found() -> None:
+    pairs = [Pair(f"{i}.tif", Detections.empty(), Labels.empty(["a"])) for i in range(3)]
+    table = table_of(pairs)
+    (found,) = best_thresholds(table, raster_groups(table, rasters=3), samples=10)
+    assert found.best.hits == 0
+    assert np.isnan(found.score.low)
+
+
+@pytest.mark.parametrize("samples", [0, 1])
+def test_few_samples_do_not_fail(samples: int) -> None:
+    table = table_of(made_up(3))
+    assert len(best_thresholds(table, raster_groups(table, rasters=3), samples=samples)) == 3

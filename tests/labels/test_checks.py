@@ -1,0 +1,134 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geo_retina.labels.checks import check_labels
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.pictures import contact_sheet
+from geo_retina.labels.registration import estimate_shift
+
+Writer = Callable[..., Path]
+SIDE = 400
+
+
+@pytest.fixture
+def planted(tmp_path: Path, write_raster_at: Writer) -> LabelledRaster:
+    """Bright rectangles on dark, noisy ground, labelled where they are."""
+    rng = np.random.default_rng(0)
+    corner = np.stack(np.meshgrid(np.arange(10, 380, 36), np.arange(10, 380, 36)), -1)
+    corner = corner.reshape(-1, 2) + rng.integers(0, 10, (121, 2))
+    boxes = np.concatenate([corner, corner + rng.integers(8, 22, (121, 2))], axis=1)
+    pixels = rng.integers(30, 60, (3, SIDE, SIDE)).astype(np.uint8)
+    for x_min, y_min, x_max, y_max in boxes:
+        pixels[:, y_min:y_max, x_min:x_max] += 100
+    path = write_raster_at(tmp_path / "planted.tif", pixels)
+    return LabelledRaster(str(path), Labels.of(boxes, np.zeros(len(boxes)), ["tank"]))
+
+
+def moved(item: LabelledRaster, x: float, y: float) -> LabelledRaster:
+    return LabelledRaster(
+        item.raster, item.labels.with_boxes(item.labels.boxes + np.array([x, y, x, y]))
+    )
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (5, -7), (-11, 3)])
+def test_a_shift_of_the_labels_is_measured(planted: LabelledRaster, x: int, y: int) -> None:
+    shift = estimate_shift([moved(planted, x, y)])
+    assert (shift.x_px, shift.y_px) == (-x, -y)
+    assert shift.is_suspect == ((x, y) != (0, 0))
+
+
+def test_boxes_around_points_are_never_suspect(planted: LabelledRaster) -> None:
+    middle = (planted.labels.boxes[:, :2] + planted.labels.boxes[:, 2:]) / 2 + 6
+    boxes = np.concatenate([middle - 8, middle + 8], axis=1)
+    shift = estimate_shift([LabelledRaster(planted.raster, planted.labels.with_boxes(boxes))])
+    assert not shift.is_suspect
+
+
+def test_good_labels_pass(planted: LabelledRaster) -> None:
+    empty = LabelledRaster(planted.raster, Labels.empty(["tank"]))
+    report = check_labels([planted, empty])
+    assert report.is_clean
+    assert (report.rasters, report.empty_rasters, report.labels) == (2, 1, 121)
+    assert report.per_class == (("tank", 121),)
+    assert "to mend: nothing" in report.to_text()
+    json.dumps(report.to_dict())
+
+
+def test_faults_are_counted_and_named(planted: LabelledRaster) -> None:
+    boxes = planted.labels.boxes.copy()
+    boxes[0] = boxes[0, [2, 3, 0, 1]]
+    boxes[1] = boxes[2]
+    boxes[3, 2] = boxes[3, 0]
+    report = check_labels([moved(planted, 9, 9), _with(planted, boxes)])
+    assert (report.totals.swapped, report.totals.duplicates, report.totals.too_small) == (1, 1, 1)
+    assert not report.is_clean
+    assert "1 swapped, 1 too small, 1 duplicates" in report.to_text()
+
+
+def test_misregistration_is_reported_per_site(planted: LabelledRaster) -> None:
+    wrong = moved(planted, 4, 6)
+    report = check_labels(
+        [
+            LabelledRaster(planted.raster, planted.labels, "north"),
+            LabelledRaster(wrong.raster, wrong.labels, "south"),
+        ]
+    )
+    assert [(site, shift.is_suspect) for site, shift in report.shifts] == [
+        ("north", False),
+        ("south", True),
+    ]
+    assert "at south: the labels fit better -4 px to the right and -6 px down" in report.to_text()
+
+
+@pytest.mark.parametrize(
+    ("boxes", "note"),
+    [
+        (np.array([[0.1, 0.1, 0.2, 0.2]] * 3), "shares of the image"),
+        (np.array([[5e5, 5.4e6, 5e5 + 3, 5.4e6 + 3]] * 3), "world coordinates"),
+    ],
+)
+def test_labels_of_another_frame_are_suspected(
+    planted: LabelledRaster, boxes: np.ndarray, note: str
+) -> None:
+    labels = Labels.of(boxes, np.zeros(3), ["tank"])
+    report = check_labels([LabelledRaster(planted.raster, labels)])
+    assert note in report.problems[0].note
+
+
+def test_swapped_axes_are_suspected(tmp_path: Path, write_raster_at: Writer) -> None:
+    path = write_raster_at(tmp_path / "wide.tif", np.zeros((3, 50, 200), np.uint8))
+    boxes = np.array([[10.0, 10, 20, 20], [10, 100, 20, 120], [30, 150, 40, 160], [5, 180, 9, 190]])
+    report = check_labels([LabelledRaster(str(path), Labels.of(boxes, np.zeros(4), ["a"]))])
+    assert "x and y look swapped" in report.problems[0].note
+
+
+def test_a_missing_raster_is_reported_not_raised(planted: LabelledRaster) -> None:
+    report = check_labels([planted, LabelledRaster("absent.tif", planted.labels)])
+    assert "absent.tif" in report.problems[0].raster
+    assert "does not exist" in report.problems[0].note
+
+
+def test_no_labels_at_all() -> None:
+    report = check_labels([])
+    assert report.is_clean
+    assert report.labels == 0
+
+
+def test_contact_sheet_shows_boxes(tmp_path: Path, planted: LabelledRaster) -> None:
+    empty = LabelledRaster(planted.raster, Labels.empty(["tank"]))
+    sheet = contact_sheet([planted, empty], tmp_path / "sheet.png", columns=2, cell_px=200)
+    with Image.open(sheet) as picture:
+        pixels = np.asarray(picture)
+    assert pixels.shape == (216, 400, 3)
+    yellow = (pixels[..., 0] > 200) & (pixels[..., 2] < 100)
+    assert yellow[:, :200].any()
+    assert not yellow[:, 200:].any()
+
+
+def _with(item: LabelledRaster, boxes: np.ndarray) -> LabelledRaster:
+    return LabelledRaster(item.raster, item.labels.with_boxes(boxes))

@@ -1,0 +1,158 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import shapely
+from PIL import Image
+
+from geo_retina.errors import LabelError, OutputError
+from geo_retina.labels.chips import ChipOptions, cut_chips, labels_in_window
+from geo_retina.labels.formats import read_coco
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.space.windows import Window
+
+Writer = Callable[..., Path]
+
+BOXES = np.array([[10.5, 10.25, 20.0, 20.0], [28.0, 4.0, 38.0, 12.0], [30.0, 50.0, 60.0, 60.0]])
+"""On 96 x 64 px: in the first chip of 32 px; across two; a sliver and the rest."""
+
+
+@pytest.fixture
+def labelled(tmp_path: Path, write_raster_at: Writer) -> LabelledRaster:
+    rng = np.random.default_rng(0)
+    pixels = rng.integers(1, 255, (3, 64, 96)).astype(np.uint8)
+    path = write_raster_at(
+        tmp_path / "plot.tif", pixels, colours=("red", "green", "blue"), nodata=0
+    )
+    return LabelledRaster(str(path), Labels.of(BOXES, [0, 1, 0], ("tree", "palm")), "N", "train")
+
+
+def test_labels_are_cut_and_slivers_are_ignored() -> None:
+    labels = Labels.of(BOXES, [0, 1, 0], ("tree", "palm"))
+    found = labels_in_window(labels, Window(32, 0, 32, 32), min_visible=0.7)
+    assert found.boxes.tolist() == [[0, 4, 6, 12]]
+    assert found.counted.tolist() == [False]  # 60 % of it is seen
+    assert labels_in_window(labels, Window(32, 0, 32, 32), min_visible=0.6).counted.tolist() == [
+        True
+    ]
+
+
+def test_chips_hold_the_right_pixels_labels_and_place(
+    tmp_path: Path, labelled: LabelledRaster
+) -> None:
+    out = tmp_path / "out"
+    found = cut_chips([labelled], out, options=ChipOptions(chip_px=32, empty_share=0))
+    assert (found.chips, found.empty_chips, found.labels, found.ignored) == (3, 0, 4, 0)
+    assert found.annotations == (out / "train.json",)
+    items = read_coco(out / "train.json")
+    with rasterio.open(labelled.raster) as source:
+        pixels, transform, crs = source.read(), source.transform, source.crs
+    back = []
+    for item in items:
+        column, row = map(int, Path(item.raster).stem.split("_")[1:])
+        with rasterio.open(item.raster) as chip:
+            assert chip.crs == crs
+            assert chip.nodata == 0
+            assert (chip.transform.c, chip.transform.f) == transform @ (column, row)
+            np.testing.assert_array_equal(
+                chip.read(), pixels[:, row : row + 32, column : column + 32]
+            )
+        boxes = item.labels.boxes + np.array([column, row, column, row])
+        back += boxes[item.labels.counted].tolist()
+        assert item.labels.class_names == ("tree", "palm")
+    assert sorted(back) == sorted(
+        [BOXES[0].tolist(), [28, 4, 32, 12], [32, 4, 38, 12], [32, 50, 60, 60]]
+    )
+
+
+def test_objects_across_chips_follow_the_policy(tmp_path: Path, labelled: LabelledRaster) -> None:
+    strict = cut_chips(
+        [labelled],
+        tmp_path / "out",
+        options=ChipOptions(chip_px=32, empty_share=0, min_visible=1),
+    )
+    assert (strict.chips, strict.labels, strict.ignored) == (1, 1, 1)
+
+
+def test_empty_chips_are_kept_by_share_and_the_choice_is_stable(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    path = write_raster_at(tmp_path / "empty.tif", np.full((1, 320, 320), 9, np.uint8))
+    item = LabelledRaster(str(path), Labels.empty(["tree"]))
+    names = []
+    for share in (0, 0.3, 0.6, 1):
+        out = tmp_path / f"out{share}"
+        found = cut_chips([item], out, options=ChipOptions(chip_px=32, empty_share=share))
+        assert found.chips == found.empty_chips
+        names.append({file.name for file in (out / "chips").iterdir()})
+    assert [len(part) for part in names[::3]] == [0, 100]
+    assert 15 < len(names[1]) < 45
+    assert names[1] < names[2]
+
+
+def test_chips_without_valid_pixels_are_left_out(tmp_path: Path, write_raster_at: Writer) -> None:
+    pixels = np.zeros((1, 32, 64), np.uint8)
+    pixels[:, :, 40:] = 7
+    path = write_raster_at(tmp_path / "half.tif", pixels, nodata=0)
+    item = LabelledRaster(str(path), Labels.empty(["tree"]))
+    found = cut_chips([item], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    assert found.chips == 1
+
+
+def test_only_chips_inside_the_area_are_cut(tmp_path: Path, labelled: LabelledRaster) -> None:
+    part = LabelledRaster(
+        labelled.raster, labelled.labels, split="val", area=shapely.box(0, 0, 70, 40)
+    )
+    found = cut_chips([part], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    assert found.annotations[0].name == "val.json"
+    names = {file.name for file in (tmp_path / "out" / "chips").iterdir()}
+    assert names == {"plot_0_0.tif", "plot_32_0.tif"}
+
+
+def test_png_chips(tmp_path: Path, labelled: LabelledRaster, write_raster_at: Writer) -> None:
+    options = ChipOptions(chip_px=32, empty_share=0, chip_format="png")
+    cut_chips([labelled], tmp_path / "out", options=options)
+    with Image.open(tmp_path / "out" / "chips" / "plot_0_0.png") as picture:
+        assert picture.size == (32, 32)
+        assert picture.mode == "RGB"
+    path = write_raster_at(tmp_path / "wide.tif", np.zeros((5, 40, 40), np.uint8))
+    item = LabelledRaster(str(path), labelled.labels)
+    with pytest.raises(LabelError, match="this has 5 of uint8; cut chips as tif"):
+        cut_chips([item], tmp_path / "out", options=options)
+
+
+def test_rasters_of_one_name_do_not_overwrite_each_other(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    items = []
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        path = write_raster_at(tmp_path / folder / "x.tif", np.full((1, 32, 32), 9, np.uint8))
+        items.append(LabelledRaster(str(path), Labels.empty(["tree"])))
+    found = cut_chips(items, tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    assert found.chips == len(list((tmp_path / "out" / "chips").iterdir())) == 2
+
+
+def test_splits_get_their_own_file(tmp_path: Path, labelled: LabelledRaster) -> None:
+    other = LabelledRaster(labelled.raster, labelled.labels)
+    found = cut_chips([labelled, other], tmp_path / "out", options=ChipOptions(chip_px=64))
+    assert [path.name for path in found.annotations] == ["all.json", "train.json"]
+    content = json.loads(found.annotations[1].read_text())
+    assert content["images"][0]["window"] == [0, 0, 64, 64]
+    assert content["images"][0]["site"] == "N"
+
+
+def test_bad_options_and_folders_are_refused(tmp_path: Path, labelled: LabelledRaster) -> None:
+    with pytest.raises(LabelError, match="under chip_px 32"):
+        ChipOptions(chip_px=32, overlap_px=32)
+    with pytest.raises(LabelError, match=r"empty_share must be in 0\.\.1"):
+        ChipOptions(chip_px=32, empty_share=2)
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="folder cannot be made"):
+        cut_chips([labelled], tmp_path / "file", options=ChipOptions(chip_px=32))
+    other = LabelledRaster(labelled.raster, Labels.empty(["ship"]))
+    with pytest.raises(LabelError, match="different classes"):
+        cut_chips([labelled, other], tmp_path / "out", options=ChipOptions(chip_px=32))

@@ -1,0 +1,59 @@
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
+
+from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.labels import Labels
+
+WIDTH, HEIGHT = 100, 80
+
+
+def cleaned(boxes: list[list[float]], class_ids: list[int] | None = None) -> tuple[object, Changes]:
+    labels = Labels.of(boxes, class_ids or [0] * len(boxes), ["a", "b"])
+    result = clean_labels(labels, width=WIDTH, height=HEIGHT)
+    return result.labels.boxes.tolist(), result.changes
+
+
+def test_good_labels_are_untouched() -> None:
+    boxes, changes = cleaned([[0, 0, 10, 10], [90, 70, 100, 80]])
+    assert boxes == [[0, 0, 10, 10], [90, 70, 100, 80]]
+    assert not changes
+
+
+def test_each_fault_is_mended_or_left_out_and_counted() -> None:
+    boxes, changes = cleaned(
+        [
+            [10, 10, 0, 0],  # swapped
+            [95, 20, 105, 30],  # over the edge
+            [200, 20, 210, 30],  # outside
+            [99.5, 40, 120, 60],  # 2 % visible
+            [50, 50, 50, 60],  # no area
+            [np.nan, 0, 1, 1],
+            [95, 20, 105, 30],  # again
+        ]
+    )
+    assert boxes == [[0, 0, 10, 10], [95, 20, 100, 30]]
+    assert changes == Changes(
+        swapped=1, clipped=1, not_finite=1, outside=2, too_small=1, duplicates=1
+    )
+
+
+def test_same_place_of_another_class_is_no_duplicate() -> None:
+    boxes, changes = cleaned([[0, 0, 10, 10], [0, 0, 10, 10]], [0, 1])
+    assert len(boxes) == 2  # type: ignore[arg-type]
+    assert changes.duplicates == 0
+
+
+@given(arrays(np.float64, st.tuples(st.integers(0, 8), st.just(4)), elements=st.floats(-30, 130)))
+def test_clean_labels_lie_inside_and_cleaning_again_changes_nothing(boxes: np.ndarray) -> None:
+    labels = Labels.of(boxes, np.zeros(len(boxes)), ["a"])
+    once = clean_labels(labels, width=WIDTH, height=HEIGHT)
+    kept = once.labels.boxes
+    assert ((kept[:, 2:] - kept[:, :2]) >= 1).all()
+    assert (kept >= 0).all()
+    assert (kept <= [WIDTH, HEIGHT, WIDTH, HEIGHT]).all()
+    dropped = once.changes
+    lost = dropped.not_finite + dropped.outside + dropped.too_small + dropped.duplicates
+    assert len(kept) + lost == len(boxes)
+    assert not clean_labels(once.labels, width=WIDTH, height=HEIGHT).changes

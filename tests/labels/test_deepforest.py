@@ -1,0 +1,115 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.formats import read_deepforest_csv, write_deepforest_csv
+from geo_retina.labels.labels import LabelledRaster, Labels
+
+HEADER = "image_path,xmin,ymin,xmax,ymax,label"
+
+
+def written(folder: Path, *lines: str, header: str = HEADER) -> Path:
+    path = folder / "labels.csv"
+    path.write_text("\n".join([header, *lines]) + "\n")
+    return path
+
+
+def test_boxes_are_grouped_by_image_in_order_of_mention(tmp_path: Path) -> None:
+    csv = written(tmp_path, "b.tif,1,2,3,4,Tree", "a.tif,5,6,7,8.5,Tree", "b.tif,0,0,9,9,Bush")
+    second, first = read_deepforest_csv(csv, "images")
+    assert second.raster == "images/b.tif"
+    assert second.labels.boxes.tolist() == [[1, 2, 3, 4], [0, 0, 9, 9]]
+    assert second.labels.class_names == ("Bush", "Tree")
+    assert second.labels.class_ids.tolist() == [1, 0]
+    assert first.labels.boxes.tolist() == [[5, 6, 7, 8.5]]
+
+
+def test_images_without_objects_are_kept(tmp_path: Path) -> None:
+    csv = written(tmp_path, "a.tif,,,,,", "b.tif,0,0,0,0,Tree", "c.tif,1,1,2,2,Tree")
+    empty, zeros, full = read_deepforest_csv(csv)
+    assert [len(item.labels) for item in (empty, zeros, full)] == [0, 0, 1]
+    assert empty.labels.class_names == ("Tree",)
+    assert empty.raster == str(tmp_path / "a.tif")
+
+
+def test_score_site_and_split_are_kept(tmp_path: Path) -> None:
+    csv = written(
+        tmp_path,
+        "a.tif,1,1,2,2,Tree,0.25,NIWO,val",
+        "a.tif,3,3,4,4,Tree,0.5,NIWO,val",
+        header=HEADER + ",score,site,split",
+    )
+    (item,) = read_deepforest_csv(csv)
+    assert (item.site, item.split) == ("NIWO", "val")
+    assert item.labels.scores is not None
+    assert item.labels.scores.tolist() == [0.25, 0.5]
+
+
+def test_class_names_fix_the_ids(tmp_path: Path) -> None:
+    csv = written(tmp_path, "a.tif,1,1,2,2,Tree")
+    (item,) = read_deepforest_csv(csv, class_names=["Bush", "Tree"])
+    assert item.labels.class_ids.tolist() == [1]
+    with pytest.raises(LabelError, match="'Tree'"):
+        read_deepforest_csv(csv, class_names=["Bush"])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("a.tif,1,1,,2,Tree", "line 3: a box with empty coordinates"),
+        ("a.tif,1,1,x,2,Tree", "line 3: no number in the column xmax"),
+        ("a.tif,1,1,2,2,", "line 3: a box without label"),
+        (",1,1,2,2,Tree", "line 3: no image_path"),
+    ],
+)
+def test_bad_rows_are_named(tmp_path: Path, line: str, message: str) -> None:
+    with pytest.raises(LabelError, match=message):
+        read_deepforest_csv(written(tmp_path, "a.tif,1,1,2,2,Tree", line))
+
+
+def test_missing_columns_and_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(LabelError, match="xmax, ymax missing among image_path, xmin, ymin"):
+        read_deepforest_csv(written(tmp_path, "a.tif,1,1", header="image_path,xmin,ymin"))
+    with pytest.raises(LabelError, match="expected a CSV"):
+        read_deepforest_csv(tmp_path / "absent.csv")
+
+
+def test_an_image_in_two_splits_is_refused(tmp_path: Path) -> None:
+    csv = written(
+        tmp_path, "a.tif,1,1,2,2,Tree,val", "a.tif,1,1,2,2,Tree,train", header=HEADER + ",split"
+    )
+    with pytest.raises(LabelError, match="several values of split: val, train"):
+        read_deepforest_csv(csv)
+
+
+@pytest.mark.parametrize("scores", [None, np.array([0.125, 0.7])])
+def test_what_is_written_is_read_back(tmp_path: Path, scores: np.ndarray | None) -> None:
+    boxes = np.array([[1 / 3, 2, 30000.123456, 4], [5, 6, 7, 8]])
+    full = Labels.of(boxes, [1, 0], ("Bush", "Tree"), scores=scores)
+    items = [
+        LabelledRaster(str(tmp_path / "images" / "a,b.tif"), full, "NIWO", "val"),
+        LabelledRaster("/elsewhere/c.tif", Labels.empty(("Bush", "Tree")), split="train"),
+    ]
+    path = write_deepforest_csv(items, tmp_path / "labels.csv")
+    first, second = read_deepforest_csv(path)
+    assert (first.raster, first.site, first.split) == (items[0].raster, "NIWO", "val")
+    np.testing.assert_allclose(first.labels.boxes, boxes, rtol=1e-11)
+    assert first.labels.class_ids.tolist() == [1, 0]
+    if scores is None:
+        assert first.labels.scores is None
+    else:
+        np.testing.assert_array_equal(first.labels.scores, full.scores)
+    assert (second.raster, second.split, len(second.labels)) == ("/elsewhere/c.tif", "train", 0)
+
+
+def test_what_a_csv_cannot_hold_is_refused(tmp_path: Path) -> None:
+    ignored = Labels.of([[0, 0, 1, 1]], [0], ["Tree"], ignored=np.array([True]))
+    for item in (
+        LabelledRaster("a.tif", ignored),
+        LabelledRaster("a.tif", Labels.empty(["Tree"]), area=shapely.box(0, 0, 1, 1)),
+    ):
+        with pytest.raises(LabelError, match="a CSV cannot hold"):
+            write_deepforest_csv([item], tmp_path / "labels.csv")

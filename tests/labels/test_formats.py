@@ -1,0 +1,233 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.formats import (
+    LabelSource,
+    format_of,
+    read_coco,
+    read_dota,
+    read_labels,
+    read_voc,
+    read_xview,
+    read_yolo,
+)
+
+WIDTH, HEIGHT = 40, 20
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png"):
+        Image.new("RGB", (WIDTH, HEIGHT)).save(folder / name)
+    return folder
+
+
+def voc_text(*boxes: tuple[int, int, int, int], difficult: int = 0) -> str:
+    objects = "".join(
+        f"<object><name>tank</name><difficult>{difficult}</difficult><bndbox><xmin>{a}</xmin>"
+        f"<ymin>{b}</ymin><xmax>{c}</xmax><ymax>{d}</ymax></bndbox></object>"
+        for a, b, c, d in boxes
+    )
+    return f"<annotation><filename>a.png</filename>{objects}</annotation>"
+
+
+def test_voc_boxes_are_edges_from_zero_unless_told(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(voc_text((1, 2, 10, 12)))
+    (item,) = read_voc(tmp_path / "a.xml")
+    assert item.raster == str(tmp_path / "a.png")
+    assert item.labels.boxes.tolist() == [[1, 2, 10, 12]]
+    (devkit,) = read_voc(tmp_path / "a.xml", first_pixel=1)
+    assert devkit.labels.boxes.tolist() == [[0, 1, 10, 12]]
+
+
+def test_voc_folder_shares_class_names_and_keeps_empty_images(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(voc_text((1, 2, 10, 12), difficult=1))
+    (tmp_path / "b.xml").write_text(voc_text())
+    full, empty = read_voc(tmp_path)
+    assert full.labels.counted.tolist() == [False]
+    assert len(empty.labels) == 0
+    assert empty.labels.class_names == ("tank",)
+
+
+def test_voc_says_what_is_wrong(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text("<annotation>")
+    with pytest.raises(LabelError, match=r"a\.xml: expected a VOC annotation"):
+        read_voc(tmp_path / "a.xml")
+    (tmp_path / "a.xml").write_text(voc_text((1, 2, 3, 4)).replace("<xmax>3</xmax>", ""))
+    with pytest.raises(LabelError, match="object 'tank'"):
+        read_voc(tmp_path / "a.xml")
+
+
+def coco_dict() -> dict[str, list[dict[str, object]]]:
+    return {
+        "images": [{"id": 7, "file_name": "b.png"}, {"id": 3, "file_name": "a.png"}],
+        "categories": [{"id": 9, "name": "ship"}, {"id": 2, "name": "tank"}],
+        "annotations": [
+            {"id": 1, "image_id": 3, "category_id": 9, "bbox": [1, 2, 3, 4], "iscrowd": 0},
+            {"id": 2, "image_id": 3, "category_id": 2, "bbox": [5, 5, 1, 1], "iscrowd": 1},
+            {"id": 3, "image_id": 3, "category_id": 2, "segmentation": [[1, 1, 4, 1, 4, 3]]},
+        ],
+    }
+
+
+def test_coco_boxes_classes_crowds_and_empty_images(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(json.dumps(coco_dict()))
+    empty, full = read_coco(path)
+    assert empty.raster == str(tmp_path / "b.png")
+    assert len(empty.labels) == 0
+    assert full.labels.boxes.tolist() == [[1, 2, 4, 6], [5, 5, 6, 6], [1, 1, 4, 3]]
+    assert full.labels.class_names == ("tank", "ship")
+    assert full.labels.class_ids.tolist() == [1, 0, 0]
+    assert full.labels.counted.tolist() == [True, False, True]
+
+
+def test_coco_results_bring_scores(tmp_path: Path) -> None:
+    path, results = tmp_path / "labels.json", tmp_path / "results.json"
+    path.write_text(json.dumps(coco_dict()))
+    row = {"image_id": 7, "category_id": 2, "bbox": [0, 0, 2, 2], "score": 0.5}
+    results.write_text(json.dumps([row]))
+    found, none = read_coco(path, results=results)
+    assert found.labels.scores is not None
+    assert found.labels.scores.tolist() == [0.5]
+    assert len(none.labels) == 0
+
+
+def test_coco_says_what_is_wrong(tmp_path: Path) -> None:
+    path = tmp_path / "labels.json"
+    broken = coco_dict()
+    broken["annotations"][0]["image_id"] = 99
+    path.write_text(json.dumps(broken))
+    with pytest.raises(LabelError, match="image 99, which is unknown"):
+        read_coco(path)
+    del broken["images"]
+    path.write_text(json.dumps(broken))
+    with pytest.raises(LabelError, match="expected a COCO file"):
+        read_coco(path)
+    broken = coco_dict()
+    del broken["annotations"][0]["category_id"]
+    path.write_text(json.dumps(broken))
+    with pytest.raises(LabelError, match="KeyError 'category_id'"):
+        read_coco(path)
+
+
+def test_yolo_boxes_polygons_and_images_without_objects(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "classes.txt").write_text("tank\nship\n")
+    (tmp_path / "a.txt").write_text("1 0.5 0.5 0.25 0.5\n0 0.1 0.2 0.3 0.2 0.3 0.6\n")
+    full, empty = read_yolo(tmp_path, images)
+    assert full.raster == str(images / "a.png")
+    np.testing.assert_allclose(full.labels.boxes, [[15, 5, 25, 15], [4, 4, 12, 12]])
+    assert full.labels.class_ids.tolist() == [1, 0]
+    assert len(empty.labels) == 0
+
+
+def test_yolo_scores_are_kept(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5 0.75\n")
+    full, _ = read_yolo(tmp_path, images, class_names=["tank"])
+    assert full.labels.scores is not None
+    assert full.labels.scores.tolist() == [0.75]
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("3 0.5 0.5 0.25 0.5", "a.txt: class ids must be"),
+        ("0 0.5 0.5 0.25", "line 1: expected class and 4 numbers"),
+        ("tank 0.5 0.5 0.25 0.5", "line 1: expected numbers"),
+    ],
+)
+def test_yolo_says_what_is_wrong(tmp_path: Path, images: Path, line: str, message: str) -> None:
+    (tmp_path / "a.txt").write_text(line)
+    with pytest.raises(LabelError, match=message):
+        read_yolo(tmp_path, images, class_names=["tank"])
+
+
+def test_yolo_needs_class_names_and_images(tmp_path: Path, images: Path) -> None:
+    with pytest.raises(LabelError, match="pass class_names"):
+        read_yolo(tmp_path, images)
+    (tmp_path / "c.txt").write_text("0 0.5 0.5 0.25 0.5")
+    with pytest.raises(LabelError, match=r"no image in .* for c\.txt"):
+        read_yolo(tmp_path, images, class_names=["tank"])
+
+
+def test_dota_becomes_enclosing_boxes(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "a.txt").write_text(
+        "imagesource:GoogleEarth\ngsd:0.1\n1 5 5 1 9 5 5 9 plane 1\n0 0 2 0 2 2 0 2 ship 0\n"
+    )
+    (item,) = read_dota(tmp_path, images)
+    assert item.raster == str(images / "a.png")
+    assert item.labels.boxes.tolist() == [[1, 1, 9, 9], [0, 0, 2, 2]]
+    assert item.labels.class_names == ("plane", "ship")
+    assert item.labels.counted.tolist() == [False, True]
+
+
+def test_dota_says_what_is_wrong(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "a.txt").write_text("1 5 5 1 9 5 5 plane")
+    with pytest.raises(LabelError, match="line 1: expected 8 numbers"):
+        read_dota(tmp_path, images)
+    (tmp_path / "a.txt").rename(tmp_path / "c.txt")
+    (tmp_path / "c.txt").write_text("0 0 2 0 2 2 0 2 ship 0")
+    with pytest.raises(LabelError, match="expected one image called c"):
+        read_dota(tmp_path, images)
+
+
+def xview_text(*rows: tuple[str, int, str]) -> str:
+    features = [
+        {"properties": {"image_id": image, "type_id": type_id, "bounds_imcoords": box}}
+        for image, type_id, box in rows
+    ]
+    return json.dumps({"type": "FeatureCollection", "features": features})
+
+
+def test_xview_takes_pixels_known_types_and_present_images(tmp_path: Path, images: Path) -> None:
+    path = tmp_path / "xview.geojson"
+    path.write_text(
+        xview_text(
+            ("a.png", 86, "1,2,3,4"),
+            ("a.png", 75, "0,0,9,9"),
+            ("a.png", 73, "5,5,6,6"),
+            ("absent.tif", 86, "0,0,1,1"),
+        )
+    )
+    (item,) = read_xview(path, images, class_names=["Storage Tank"])
+    assert item.labels.boxes.tolist() == [[1, 2, 3, 4]]
+    (every,) = read_xview(path, images)
+    assert len(every.labels.class_names) == 60
+    assert [every.labels.class_names[i] for i in every.labels.class_ids] == [
+        "Storage Tank",
+        "Building",
+    ]
+
+
+def test_format_is_told_by_the_file(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "coco.json").write_text(json.dumps(coco_dict()))
+    (tmp_path / "xview.geojson").write_text(xview_text(("a.png", 86, "1,2,3,4")))
+    (tmp_path / "plain.geojson").write_text('{"type": "FeatureCollection", "features": []}')
+    (tmp_path / "a.xml").write_text(voc_text((1, 2, 3, 4)))
+    formats = {
+        name: format_of(str(tmp_path / name))
+        for name in ("coco.json", "xview.geojson", "plain.geojson", "a.xml")
+    }
+    assert list(formats.values()) == ["coco", "xview", "vector", "voc"]
+    assert format_of("trees.gpkg") == "vector"
+    assert format_of("trees.csv") == "deepforest"
+    with pytest.raises(LabelError, match="state one of coco, deepforest"):
+        format_of(str(images))
+
+
+def test_every_reader_is_reached_by_name(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5")
+    source = LabelSource(path=str(tmp_path), images=str(images), class_names=["tank"])
+    found = read_labels(source, label_format="yolo")
+    assert [len(item.labels) for item in found] == [1, 0]
+    with pytest.raises(LabelError, match="expected a label format among"):
+        read_labels(source, label_format="kitti")
+    with pytest.raises(LabelError, match="pass images"):
+        read_labels(LabelSource(path=str(tmp_path)), label_format="dota")

@@ -1,0 +1,124 @@
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.leakage import audit_splits
+from geo_retina.labels.splits import split_ground
+
+Writer = Callable[..., Path]
+Planter = Callable[..., LabelledRaster]
+
+
+@pytest.fixture
+def plant(tmp_path: Path, write_raster_at: Writer) -> Planter:
+    """`plant(name, split, east_m)`: a raster of 20 x 20 m with pixels of its own."""
+    rng = np.random.default_rng(0)
+
+    def make(name: str, split: str, east_m: float, **options: object) -> LabelledRaster:
+        place = Affine.translation(500_000 + east_m, 5_400_000) @ Affine.scale(0.5, -0.5)
+        pixels = options.pop("pixels", None)
+        if pixels is None:
+            pixels = rng.integers(0, 255, (3, 40, 40)).astype(np.uint8)
+        path = write_raster_at(tmp_path / name, pixels, **({"transform": place} | options))
+        site = str(options.get("site", ""))
+        return LabelledRaster(str(path), Labels.empty(["tree"]), site=site, split=split)
+
+    return make
+
+
+def test_a_clean_split_says_how_far_apart_it_is(plant: Planter) -> None:
+    report = audit_splits(
+        [plant("a.tif", "train", 0), plant("b.tif", "train", 5000), plant("c.tif", "val", 120)]
+    )
+    assert not report.leaks
+    (nearest,) = report.nearest
+    assert nearest.metres == pytest.approx(100, rel=1e-3)  # edge to edge, UTM's 0.04 % aside
+    assert Path(nearest.raster).name == "a.tif"
+    assert report.per_split == (("train", 2, 0), ("val", 1, 0))
+    json.dumps(report.to_dict())
+
+
+def test_shared_ground_is_found_and_measured(plant: Planter) -> None:
+    report = audit_splits([plant("a.tif", "train", 0), plant("b.tif", "val", 15)])
+    assert report.leaks
+    (overlap,) = report.overlaps
+    assert overlap.square_m == pytest.approx(5 * 20, rel=1e-2)
+    assert "share 100 square metres" in report.to_text()
+    assert report.nearest[0].metres == 0
+
+
+def test_every_overlap_is_found_not_only_the_nearest(plant: Planter) -> None:
+    items = [plant(f"t{n}.tif", "train", 1000 * n) for n in range(4)]
+    items += [plant(f"v{n}.tif", "val", 1000 * n + 10) for n in range(3)]
+    assert len(audit_splits(items).overlaps) == 3
+
+
+def test_overlap_inside_one_split_is_no_leak(plant: Planter) -> None:
+    report = audit_splits([plant("a.tif", "train", 0), plant("b.tif", "train", 5)])
+    assert not report.leaks
+    assert report.nearest == ()
+
+
+def test_the_same_pixels_in_another_file_are_found(plant: Planter) -> None:
+    pixels = np.arange(1200, dtype=np.uint16).reshape(3, 20, 20)
+    one = plant("a.tif", "train", 0, pixels=pixels, compress="deflate")
+    other = plant("b.tif", "val", 9000, pixels=pixels, tiled=True, blockxsize=16, blockysize=16)
+    report = audit_splits([one, other])
+    assert report.leaks
+    assert len(report.same_pixels) == 1
+    assert "hold the same pixels" in report.to_text()
+
+
+def test_without_georeference_only_pixels_are_compared(plant: Planter) -> None:
+    items = [
+        plant("a.tif", "train", 0, crs=None, transform=None),
+        plant("b.tif", "val", 0, crs=None, transform=None),
+    ]
+    report = audit_splits(items)
+    assert not report.leaks
+    assert report.unplaced == 2
+
+
+def test_a_raster_in_two_splits_leaks_unless_it_is_divided(plant: Planter) -> None:
+    item = plant("a.tif", "train", 0)
+    assert audit_splits([item, replace(item, split="val")]).leaks
+    left = replace(item, area=shapely.box(0, 0, 10, 40))
+    right = replace(item, split="val", area=shapely.box(30, 0, 40, 40))
+    report = audit_splits([left, right])
+    assert not report.leaks
+    assert report.nearest[0].metres == pytest.approx(10, rel=1e-2)
+
+
+def test_divided_ground_passes_the_audit(tmp_path: Path, write_raster_at: Writer) -> None:
+    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 400, 400), np.uint8), gsd=0.5)
+    parts = split_ground(
+        [LabelledRaster(str(path), Labels.empty(["tree"]))],
+        block_m=40,
+        guard_m=8,
+        shares={"train": 0.5, "val": 0.5},
+    )
+    report = audit_splits(parts)
+    assert not report.leaks
+    assert report.nearest[0].metres == pytest.approx(8, abs=0.1)
+
+
+def test_sites_in_several_splits_are_named(plant: Planter) -> None:
+    items = [
+        replace(plant("a.tif", "train", 0), site="NIWO"),
+        replace(plant("b.tif", "val", 500), site="NIWO"),
+        replace(plant("c.tif", "val", 900), site="TEAK"),
+    ]
+    report = audit_splits(items)
+    assert report.shared_sites == ("NIWO",)
+    assert not report.leaks
+
+
+def test_nothing_to_audit() -> None:
+    assert not audit_splits([]).leaks

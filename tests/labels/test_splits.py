@@ -1,0 +1,173 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+
+from geo_retina.errors import GeoreferenceError, LabelError
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, in_metres
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.splits import (
+    by_block,
+    by_file,
+    by_site,
+    fold_shares,
+    split_ground,
+    split_of,
+    split_rasters,
+)
+
+Writer = Callable[..., Path]
+NONE = Labels.empty(["tree"])
+HALVES = {"train": 0.5, "val": 0.5}
+
+
+def files(count: int) -> list[LabelledRaster]:
+    return [LabelledRaster(f"plots/{number}.tif", NONE) for number in range(count)]
+
+
+def test_shares_are_met_and_data_added_later_moves_nothing() -> None:
+    many = split_rasters(files(2000))
+    counts = {name: sum(item.split == name for item in many) for name in ("train", "val", "test")}
+    assert abs(counts["train"] - 1400) < 80
+    assert abs(counts["val"] - 300) < 60
+    few = split_rasters(files(50))
+    assert [item.split for item in few] == [item.split for item in many[:50]]
+
+
+def test_the_folder_does_not_matter_but_the_seed_does() -> None:
+    moved = [LabelledRaster(item.raster.replace("plots", "elsewhere"), NONE) for item in files(50)]
+    splits = [item.split for item in split_rasters(files(50))]
+    assert [item.split for item in split_rasters(moved)] == splits
+    assert [item.split for item in split_rasters(files(50), seed=1)] != splits
+
+
+def test_sites_stay_together() -> None:
+    items = [LabelledRaster(f"{n}.tif", NONE, site=f"site{n % 9}") for n in range(90)]
+    found = split_rasters(items, key_of=by_site, shares=HALVES)
+    assert len({(item.site, item.split) for item in found}) == 9
+    assert {item.split for item in found} == {"train", "val"}
+    with pytest.raises(LabelError, match="has no site"):
+        split_rasters(files(1), key_of=by_site)
+
+
+def test_folds() -> None:
+    shares = fold_shares(5)
+    folds = [split_of(by_file(item), shares=shares) for item in files(1000)]
+    assert sorted(set(folds)) == ["fold0", "fold1", "fold2", "fold3", "fold4"]
+    assert all(abs(folds.count(name) - 200) < 60 for name in shares)
+    with pytest.raises(LabelError, match="at least 2"):
+        fold_shares(1)
+
+
+@pytest.mark.parametrize("shares", [{}, {"train": 0.5}, {"train": 1.5, "val": -0.5}])
+def test_shares_must_add_up(shares: dict[str, float]) -> None:
+    with pytest.raises(LabelError, match="add up to 1"):
+        split_of("x", shares=shares)
+
+
+@pytest.mark.parametrize("lat", [0.0, 37.1, -64.0, 80.0])
+def test_blocks_are_squares_that_hold_their_points(lat: float) -> None:
+    block = block_at(11.5, lat, size_m=500)
+    ring = block.ring()
+    assert ring[0, 0] <= 11.5 < ring[1, 0]
+    assert ring[0, 1] <= lat < ring[2, 1]
+    sides = shapely.get_coordinates(
+        in_metres(shapely.Polygon(ring), centre=tuple(ring.mean(axis=0)))
+    )
+    lengths = np.hypot(*np.diff(sides, axis=0).T)
+    np.testing.assert_allclose(lengths, 500, rtol=0.01)
+
+
+def test_blocks_are_the_same_on_both_sides_of_the_antimeridian() -> None:
+    east, west = block_at(180.001, 10, size_m=1000), block_at(-179.999, 10, size_m=1000)
+    assert east.key == west.key
+    assert block_at(179.9, 10, size_m=1000).key != east.key
+
+
+def test_blocks_over_a_footprint_cover_it() -> None:
+    ring = np.array([[11.0, 48.0], [11.02, 48.0], [11.02, 48.01], [11.0, 48.01]])
+    blocks = blocks_over(ring, size_m=300, margin_m=50)
+    ground = shapely.union_all([shapely.Polygon(block.ring()).buffer(1e-9) for block in blocks])
+    assert shapely.covers(ground, shapely.Polygon(ring))
+    assert Block(blocks[0].row - 1, blocks[0].column, 300) not in blocks
+
+
+def test_neighbours_share_a_block(tmp_path: Path, write_raster_at: Writer) -> None:
+    items = []
+    for number in range(6):
+        place = Affine.translation(500_000 + 20 * number, 5_400_000) @ Affine.scale(0.5, -0.5)
+        path = tmp_path / f"{number}.tif"
+        write_raster_at(path, np.zeros((1, 20, 20), np.uint8), transform=place)
+        items.append(LabelledRaster(str(path), NONE))
+    found = split_rasters(items, key_of=by_block(50_000), shares=HALVES)
+    assert len({item.split for item in found}) == 1
+    apart = {by_block(20)(item) for item in items}
+    assert len(apart) > 3
+
+
+def test_ground_is_needed_for_blocks(tmp_path: Path, write_raster_at: Writer) -> None:
+    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint8), crs=None)
+    items = [LabelledRaster(str(path), NONE)]
+    with pytest.raises(GeoreferenceError, match="split by file or by site"):
+        split_rasters(items, key_of=by_block(100))
+    with pytest.raises(GeoreferenceError):
+        split_ground(items, block_m=100, guard_m=10)
+
+
+@pytest.mark.parametrize("angle", [0.0, 33.0])
+def test_ground_is_divided_with_a_guard(
+    tmp_path: Path, write_raster_at: Writer, angle: float
+) -> None:
+    place = (
+        Affine.translation(500_000, 5_400_000) @ Affine.rotation(angle) @ Affine.scale(0.5, -0.5)
+    )
+    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 1000, 1600), np.uint8), transform=place)
+    xs, ys = np.meshgrid(np.arange(0, 1600, 20.0), np.arange(0, 1000, 20.0))
+    corner = np.stack([xs.ravel(), ys.ravel()], axis=1)
+    boxes = np.concatenate([corner, corner + 8], axis=1)
+    item = LabelledRaster(str(path), Labels.of(boxes, np.zeros(len(boxes)), ["tree"]))
+    parts = split_ground([item], block_m=100, guard_m=20, shares=HALVES)
+    assert [part.split for part in parts] == ["train", "val"]
+    train, val = parts
+    assert train.area is not None
+    assert val.area is not None
+    apart_m = train.area.distance(val.area) * read_grid(path).gsd_m()[0]
+    assert 20 - 1e-6 <= apart_m < 20.1
+    covered = (train.area.area + val.area.area) / (1000 * 1600)
+    assert 0.5 < covered < 0.95  # the guard takes the rest
+    for part in parts:
+        assert shapely.intersects(part.area, shapely.box(*part.labels.boxes.T)).all()
+    assert 0.2 < train.area.area / (train.area.area + val.area.area) < 0.8
+
+
+def test_two_rasters_of_the_same_ground_are_divided_alike(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    north_up = Affine.translation(500_000, 5_400_000) @ Affine.scale(0.5, -0.5)
+    turned = Affine.translation(500_020, 5_399_900) @ Affine.rotation(70) @ Affine.scale(0.4, -0.4)
+    parts: list[list[LabelledRaster]] = []
+    for number, place in enumerate((north_up, turned)):
+        path = tmp_path / f"{number}.tif"
+        write_raster_at(path, np.zeros((1, 600, 600), np.uint8), transform=place)
+        parts.append(
+            split_ground([LabelledRaster(str(path), NONE)], block_m=60, guard_m=10, shares=HALVES)
+        )
+    for one in parts[0]:
+        for other in parts[1]:
+            shapes = [
+                in_metres(footprint(read_grid(item.raster), item.area), centre=(15.0, 48.75))
+                for item in (one, other)
+            ]
+            if one.split != other.split:
+                assert shapely.distance(*shapes) >= 10 - 0.1
+            else:
+                assert shapely.intersection(*shapes).area > 100
+
+
+def test_an_impossible_guard_is_refused() -> None:
+    with pytest.raises(LabelError, match="under block_m 100"):
+        split_ground([], block_m=100, guard_m=100)

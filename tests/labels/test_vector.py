@@ -1,0 +1,245 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.vector import VectorOptions, read_vector
+
+Writer = Callable[..., Path]
+UTM33 = "EPSG:32633"
+ORIGIN = (500_000.0, 5_400_000.0)
+BOXES = np.array([[5.0, 4.0, 15.0, 10.5], [40.0, 30.0, 58.0, 39.0]])
+
+
+@pytest.fixture
+def raster(tmp_path: Path, write_raster_at: Writer) -> Path:
+    return write_raster_at(tmp_path / "raster.tif", np.zeros((3, 40, 60), np.uint8), gsd=0.2)
+
+
+def polygons(raster: Path, boxes: np.ndarray = BOXES, **columns: list[object]) -> gpd.GeoDataFrame:
+    grid = read_grid(raster)
+    return gpd.GeoDataFrame(
+        columns, geometry=shapely.polygons(grid.box_corners(boxes)), crs=grid.crs
+    )
+
+
+@pytest.mark.parametrize("suffix", [".geojson", ".gpkg", ".shp", ".fgb", ".parquet"])
+def test_polygons_of_every_format_come_back_in_pixels(
+    tmp_path: Path, raster: Path, suffix: str
+) -> None:
+    path = tmp_path / f"labels{suffix}"
+    frame = polygons(raster, **{"class": ["oak", "ash"], "score": [0.25, 0.5]})
+    if suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_file(path)
+    (item,) = read_vector(path, [raster])
+    order = np.argsort(item.labels.boxes[:, 0])
+    np.testing.assert_allclose(item.labels.boxes[order], BOXES, atol=1e-5)
+    assert [item.labels.class_names[i] for i in item.labels.class_ids[order]] == ["oak", "ash"]
+    assert item.labels.scores is not None
+    assert item.labels.scores[order].tolist() == [0.25, 0.5]
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32634"])
+def test_any_crs_lands_on_the_raster(tmp_path: Path, raster: Path, crs: str) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster).to_crs(crs).to_file(path)
+    (item,) = read_vector(path, [raster])
+    np.testing.assert_allclose(item.labels.boxes, BOXES, atol=1e-3)
+    assert item.labels.class_names == ("object",)
+
+
+@settings(
+    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    angle=st.floats(0, 360),
+    shear=st.floats(-20, 20),
+    scale_y=st.sampled_from([-0.2, 0.2, -0.5]),
+)
+def test_boxes_of_rotated_rasters_come_back_unchanged(
+    tmp_path: Path, angle: float, shear: float, scale_y: float, write_raster_at: Writer
+) -> None:
+    transform = (
+        Affine.translation(*ORIGIN)
+        @ Affine.rotation(angle)
+        @ Affine.shear(shear, 0)
+        @ Affine.scale(0.2, scale_y)
+    )
+    path = tmp_path / "raster.tif"
+    write_raster_at(path, np.zeros((3, 40, 60), np.uint8), transform=transform)
+    frame = polygons(path)
+    frame.to_file(tmp_path / "labels.gpkg")
+    (item,) = read_vector(tmp_path / "labels.gpkg", [path])
+    np.testing.assert_allclose(item.labels.boxes, BOXES, atol=1e-5)
+
+
+def test_one_file_is_shared_out_among_rasters(
+    tmp_path: Path, raster: Path, write_raster_at: Writer
+) -> None:
+    east = Affine.translation(ORIGIN[0] + 12, ORIGIN[1]) @ Affine.scale(0.2, -0.2)
+    other = write_raster_at(tmp_path / "east.tif", np.zeros((3, 40, 60), np.uint8), transform=east)
+    far = Affine.translation(ORIGIN[0] + 9000, ORIGIN[1]) @ Affine.scale(0.2, -0.2)
+    empty = write_raster_at(tmp_path / "far.tif", np.zeros((3, 40, 60), np.uint8), transform=far)
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, np.array([[5.0, 4, 15, 10], [50, 4, 75, 9], [80, 1, 90, 9]])).to_file(path)
+    here, there, nothing = read_vector(path, [raster, other, empty])
+    np.testing.assert_allclose(here.labels.boxes, [[5, 4, 15, 10], [50, 4, 75, 9]], atol=1e-6)
+    np.testing.assert_allclose(there.labels.boxes, [[-10, 4, 15, 9], [20, 1, 30, 9]], atol=1e-6)
+    assert len(nothing.labels) == 0
+
+
+def test_points_get_a_size(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "points.gpkg"
+    frame = polygons(raster)
+    frame.set_geometry(frame.geometry.centroid).to_file(path)
+    with pytest.raises(LabelError, match="point_size_m"):
+        read_vector(path, [raster])
+    (item,) = read_vector(path, [raster], options=VectorOptions(point_size_m=2))
+    # 2 m are 10 px of 0.2 m, less the 0.04 % that UTM shrinks here.
+    np.testing.assert_allclose(
+        item.labels.boxes, [[5, 2.25, 15, 12.25], [44, 29.5, 54, 39.5]], atol=0.01
+    )
+
+
+def test_multipoints_are_several_objects_and_lines_are_refused(
+    tmp_path: Path, raster: Path
+) -> None:
+    path = tmp_path / "odd.gpkg"
+    corners = read_grid(raster).box_corners(BOXES)[:, 0]
+    several = gpd.GeoDataFrame(geometry=[shapely.multipoints(corners)], crs=UTM33)
+    several.to_file(path)
+    (item,) = read_vector(path, [raster], options=VectorOptions(point_size_m=1))
+    assert len(item.labels) == 2
+    gpd.GeoDataFrame(geometry=[shapely.linestrings(corners)], crs=UTM33).to_file(path)
+    with pytest.raises(LabelError, match="expected polygons or points, found LineString"):
+        read_vector(path, [raster])
+
+
+def test_empty_files_and_null_geometries_are_fine(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    frame = polygons(raster)
+    frame.iloc[:0].to_file(path)
+    (item,) = read_vector(path, [raster], class_names=["tree"])
+    assert len(item.labels) == 0
+    assert item.labels.class_names == ("tree",)
+    frame.loc[0, "geometry"] = None
+    frame.to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert len(item.labels) == 1
+
+
+def test_classes_come_from_the_column_that_is_named(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, species=["oak", "ash"]).to_file(path)
+    named = VectorOptions(class_column="species")
+    (item,) = read_vector(path, [raster], options=named)
+    assert item.labels.class_names == ("ash", "oak")
+    with pytest.raises(LabelError, match="found also 'ash'"):
+        read_vector(path, [raster], class_names=["oak"], options=named)
+    with pytest.raises(LabelError, match=r"tell oak, ash apart; .* class_column: species"):
+        read_vector(path, [raster], class_names=["oak", "ash"])
+    with pytest.raises(LabelError, match="expected a column 'genus', found species"):
+        read_vector(path, [raster], options=VectorOptions(class_column="genus"))
+
+
+def test_missing_crs_is_an_error_that_says_which_would_fit(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.shp"
+    polygons(raster).set_crs(None, allow_override=True).to_file(path)
+    with pytest.raises(LabelError, match=r"states no CRS; pass crs.* as EPSG:32633"):
+        read_vector(path, [raster])
+    (item,) = read_vector(path, [raster], options=VectorOptions(crs=UTM33))
+    np.testing.assert_allclose(item.labels.boxes, BOXES, atol=1e-6)
+    with pytest.raises(LabelError, match="expected a CRS such as"):
+        read_vector(path, [raster], options=VectorOptions(crs="EPSG:nonsense"))
+
+
+@pytest.mark.parametrize(
+    ("stated", "true", "hint"),
+    [
+        ("EPSG:32634", "EPSG:32633", r"km away from the raster; as EPSG:32633 \(WGS 84"),
+        ("EPSG:4326", "EPSG:32633", "of which its coordinates are none; as EPSG:32633"),
+        ("EPSG:32633", "EPSG:4326", "as EPSG:4326"),
+        ("EPSG:32633", "EPSG:3857", "as EPSG:3857"),
+    ],
+)
+def test_labels_far_from_the_raster_say_which_crs_would_fit(
+    tmp_path: Path, raster: Path, stated: str, true: str, hint: str
+) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster).to_crs(true).set_crs(stated, allow_override=True).to_file(path)
+    with pytest.raises(LabelError, match=hint):
+        read_vector(path, [raster])
+
+
+def test_national_crs_of_the_place_are_tried(tmp_path: Path, write_raster_at: Writer) -> None:
+    munich = Affine.translation(691_000, 5_334_000) @ Affine.scale(0.2, -0.2)
+    raster = write_raster_at(
+        tmp_path / "raster.tif", np.zeros((3, 40, 60), np.uint8), transform=munich, crs="EPSG:32632"
+    )
+    frame = polygons(raster).to_crs("EPSG:31468").set_crs("EPSG:32632", allow_override=True)
+    frame.to_file(tmp_path / "labels.gpkg")
+    with pytest.raises(LabelError, match=r"Gauss-Kruger zone 4.* the coordinates would fit"):
+        read_vector(tmp_path / "labels.gpkg", [raster])
+
+
+def test_pixel_coordinates_beside_a_georeferenced_raster_are_recognised(
+    tmp_path: Path, raster: Path
+) -> None:
+    path = tmp_path / "labels.geojson"
+    gpd.GeoDataFrame(geometry=shapely.box(*BOXES.T), crs="EPSG:4326").to_file(path)
+    with pytest.raises(LabelError, match="as pixels of the raster"):
+        read_vector(path, [raster])
+
+
+def test_labels_just_beside_the_raster_leave_it_empty(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, BOXES + 100).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert len(item.labels) == 0
+
+
+def test_without_georeference_coordinates_are_pixels(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    raster = write_raster_at(tmp_path / "raster.tif", np.zeros((3, 40, 60), np.uint8), crs=None)
+    path = tmp_path / "labels.geojson"
+    gpd.GeoDataFrame(geometry=shapely.box(*BOXES.T), crs="EPSG:4326").to_file(path)
+    (item,) = read_vector(path, [raster])
+    np.testing.assert_allclose(item.labels.boxes, BOXES)
+
+
+def test_annotated_area_is_kept_in_pixels(tmp_path: Path, raster: Path) -> None:
+    path, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
+    polygons(raster).to_file(path)
+    polygons(raster, np.array([[-10.0, -10, 30, 40]])).to_crs("EPSG:4326").to_file(area)
+    (item,) = read_vector(path, [raster], options=VectorOptions(area=str(area)))
+    assert item.area is not None
+    np.testing.assert_allclose(item.area.bounds, [0, 0, 30, 40], atol=1e-3)
+
+
+def test_several_layers_must_be_chosen_from(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster).to_file(path, layer="a")
+    polygons(raster, BOXES[:1]).to_file(path, layer="b")
+    with pytest.raises(LabelError, match="found 2: a, b"):
+        read_vector(path, [raster])
+    (item,) = read_vector(path, [raster], options=VectorOptions(layer="b"))
+    assert len(item.labels) == 1
+
+
+def test_missing_and_unreadable_files_are_named(tmp_path: Path, raster: Path) -> None:
+    with pytest.raises(LabelError, match="no such file"):
+        read_vector(tmp_path / "absent.gpkg", [raster])
+    (tmp_path / "bad.gpkg").write_text("nonsense")
+    with pytest.raises(LabelError, match="expected a vector file"):
+        read_vector(tmp_path / "bad.gpkg", [raster])
