@@ -1,0 +1,183 @@
+"""Checkpoints: weights, model card and network settings in one safetensors file.
+
+The file's header carries the card and the settings as JSON, so that both are read without torch and
+without the weights. Filters may be stored in half precision; they are always loaded as float32.
+"""
+
+import contextlib
+import hashlib
+import json
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pydantic import ValidationError
+
+from geo_retina.card import ModelCard
+from geo_retina.errors import ModelError, OutputError
+from geo_retina.model.settings import NetworkSettings
+
+if TYPE_CHECKING:
+    from geo_retina.model.retinanet import RetinaNet
+
+FORMAT_VERSION = "1"
+SUFFIX = ".safetensors"
+_LENGTH_BYTES = 8
+_COUNTER = "num_batches_tracked"  # of batch norm; of no use after training
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What a checkpoint says about itself."""
+
+    path: Path
+    card: ModelCard
+    network: NetworkSettings
+
+
+def bundled_models() -> dict[str, Path]:
+    """Paths of the checkpoints that ship with the package, by model name."""
+    folder = Path(str(resources.files("geo_retina.model") / "weights"))
+    return {path.stem: path for path in sorted(folder.glob(f"*{SUFFIX}"))}
+
+
+def find_checkpoint(model: str | Path) -> Path:
+    """Path of a checkpoint, given its path or the name of a bundled model.
+
+    Raises:
+        ModelError: Neither a file nor a bundled model.
+    """
+    bundled = bundled_models()
+    if str(model) in bundled:
+        return bundled[str(model)]
+    path = Path(model)
+    if path.is_file():
+        return path
+    known = ", ".join(bundled) or "none"
+    raise ModelError(
+        f"unknown model {str(model)!r}: expected the path of a {SUFFIX} checkpoint or one of the "
+        f"bundled models ({known})"
+    )
+
+
+def read_info(model: str | Path) -> CheckpointInfo:
+    """Read the card and the network settings of a checkpoint; neither torch nor weights load.
+
+    Raises:
+        ModelError: No such model, not a checkpoint of geo_retina, or its header is damaged.
+    """
+    path = find_checkpoint(model)
+    header = _read_header(path)
+    if header.get("format") != f"geo_retina {FORMAT_VERSION}":
+        raise ModelError(
+            f"{path} is not a checkpoint of this version: its format is {header.get('format')!r}, "
+            f"expected 'geo_retina {FORMAT_VERSION}'; update geo_retina or convert the file"
+        )
+    try:
+        card = ModelCard.model_validate_json(header["card"])
+        network = NetworkSettings.model_validate_json(header["network"])
+    except (KeyError, ValidationError) as error:
+        raise ModelError(f"the header of {path} is damaged: {error}") from error
+    _check_agreement(card, network, str(path))
+    return CheckpointInfo(path, card, network)
+
+
+def load_network(info: CheckpointInfo) -> "RetinaNet":
+    """Build the network of a checkpoint and fill it with its weights, in float32.
+
+    Raises:
+        ModelError: The weights are damaged or do not fit the settings.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    from geo_retina.model.retinanet import build_retinanet
+
+    network = build_retinanet(info.network)
+    try:
+        state = {name: tensor.float() for name, tensor in load_file(info.path).items()}
+        counters = {n: t for n, t in network.state_dict().items() if n.endswith(_COUNTER)}
+        network.load_state_dict(state | counters)
+    except (SafetensorError, RuntimeError) as error:
+        raise ModelError(f"the weights of {info.path} cannot be used: {error}") from error
+    return network.eval()
+
+
+def save_checkpoint(
+    path: Path, network: "RetinaNet", card: ModelCard, *, half_precision: bool = False
+) -> None:
+    """Write weights, card and settings to `path`; the file appears only when whole.
+
+    Args:
+        path: Where to; a file that is there is replaced.
+        network: The weights, on any device.
+        card: What the model is for; must agree with the network.
+        half_precision: Store filters and matrices as float16, half the size. Biases, norms and
+            their statistics stay float32: they are small, and variances leave float16's range.
+
+    Raises:
+        ModelError: The card names other classes or bands than the network has.
+        OutputError: The file cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    _check_agreement(card, network.settings, "the checkpoint to write")
+    state = {
+        name: (tensor.half() if half_precision and tensor.ndim > 1 else tensor)
+        .detach()
+        .cpu()
+        .contiguous()
+        for name, tensor in network.state_dict().items()
+        if not name.endswith(_COUNTER)
+    }
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        save_file(state, partial, metadata=header_of(card, network.settings))
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise OutputError(f"cannot write the checkpoint {path}: {error}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+
+
+def header_of(card: ModelCard, network: NetworkSettings) -> dict[str, str]:
+    """Metadata of a checkpoint file."""
+    return {
+        "format": f"geo_retina {FORMAT_VERSION}",
+        "card": card.model_dump_json(),
+        "network": network.model_dump_json(),
+    }
+
+
+def weights_hash(path: Path) -> str:
+    """First 16 hexadecimal digits of the SHA-256 of the whole file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+def _check_agreement(card: ModelCard, network: NetworkSettings, what: str) -> None:
+    if (len(card.class_names), len(card.bands)) != (network.num_classes, network.in_bands):
+        raise ModelError(
+            f"{what}: the card names {len(card.class_names)} classes and {len(card.bands)} bands, "
+            f"the network has {network.num_classes} and {network.in_bands}; mend the card"
+        )
+
+
+def _read_header(path: Path) -> dict[str, str]:
+    """The `__metadata__` of a safetensors file: 8 bytes of length, then JSON."""
+    try:
+        size = path.stat().st_size
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+            if length > size - _LENGTH_BYTES:
+                raise ModelError(f"{path} is not a {SUFFIX} checkpoint, or it is cut short")
+            header = json.loads(file.read(length))
+    except OSError as error:
+        raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
+    except ValueError as error:
+        raise ModelError(f"{path} is not a {SUFFIX} checkpoint") from error
+    metadata = header.get("__metadata__") if isinstance(header, dict) else None
+    return metadata if isinstance(metadata, dict) else {}

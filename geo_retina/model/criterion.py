@@ -1,0 +1,309 @@
+"""From the network's outputs and the labelled objects to the loss: assign, select, add up.
+
+The three steps stand in `Criterion.forward` one after the other. What each step does is a settings
+value with its own `kind`, so that a TOML file chooses it and another rule is one more class here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+import torch
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from torch import Tensor, nn
+
+from geo_retina.errors import LabelError
+from geo_retina.model import assign, losses
+from geo_retina.model.anchors import decode, encode
+from geo_retina.model.heads import HeadOutputs
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _none_as_a_word(value: object) -> object:
+    return None if value == "none" else value
+
+
+Alpha = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(_none_as_a_word)]
+"""Weight of positives against negatives, or None; "none" in TOML, which knows no null."""
+
+
+class CrossEntropy(_Plain):
+    """Cross entropy (equation 1), balanced by `alpha` (equation 3) if given."""
+
+    kind: Literal["cross_entropy"] = "cross_entropy"
+    alpha: Alpha = None
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem."""
+        if self.alpha is None:
+            return losses.cross_entropy(logits, targets)
+        return losses.balanced_cross_entropy(logits, targets, alpha=self.alpha)
+
+
+class Focal(_Plain):
+    """Focal loss (equation 4), balanced by `alpha` (equation 5) unless it is None."""
+
+    kind: Literal["focal"] = "focal"
+    gamma: float = Field(default=2.0, ge=0)
+    alpha: Alpha = 0.25
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem."""
+        if self.alpha is None:
+            return losses.focal(logits, targets, gamma=self.gamma)
+        return losses.balanced_focal(logits, targets, gamma=self.gamma, alpha=self.alpha)
+
+
+class FocalStar(_Plain):
+    """FL* (appendix A); the paper tries gamma 2, beta 1 and gamma 4, beta 0."""
+
+    kind: Literal["focal_star"] = "focal_star"
+    gamma: float = Field(default=2.0, gt=0)
+    beta: float = 1.0
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem."""
+        return losses.focal_star(logits, targets, gamma=self.gamma, beta=self.beta)
+
+
+class HardNegatives(_Plain):
+    """Cross entropy on the positives and `ratio` times as many hardest negatives (SSD)."""
+
+    kind: Literal["hard_negatives"] = "hard_negatives"
+    ratio: float = Field(default=3.0, gt=0)
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem; 0 for anchors that are not selected."""
+        values = losses.cross_entropy(logits, targets)
+        mask = losses.hard_negatives(values.sum(dim=1), targets.any(dim=1), ratio=self.ratio)
+        return values * mask[:, None]
+
+
+class OnlineHardExamples(_Plain):
+    """Cross entropy on the `count` anchors of a chip with the highest loss (OHEM)."""
+
+    kind: Literal["ohem"] = "ohem"
+    count: int = Field(default=256, gt=0)
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem; 0 for anchors that are not selected."""
+        values = losses.cross_entropy(logits, targets)
+        everyone = torch.ones(len(values), dtype=torch.bool, device=values.device)
+        mask = losses.online_hard_examples(values.sum(dim=1), everyone, count=self.count)
+        return values * mask[:, None]
+
+
+class SmoothL1(_Plain):
+    """Smooth L1 on the regression targets; beta 0 is L1."""
+
+    kind: Literal["smooth_l1"] = "smooth_l1"
+    beta: float = Field(default=0.1, ge=0)
+    weight: float = Field(default=1.0, gt=0)
+
+    def values(self, deltas: Tensor, anchors: Tensor, objects: Tensor) -> Tensor:
+        """Loss of each of P positive anchors."""
+        return self.weight * losses.smooth_l1(deltas, encode(objects, anchors), beta=self.beta)
+
+
+class OverlapLoss(_Plain):
+    """1 - generalised, distance or complete IoU of the decoded box and the object."""
+
+    kind: Literal["giou", "diou", "ciou"] = "giou"
+    weight: float = Field(default=1.0, gt=0)
+
+    def values(self, deltas: Tensor, anchors: Tensor, objects: Tensor) -> Tensor:
+        """Loss of each of P positive anchors."""
+        rule = {"giou": losses.giou, "diou": losses.diou, "ciou": losses.ciou}[self.kind]
+        return self.weight * rule(decode(losses.at_least_float32(deltas), anchors), objects)
+
+
+class MaxIou(_Plain):
+    """The paper's assignment by IoU thresholds."""
+
+    kind: Literal["max_iou"] = "max_iou"
+    positive: float = Field(default=0.5, gt=0, le=1)
+    negative: float = Field(default=0.4, ge=0, le=1)
+    low_quality: bool = True
+
+    def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
+        """Object index, BACKGROUND or IGNORED of each anchor."""
+        return assign.max_similarity(
+            anchors,
+            objects,
+            positive=self.positive,
+            negative=self.negative,
+            low_quality=self.low_quality,
+        )
+
+
+class Adaptive(_Plain):
+    """ATSS: thresholds from the statistics of each object's candidates."""
+
+    kind: Literal["atss"] = "atss"
+    nearest: int = Field(default=9, gt=0)
+
+    def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
+        """Object index or BACKGROUND of each anchor."""
+        return assign.adaptive(anchors, objects, nearest=self.nearest)
+
+
+class Wasserstein(_Plain):
+    """The paper's rule on the normalised Wasserstein distance, for tiny objects."""
+
+    kind: Literal["nwd"] = "nwd"
+    positive: float = Field(default=0.7, gt=0, le=1)
+    negative: float = Field(default=0.3, ge=0, le=1)
+    low_quality: bool = True
+    constant: float = Field(default=12.8, gt=0)
+    """About the mean object size of the data, in chip pixels."""
+
+    def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
+        """Object index, BACKGROUND or IGNORED of each anchor."""
+        return assign.max_similarity(
+            anchors,
+            objects,
+            positive=self.positive,
+            negative=self.negative,
+            low_quality=self.low_quality,
+            similarity=assign.Wasserstein(self.constant),
+        )
+
+
+ClassLoss = Annotated[
+    CrossEntropy | Focal | FocalStar | HardNegatives | OnlineHardExamples,
+    Field(discriminator="kind"),
+]
+BoxLoss = Annotated[SmoothL1 | OverlapLoss, Field(discriminator="kind")]
+Assignment = Annotated[MaxIou | Adaptive | Wasserstein, Field(discriminator="kind")]
+
+
+class LossSettings(_Plain):
+    """What is learned from which anchor."""
+
+    classes: ClassLoss = Focal()
+    boxes: BoxLoss = SmoothL1()
+    assignment: Assignment = MaxIou()
+    divide_by: Literal["batch", "chip"] = "batch"
+    """Divide the sums by the positives of the whole batch, or of each chip and average over the
+    chips as torchvision does."""
+
+
+@dataclass(frozen=True, slots=True)
+class Targets:
+    """The labelled objects of one chip; M may be 0."""
+
+    boxes: Tensor
+    """(M, 4) pixel edges in the chip's frame."""
+    class_ids: Tensor
+    """(M,) int64 in 0..K-1."""
+
+    def __post_init__(self) -> None:
+        count = len(self.boxes)
+        if self.boxes.shape != (count, 4) or self.class_ids.shape != (count,):
+            raise LabelError(
+                "expected boxes of shape (M, 4) and class_ids of shape (M,), got "
+                f"{tuple(self.boxes.shape)} and {tuple(self.class_ids.shape)}"
+            )
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Targets":
+        """The same objects on another device."""
+        return Targets(
+            self.boxes.to(device, non_blocking=non_blocking),
+            self.class_ids.to(device, non_blocking=non_blocking),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Losses:
+    """The parts of the loss of one batch, each a scalar."""
+
+    classes: Tensor
+    boxes: Tensor
+    objectness: Tensor | None
+
+    @property
+    def total(self) -> Tensor:
+        """The value to minimise."""
+        parts = self.classes + self.boxes
+        return parts if self.objectness is None else parts + self.objectness
+
+
+class Criterion(nn.Module):
+    """The loss of a batch of chips."""
+
+    def __init__(self, settings: LossSettings) -> None:
+        super().__init__()
+        self.settings = settings
+
+    def forward(
+        self, outputs: HeadOutputs, anchors: Sequence[Tensor], targets: Sequence[Targets]
+    ) -> Losses:
+        """Assign each anchor, take the losses of those that take part, divide by the positives.
+
+        Args:
+            outputs: Of N chips.
+            anchors: (A_l, 4) for each level, the same for every chip.
+            targets: The objects of each of the N chips.
+
+        Raises:
+            LabelError: A class id is not one of the network's.
+        """
+        every = torch.cat(list(anchors))
+        sums = []
+        for index, chip in enumerate(targets):
+            with torch.no_grad():
+                assigned = self.settings.assignment.assign(anchors, chip.boxes)
+            sums.append(self._chip(outputs, index, every, assigned, chip))
+        table = torch.stack(sums)  # (N, [classes, boxes, objectness, positives])
+        values, positives = table[:, :3], table[:, 3:]
+        if self.settings.divide_by == "batch":
+            means = values.sum(dim=0) / positives.sum().clamp(min=1)
+        else:
+            means = (values / positives.clamp(min=1)).mean(dim=0)
+        return Losses(means[0], means[1], None if outputs.objectness is None else means[2])
+
+    def _chip(
+        self,
+        outputs: HeadOutputs,
+        index: int,
+        anchors: Tensor,
+        assigned: Tensor,
+        chip: Targets,
+    ) -> Tensor:
+        """Sums over one chip's anchors: class loss, box loss, objectness loss, positives.
+
+        Where the score is factored, the imbalance lies in objectness: the chosen class loss acts
+        on that, and the classes are learned from positives alone (as in YOLOv2), by cross entropy.
+        """
+        logits, deltas = outputs.logits[index], outputs.deltas[index]
+        _check_class_ids(chip.class_ids, logits.shape[1])
+        positive = assigned >= 0
+        owners = assigned[positive]
+        taking_part = assigned != assign.IGNORED
+        classes = torch.zeros_like(logits)
+        classes[positive, chip.class_ids[owners]] = 1
+        rule = self.settings.classes.values
+        if outputs.objectness is None:
+            class_loss = rule(logits[taking_part], classes[taking_part]).sum()
+            objectness_loss = torch.zeros_like(class_loss)
+        else:
+            class_loss = losses.cross_entropy(logits[positive], classes[positive]).sum()
+            objectness = outputs.objectness[index][taking_part, None]  # (A', 1)
+            found = positive[taking_part, None].to(objectness.dtype)
+            objectness_loss = rule(objectness, found).sum()
+        box_loss = self.settings.boxes.values(
+            deltas[positive], anchors[positive], chip.boxes[owners]
+        ).sum()
+        count = positive.sum().to(class_loss.dtype)
+        return torch.stack([class_loss, box_loss, objectness_loss, count])
+
+
+def _check_class_ids(class_ids: Tensor, num_classes: int) -> None:
+    if len(class_ids) and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < num_classes:
+        raise LabelError(
+            f"expected class ids in 0..{num_classes - 1}, got {int(class_ids.min())} to "
+            f"{int(class_ids.max())}; background is no class, and num_classes must count the rest"
+        )

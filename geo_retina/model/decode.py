@@ -1,0 +1,125 @@
+"""From the network's outputs to boxes: threshold, top candidates, clip, class-aware NMS."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torchvision.ops import batched_nms, clip_boxes_to_image
+
+from geo_retina.errors import ModelError
+from geo_retina.model.anchors import decode
+from geo_retina.model.heads import HeadOutputs
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeSettings:
+    """Thresholds and limits of decoding (paper, section 4, Inference)."""
+
+    score: float = 0.05
+    """Candidates must score higher than this."""
+    nms_iou: float = 0.5
+    """Overlap above which the lower-scored box of one class is dropped."""
+    candidates_per_level: int = 1000
+    """Highest-scored (anchor, class) pairs of each level that are decoded."""
+    detections_per_chip: int = 300
+    """Most boxes kept for a chip."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
+            raise ModelError(
+                "expected a score in [0, 1] and nms_iou in (0, 1], got "
+                f"{self.score} and {self.nms_iou}"
+            )
+        if self.candidates_per_level < 1 or self.detections_per_chip < 1:
+            raise ModelError(
+                "candidates_per_level and detections_per_chip must be at least 1, got "
+                f"{self.candidates_per_level} and {self.detections_per_chip}"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class ChipBoxes:
+    """What was found on one chip, highest score first."""
+
+    boxes: Tensor
+    """(N, 4) pixel edges in the chip's frame, float32."""
+    scores: Tensor
+    """(N,) in [0, 1], float32."""
+    class_ids: Tensor
+    """(N,) int64."""
+    saturated: bool
+    """Whether a limit cut off candidates or boxes above the score: there may be more objects."""
+
+
+def decode_chips(
+    outputs: HeadOutputs,
+    anchors: Sequence[Tensor],
+    *,
+    height: int,
+    width: int,
+    settings: DecodeSettings,
+) -> list[ChipBoxes]:
+    """Decode a batch of chips of `height` x `width` pixels.
+
+    Args:
+        outputs: Of N chips.
+        anchors: (A_l, 4) for each level.
+        height: Rows of a chip: boxes are clipped there.
+        width: Columns of a chip.
+        settings: Thresholds and limits.
+
+    Raises:
+        ModelError: The outputs are not numbers: the pixels or the weights are not finite.
+    """
+    scores = outputs.logits.float().sigmoid()
+    if outputs.objectness is not None:
+        scores = scores * outputs.objectness.float().sigmoid()[..., None]
+    if bool(scores.sum().isnan()) or bool(outputs.deltas.float().sum().isnan()):
+        raise ModelError(
+            "the network's outputs are not a number (NaN), so no score means anything; look for "
+            "NaN or infinite pixels (nodata that is not masked?) or damaged weights"
+        )
+    return [
+        _decode_chip(
+            chip_scores.split(outputs.anchors_per_level),
+            chip_deltas.float().split(outputs.anchors_per_level),
+            anchors,
+            height=height,
+            width=width,
+            settings=settings,
+        )
+        for chip_scores, chip_deltas in zip(scores, outputs.deltas, strict=True)
+    ]
+
+
+def _decode_chip(
+    scores: Sequence[Tensor],
+    deltas: Sequence[Tensor],
+    anchors: Sequence[Tensor],
+    *,
+    height: int,
+    width: int,
+    settings: DecodeSettings,
+) -> ChipBoxes:
+    found_boxes, found_scores, found_classes = [], [], []
+    saturated = False
+    for level_scores, level_deltas, level_anchors in zip(scores, deltas, anchors, strict=True):
+        num_classes = level_scores.shape[1]
+        flat = level_scores.flatten()  # (A_l * K,)
+        passing = torch.nonzero(flat > settings.score).squeeze(1)
+        kept = min(len(passing), settings.candidates_per_level)
+        saturated |= kept < len(passing)
+        values, order = flat[passing].topk(kept)
+        chosen = passing[order]
+        anchor_ids = torch.div(chosen, num_classes, rounding_mode="floor")
+        boxes = decode(level_deltas[anchor_ids], level_anchors[anchor_ids])
+        found_boxes.append(clip_boxes_to_image(boxes, (height, width)))
+        found_scores.append(values)
+        found_classes.append(chosen % num_classes)
+    boxes, values = torch.cat(found_boxes), torch.cat(found_scores)
+    class_ids = torch.cat(found_classes)
+    keep = batched_nms(boxes, values, class_ids, settings.nms_iou)
+    saturated |= len(keep) > settings.detections_per_chip
+    keep = keep[: settings.detections_per_chip]
+    return ChipBoxes(boxes[keep], values[keep], class_ids[keep], saturated)
