@@ -50,6 +50,10 @@ class OutputError(UsageError, OSError):
     """An output cannot be written: unknown format, missing folder, no permission."""
 
 
+class LedgerError(UsageError, ValueError):
+    """A ledger of an earlier run is missing, damaged, in use, or belongs to another job."""
+
+
 class WriteError(GeoRetinaError, OSError):
     """Writing failed while the work was under way (disk full, lost mount)."""
 

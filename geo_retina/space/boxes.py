@@ -1,49 +1,87 @@
 """Arrays of axis-aligned boxes: (N, 4) pixel edges `x_min, y_min, x_max, y_max`, y down."""
 
+from collections.abc import Callable, Mapping
+from enum import IntEnum
+from typing import TypeVar
+
 import numpy as np
 from numpy.typing import NDArray
 
 Boxes = NDArray[np.floating]
 
+Real = TypeVar("Real", bound=np.floating)
+"""Precision of the coordinates: functions of boxes keep it."""
 
-def area(boxes: Boxes) -> NDArray[np.floating]:
+
+class Overlap(IntEnum):
+    """How the overlap of two boxes is measured: 0 where they do not meet, 1 at most."""
+
+    IOU = 0
+    """Intersection over union."""
+    IOS = 1
+    """Intersection over the smaller area: 1 for a box that lies inside another."""
+
+
+def area(boxes: NDArray[Real]) -> NDArray[Real]:
     """Area of each box in square pixels, (N,); 0 where a box is turned inside out."""
     sides = np.clip(boxes[:, 2:] - boxes[:, :2], 0, None)
-    product: NDArray[np.floating] = sides[:, 0] * sides[:, 1]
+    product: NDArray[Real] = sides[:, 0] * sides[:, 1]
     return product
 
 
-def clip(boxes: Boxes, *, width: float, height: float) -> Boxes:
+def clip(boxes: NDArray[Real], *, width: float, height: float) -> NDArray[Real]:
     """Cut boxes at the edges of an image of `width` x `height` pixels; returns a new array."""
-    return np.clip(boxes, 0, np.array([width, height, width, height], dtype=boxes.dtype))
+    limits = np.array([width, height, width, height], dtype=boxes.dtype)
+    clipped: NDArray[Real] = np.clip(boxes, 0, limits)
+    return clipped
 
 
-def shift(boxes: Boxes, *, x: float, y: float) -> Boxes:
+def shift(boxes: NDArray[Real], *, x: float, y: float) -> NDArray[Real]:
     """Move boxes by `x` and `y` pixels; returns a new array."""
-    return boxes + np.array([x, y, x, y], dtype=boxes.dtype)
+    moved: NDArray[Real] = boxes + np.array([x, y, x, y], dtype=boxes.dtype)
+    return moved
 
 
-def scale(boxes: Boxes, *, x: float, y: float) -> Boxes:
+def scale(boxes: NDArray[Real], *, x: float, y: float) -> NDArray[Real]:
     """Multiply the coordinates of boxes by `x` and `y`; returns a new array."""
-    return boxes * np.array([x, y, x, y], dtype=boxes.dtype)
+    scaled: NDArray[Real] = boxes * np.array([x, y, x, y], dtype=boxes.dtype)
+    return scaled
 
 
-def centres(boxes: Boxes) -> NDArray[np.floating]:
+def centres(boxes: NDArray[Real]) -> NDArray[Real]:
     """Centre of each box, (N, 2) as x, y."""
-    return (boxes[:, :2] + boxes[:, 2:]) / 2
+    middles: NDArray[Real] = np.multiply(boxes[:, :2] + boxes[:, 2:], 0.5, dtype=boxes.dtype)
+    return middles
 
 
-def intersection(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+def intersection(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
     """Shared area of every pair, (N, M), in square pixels."""
     upper_left = np.maximum(first[:, None, :2], second[None, :, :2])
     lower_right = np.minimum(first[:, None, 2:], second[None, :, 2:])
     sides = np.clip(lower_right - upper_left, 0, None)  # (N, M, 2)
-    product: NDArray[np.floating] = sides[..., 0] * sides[..., 1]
+    product: NDArray[Real] = sides[..., 0] * sides[..., 1]
     return product
 
 
-def iou(first: Boxes, second: Boxes) -> NDArray[np.floating]:
+def iou(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
     """Intersection over union of every pair, (N, M); 0 where both boxes are empty."""
     shared = intersection(first, second)
-    union = area(first)[:, None] + area(second)[None, :] - shared
-    return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
+    return _share(shared, area(first)[:, None] + area(second)[None, :] - shared)
+
+
+def ios(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
+    """Intersection over the smaller area of every pair, (N, M); 0 where a box is empty."""
+    smaller = np.minimum(area(first)[:, None], area(second)[None, :])
+    return _share(intersection(first, second), smaller)
+
+
+MEASURES: Mapping[Overlap, Callable[[NDArray[Real], NDArray[Real]], NDArray[Real]]] = {
+    Overlap.IOU: iou,
+    Overlap.IOS: ios,
+}
+"""How each overlap is computed for every pair."""
+
+
+def _share(shared: NDArray[Real], whole: NDArray[Real]) -> NDArray[Real]:
+    share: NDArray[Real] = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
+    return share

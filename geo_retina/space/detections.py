@@ -83,3 +83,7 @@ class Detections:
     def scale(self, *, x: float, y: float) -> "Detections":
         """The same detections with box coordinates multiplied by `x` and `y`."""
         return replace(self, boxes=box_arrays.scale(self.boxes, x=x, y=y))
+
+    def of_window(self, window_id: int) -> "Detections":
+        """The same detections, all seen by one window."""
+        return replace(self, window_ids=np.full(len(self), window_id, dtype=np.int64))

@@ -5,6 +5,7 @@ to the right, y grows down; the centre of the first pixel is (0.5, 0.5).
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyproj
@@ -31,10 +32,10 @@ class Grid:
     """None where the raster has no georeference: world coordinates are then pixel coordinates."""
 
     def __post_init__(self) -> None:
-        if self.transform.is_degenerate:
+        if self.transform.is_degenerate or not np.isfinite(self.transform[:6]).all():
             raise GeoreferenceError(
-                f"the raster's transform maps pixels onto a line or a point: {self.transform!r}; "
-                "write a valid transform with gdal_edit or rio edit-info"
+                "the raster's transform maps pixels onto a line, a point or infinity: "
+                f"{self.transform!r}; write a valid transform with gdal_edit or rio edit-info"
             )
 
     def pixel_to_world(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -95,12 +96,37 @@ def _apply(transform: Affine, points: NDArray[np.floating]) -> NDArray[np.float6
 
 def _to_lon_lat(crs: pyproj.CRS, points: NDArray[np.float64]) -> NDArray[np.float64]:
     """WGS 84 longitude, latitude of (N, 2) world points."""
+    return reproject(points, source=crs, target=WGS84)
+
+
+def reproject(
+    points: NDArray[np.floating], *, source: pyproj.CRS, target: pyproj.CRS
+) -> NDArray[np.float64]:
+    """Map points of one CRS to another.
+
+    Args:
+        points: (..., 2) x, y in `source`; x is always the easting or the longitude.
+        source: CRS the points are in.
+        target: CRS to express them in.
+
+    Returns:
+        (..., 2) x, y in `target`; not finite where a point lies outside the area of either CRS.
+
+    Raises:
+        GeoreferenceError: No operation leads from one CRS to the other.
+    """
+    if source == target:
+        return np.array(points, dtype=np.float64)
     try:
-        transformer = pyproj.Transformer.from_crs(crs, WGS84, always_xy=True)
-        lon, lat = transformer.transform(points[:, 0], points[:, 1])
+        x, y = _transformer(source, target).transform(points[..., 0], points[..., 1])
     except pyproj.exceptions.ProjError as error:
         raise GeoreferenceError(
-            f"the raster's CRS ({crs.name}) cannot be tied to WGS 84 ({error}); assign a CRS that "
-            "says where on the Earth the raster lies"
+            f"no operation leads from the CRS {source.name} to {target.name} ({error}); assign a "
+            "CRS that says where on the Earth the coordinates lie"
         ) from error
-    return np.stack([lon, lat], axis=-1)
+    return np.stack([x, y], axis=-1)
+
+
+@lru_cache(maxsize=32)
+def _transformer(source: pyproj.CRS, target: pyproj.CRS) -> pyproj.Transformer:
+    return pyproj.Transformer.from_crs(source, target, always_xy=True)

@@ -6,6 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+CUT_MARGIN_PX = 4.0
+"""How near to a window's inner edge a box counts as cut by it, in pixels: detectors place the edge
+of a cut object within a few pixels of the cut."""
+
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -102,6 +106,13 @@ class WindowPlan:
                 windows = tuple(Window(col, row, width, height) for col in cols)
                 yield Strip(index, windows, index * len(cols))
 
+    def window(self, number: int) -> Window:
+        """The window with id `number`."""
+        cols = self.col_offs
+        row, col = divmod(number, len(cols))
+        width, height = min(self.chip_px, self.width), min(self.chip_px, self.height)
+        return Window(int(cols[col]), int(self.row_offs[row]), width, height)
+
     def cut_and_seen_whole_by_neighbour(
         self, boxes: NDArray[np.floating], window: Window, *, margin_px: float
     ) -> NDArray[np.bool_]:
@@ -110,9 +121,9 @@ class WindowPlan:
         A box counts as cut where it comes within `margin_px` of an edge of the window that is not
         an edge of the raster. It is marked if the neighbour across that edge sees all that this
         window sees of it and more, clear of the neighbour's own edge. The rule looks at one window
-        alone, so it depends on no order. An object larger than the overlap is marked nowhere:
-        better a piece of it than nothing. Any object no wider and no taller than
-        `overlap_px - 2 * margin_px` is whole and unmarked in at least one window.
+        alone, so it depends on no order. Of all windows that see an object, of whatever size, at
+        least one does not mark it: better a piece of it than nothing. Any object no wider and no
+        taller than `overlap_px - 2 * margin_px` is whole and unmarked in at least one window.
 
         Args:
             boxes: (N, 4) pixel edges in the raster's frame.
@@ -122,19 +133,31 @@ class WindowPlan:
         Returns:
             (N,) mask, True = set aside.
         """
+        return self.cut_sides(boxes, window, margin_px=margin_px).any(axis=1)
+
+    def cut_sides(
+        self, boxes: NDArray[np.floating], window: Window, *, margin_px: float
+    ) -> NDArray[np.bool_]:
+        """At which sides the rule of `cut_and_seen_whole_by_neighbour` marks boxes.
+
+        Takes the same arguments.
+
+        Returns:
+            (N, 4) mask in the order of a box: left, above, right, below.
+        """
         left, right = _neighbour_edges(self.col_offs, window.col_off, window.width)
         above, below = _neighbour_edges(self.row_offs, window.row_off, window.height)
         x_min, y_min, x_max, y_max = boxes.T
-        marked = np.zeros(len(boxes), dtype=np.bool_)
+        sides = np.zeros((len(boxes), 4), dtype=np.bool_)
         if left is not None:
-            marked |= (x_min < window.col_off + margin_px) & (x_max <= left - margin_px)
-        if right is not None:
-            marked |= (x_max > window.col_end - margin_px) & (x_min >= right + margin_px)
+            sides[:, 0] = (x_min < window.col_off + margin_px) & (x_max <= left - margin_px)
         if above is not None:
-            marked |= (y_min < window.row_off + margin_px) & (y_max <= above - margin_px)
+            sides[:, 1] = (y_min < window.row_off + margin_px) & (y_max <= above - margin_px)
+        if right is not None:
+            sides[:, 2] = (x_max > window.col_end - margin_px) & (x_min >= right + margin_px)
         if below is not None:
-            marked |= (y_max > window.row_end - margin_px) & (y_min >= below + margin_px)
-        return marked
+            sides[:, 3] = (y_max > window.row_end - margin_px) & (y_min >= below + margin_px)
+        return sides
 
 
 def _offsets(length: int, chip_px: int, overlap_px: int) -> NDArray[np.int64]:

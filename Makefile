@@ -1,0 +1,40 @@
+# Everything runs in .venv, made from uv.lock. uv is taken from the PATH, or fetched with pip.
+UV := $(shell command -v uv 2>/dev/null)
+ifeq ($(UV),)
+UV := build/uv/bin/uv
+endif
+RUN := $(UV) run --frozen --quiet
+export NO_ALBUMENTATIONS_UPDATE := 1
+
+.PHONY: env demo test lint types all clean
+
+all: lint types test
+
+env: .venv/.ready
+
+.venv/.ready: uv.lock pyproject.toml | $(filter build/uv/bin/uv,$(UV))
+	$(UV) sync --frozen --quiet
+	touch $@
+
+build/uv/bin/uv:
+	python3 -m venv build/uv
+	build/uv/bin/pip install --quiet --disable-pip-version-check uv
+
+demo: env
+	mkdir -p build
+	$(RUN) geo-retina detect examples/niwot_ridge.tif -o build/trees.geojson \
+	    --picture build/trees.png --restart
+
+test: env
+	$(RUN) pytest
+
+lint: env
+	$(RUN) ruff check .
+	$(RUN) ruff format --check .
+	$(RUN) lint-imports --no-cache
+
+types: env
+	$(RUN) mypy
+
+clean:
+	rm -rf build .venv

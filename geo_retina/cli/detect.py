@@ -1,0 +1,211 @@
+"""`geo-retina detect`: a raster in, georeferenced objects out."""
+
+import json
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from geo_retina.cli.reporting import FAILURE, band_numbers, exit_codes, progress_bar
+
+if TYPE_CHECKING:
+    from geo_retina.detection.file_run import RunSummary
+
+
+class Shape(StrEnum):
+    """What a feature shows of a box."""
+
+    POLYGON = "polygon"
+    POINT = "point"
+
+
+_READING = "Reading the raster"
+_WORK = "Work"
+
+
+def detect(
+    raster: Annotated[str, typer.Argument(help="GeoTIFF or anything GDAL reads; also a URL.")],
+    output: Annotated[
+        list[Path],
+        typer.Option(
+            "--output", "-o", help="Vector file to write, its format by extension; repeatable."
+        ),
+    ],
+    model: Annotated[
+        str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
+    ] = "tree-crowns",
+    score: Annotated[
+        float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")
+    ] = None,
+    nms_iou: Annotated[
+        float | None,
+        typer.Option(help="Overlap above which the lower-scored box goes. [default: the model's]"),
+    ] = None,
+    method: Annotated[str, typer.Option(help="Stitching: nms, nms-ios, soft-nms or wbf.")] = "nms",
+    class_agnostic: Annotated[
+        bool, typer.Option("--class-agnostic", help="Stitch boxes of different classes too.")
+    ] = False,
+    aoi: Annotated[
+        str | None, typer.Option(help="Vector file whose polygons limit the work.")
+    ] = None,
+    chip: Annotated[
+        int | None, typer.Option(help="Edge of a chip in model pixels. [default: the model's]")
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Overlap of windows, model pixels. [default: the model's]")
+    ] = None,
+    crs: Annotated[
+        str | None, typer.Option(help="CRS of the output. [default: the raster's]")
+    ] = None,
+    simplify_to: Annotated[
+        Shape, typer.Option(help="Shape of the features: outlines or centres.")
+    ] = Shape.POLYGON,
+    bands: Annotated[
+        str | None,
+        typer.Option(help="Band numbers from 1, such as 3,2,1.", rich_help_panel=_READING),
+    ] = None,
+    scale: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="MIN MAX", help="Raster values of black and white.", rich_help_panel=_READING
+        ),
+    ] = None,
+    stretch: Annotated[
+        tuple[float, float] | None,
+        typer.Option(
+            metavar="P1 P2", help="Percentiles of black and white.", rich_help_panel=_READING
+        ),
+    ] = None,
+    raster_crs: Annotated[
+        str | None,
+        typer.Option(help="CRS of a raster that has none.", rich_help_panel=_READING),
+    ] = None,
+    gsd: Annotated[
+        float | None,
+        typer.Option(
+            help="Metres per pixel of a raster that does not tell.", rich_help_panel=_READING
+        ),
+    ] = None,
+    any_gsd: Annotated[
+        bool,
+        typer.Option(
+            "--any-gsd", help="Allow rasters too coarse for the model.", rich_help_panel=_READING
+        ),
+    ] = False,
+    pixel_coordinates: Annotated[
+        bool,
+        typer.Option(
+            "--pixel-coordinates",
+            help="Allow rasters without georeference; write pixel coordinates.",
+            rich_help_panel=_READING,
+        ),
+    ] = False,
+    device: Annotated[
+        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_WORK)
+    ] = "auto",
+    batch: Annotated[
+        int | None,
+        typer.Option(min=1, help="Chips at once. [default: by device]", rich_help_panel=_WORK),
+    ] = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with a run that was broken.", rich_help_panel=_WORK),
+    ] = False,
+    restart: Annotated[
+        bool,
+        typer.Option("--restart", help="Throw away what a broken run left.", rich_help_panel=_WORK),
+    ] = False,
+    skip_errors: Annotated[
+        bool,
+        typer.Option(
+            "--skip-errors", help="Go on past unreadable windows; exit 1.", rich_help_panel=_WORK
+        ),
+    ] = False,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG of the raster with the objects drawn in.")
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="JSON file with the counts of the run.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
+) -> None:
+    """Detect objects in a raster and write them as georeferenced features.
+
+    Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors.
+    """
+    with exit_codes(quiet=quiet):
+        from geo_retina.detection.options import DetectOptions
+        from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
+        from geo_retina.viewing.overlay import PictureWriter
+
+        options = DetectOptions(
+            score=score,
+            nms_iou=nms_iou,
+            method=method,
+            class_agnostic=class_agnostic,
+            chip_px=chip,
+            overlap_px=overlap,
+            aoi=aoi,
+            bands=band_numbers(bands),
+            scale=scale,
+            stretch=stretch,
+            raster_crs=raster_crs,
+            gsd_m=gsd,
+            any_gsd=any_gsd,
+            pixel_coordinates=pixel_coordinates,
+        )
+        _check_summary(summary)
+        also = [] if picture is None else [PictureWriter(picture, raster, bands=options.bands)]
+        with progress_bar(quiet=quiet) as on_progress:
+            done = detect_to_files(
+                raster,
+                output,
+                model=model,
+                options=options,
+                output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
+                work=WorkOptions(
+                    device=device,
+                    batch=batch,
+                    resume=resume,
+                    restart=restart,
+                    skip_errors=skip_errors,
+                ),
+                also=also,
+                on_progress=on_progress,
+            )
+        if summary is not None:
+            summary.write_text(json.dumps(done.to_dict(), indent=2) + "\n")
+        _print_summary(done, picture)
+    if done.counts.failed_windows:
+        raise typer.Exit(FAILURE)
+
+
+def _print_summary(done: "RunSummary", picture: Path | None) -> None:
+    by_class = ", ".join(f"{count:,} {name}" for name, count in done.objects_by_class.items())
+    print(f"found    {done.counts.objects:,} objects ({by_class}) in {done.seconds:.1f} s")
+    for path in done.outputs:
+        print(f"written  {path}")
+    if picture is not None:
+        print(f"picture  {picture}")
+    if done.counts.windows_saturated:
+        print(
+            f"warning: {done.counts.windows_saturated} windows reached the limit of boxes even in "
+            "parts: objects may be missing there",
+            file=sys.stderr,
+        )
+    if done.failed_windows_file is not None:
+        failed = len(done.counts.failed_windows)
+        print(
+            f"warning: {failed} windows could not be read; see {done.failed_windows_file}",
+            file=sys.stderr,
+        )
+
+
+def _check_summary(path: Path | None) -> None:
+    """Refuse a summary that could not be written, before any work starts."""
+    if path is not None and not path.absolute().parent.is_dir():
+        from geo_retina.errors import OutputError
+
+        raise OutputError(f"the folder of the summary {path} does not exist; make it first")

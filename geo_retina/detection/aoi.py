@@ -1,0 +1,231 @@
+"""The AOI: the polygons that limit the work, in the raster's pixel frame."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyproj
+import shapely
+from shapely.affinity import translate
+
+from geo_retina.detection import antimeridian
+from geo_retina.errors import AoiError, GeoreferenceError
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.grid import Grid, reproject
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from numpy.typing import NDArray
+
+    from geo_retina.space.windows import Window
+
+Polygons = shapely.Polygon | shapely.MultiPolygon
+
+OUTLINE_TOLERANCE_PX = 0.1
+"""How far a reprojected edge may stray from its true course, in pixels."""
+
+_POINTS_PER_SIDE = 65
+_FIRST_PIECES = 32
+_MOST_HALVINGS = 12
+_CLIP_MARGIN = 0.02
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Aoi:
+    """Where to work. Empty is a value: the AOI may lie outside the raster."""
+
+    geometry: Polygons
+    """Valid, in raster pixels (x right, y down), within the raster; empty where none of it is."""
+
+    def __post_init__(self) -> None:
+        shapely.prepare(self.geometry)
+
+    @property
+    def is_empty(self) -> bool:
+        """No part of the raster lies in the AOI: there is nothing to detect."""
+        return bool(self.geometry.is_empty)
+
+    @property
+    def area_px(self) -> float:
+        """Area of the raster to work on, in square pixels."""
+        return float(self.geometry.area)
+
+    def touches(self, window: Window) -> bool:
+        """Whether any part of the window lies in the AOI or on its edge."""
+        return bool(self.geometry.intersects(shapely.box(*window.box)))
+
+    def contains_centres(self, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
+        """Mark the boxes whose centre lies in the AOI or on its edge.
+
+        Args:
+            boxes: (N, 4) pixel edges in the raster's frame.
+
+        Returns:
+            (N,) mask.
+        """
+        centres = box_arrays.centres(boxes)
+        mask: NDArray[np.bool_] = shapely.intersects_xy(self.geometry, centres[:, 0], centres[:, 1])
+        return mask
+
+
+def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
+    """Read all polygons of a vector file and bring them into the raster's pixel frame.
+
+    Edges are straight in the file's CRS, as its format says; they are divided before they are
+    reprojected, so that they stay on their course to `OUTLINE_TOLERANCE_PX`. Invalid polygons are
+    repaired, lines and points passed over. A file and a raster that both lack a CRS are taken to
+    share one frame.
+
+    Args:
+        path: Any vector format that GDAL reads, in any CRS.
+        grid: Grid of the raster.
+        layer: Which layer of a file that has several.
+
+    Raises:
+        AoiError: The file is missing, no vector file, has several layers and none was named, has no
+            polygon, or has no CRS while the raster has one, or the reverse.
+    """
+    polygons, crs = _read_polygons(Path(path), layer)
+    if (crs is None) != (grid.crs is None):
+        lacking = "the AOI" if crs is None else "the raster"
+        raise AoiError(
+            f"expected the AOI {path} and the raster to have a CRS each, but {lacking} has none; "
+            "assign it (ogr2ogr -a_srs, gdal_edit.py -a_srs)"
+        )
+    try:
+        placed = _to_pixels(polygons, crs, grid)
+    except GeoreferenceError as error:
+        raise AoiError(f"the AOI {path} cannot be brought onto the raster: {error}") from error
+    frame = shapely.box(0, 0, grid.width, grid.height)
+    return Aoi(_only_polygons(shapely.intersection(placed, frame)))
+
+
+def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
+    """Union of all polygons of a file, repaired, and its CRS."""
+    import pyogrio
+
+    if not (path.exists() or str(path).startswith("/vsi")):
+        raise AoiError(f"expected an AOI file at {path}, found none; check the path")
+    try:
+        layer = layer or _only_layer(path)
+        meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
+    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+        raise AoiError(
+            f"expected a vector file such as .geojson, .gpkg or .shp as AOI, got {path} ({error})"
+        ) from error
+    geometries = shapely.from_wkb(shapes if shapes is not None else np.array([], dtype=object))
+    union = shapely.union_all(
+        [_only_polygons(shapely.make_valid(one)) for one in geometries if one]
+    )
+    if union.is_empty:
+        raise AoiError(
+            f"expected polygons in the AOI {path}, found {len(geometries)} features and no polygon "
+            "with an area; draw the AOI as polygons"
+        )
+    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    return _only_polygons(union), crs
+
+
+def _only_layer(path: Path) -> str:
+    import pyogrio
+
+    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if len(names) > 1:
+        raise AoiError(f"expected one layer in the AOI {path}, got {', '.join(names)}; name one")
+    if not names:
+        raise AoiError(f"expected polygons in the AOI {path}, found no layer with geometries")
+    return names[0]
+
+
+def _only_polygons(geometry: shapely.Geometry) -> Polygons:
+    """The parts of a geometry that have an area."""
+    if isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
+        return geometry
+    parts = shapely.get_parts(shapely.get_parts(geometry))
+    return shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
+
+
+def _to_pixels(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> shapely.Geometry:
+    """Polygons of a CRS in the grid's pixel frame."""
+    if crs is None or grid.crs is None or crs == grid.crs:
+        return shapely.transform(polygons, grid.world_to_pixel)
+    source, target = crs, grid.crs
+
+    def to_pixel(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        return grid.world_to_pixel(reproject(points, source=source, target=target))
+
+    near = _near_raster(polygons, crs, grid)
+    if near.is_empty:
+        return shapely.Polygon()
+    west, south, east, north = near.bounds
+    divided = shapely.segmentize(near, np.hypot(east - west, north - south) / _FIRST_PIECES)
+    placed = [
+        shapely.make_valid(
+            shapely.Polygon(
+                _placed_ring(part.exterior, to_pixel),
+                [_placed_ring(hole, to_pixel) for hole in part.interiors],
+            )
+        )
+        for part in shapely.get_parts(divided)
+        if isinstance(part, shapely.Polygon)
+    ]
+    return shapely.union_all(placed)
+
+
+def _near_raster(polygons: Polygons, crs: pyproj.CRS, grid: Grid) -> Polygons:
+    """The part of polygons in `crs` that lies on or near the raster.
+
+    An AOI may reach far beyond the area where the raster's CRS is valid (a country against one UTM
+    zone); only what is near the raster is ever reprojected.
+    """
+    steps = np.linspace(0, 1, _POINTS_PER_SIDE)[:-1]
+    forth, zero = steps, np.zeros_like(steps)
+    x = np.concatenate([forth, zero + 1, 1 - forth, zero]) * grid.width
+    y = np.concatenate([zero, forth, zero + 1, 1 - forth]) * grid.height
+    world = grid.pixel_to_world(np.stack([x, y], axis=-1))
+    ring = reproject(world, source=grid.crs or crs, target=crs)
+    if not np.isfinite(ring).all():
+        return polygons
+    if not crs.is_geographic:
+        return _only_polygons(_clip(polygons, [ring]))
+    ring = antimeridian.unwrap(ring[None])[0]
+    turns = [translate(polygons, xoff=turn) for turn in (-360, 0, 360)]
+    turned = _only_polygons(shapely.union_all(turns))
+    if not antimeridian.crossing(ring[None])[0]:
+        return _only_polygons(_clip(turned, [ring]))
+    one_world = shapely.intersection(turned, shapely.box(-180, -90, 180, 90))
+    return _only_polygons(_clip(_only_polygons(one_world), antimeridian.cut(ring)))
+
+
+def _clip(polygons: Polygons, rings: list[NDArray[np.float64]]) -> shapely.Geometry:
+    outline = shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in rings])
+    west, south, east, north = outline.bounds
+    margin = _CLIP_MARGIN * float(np.hypot(east - west, north - south))
+    return shapely.intersection(polygons, shapely.buffer(outline, margin))
+
+
+def _placed_ring(
+    ring: shapely.LinearRing, to_pixel: Callable[[NDArray[np.float64]], NDArray[np.float64]]
+) -> NDArray[np.float64]:
+    """Pixel coordinates of a ring, divided until every edge keeps to its true course."""
+    points = shapely.get_coordinates(ring)
+    placed = to_pixel(points)
+    for _ in range(_MOST_HALVINGS):
+        middles = (points[:-1] + points[1:]) / 2
+        true = to_pixel(middles)
+        strays = np.abs(true - (placed[:-1] + placed[1:]) / 2).max(axis=1) > OUTLINE_TOLERANCE_PX
+        if not strays.any():
+            break
+        where = np.flatnonzero(strays)
+        points = np.insert(points, where + 1, middles[where], axis=0)
+        placed = np.insert(placed, where + 1, true[where], axis=0)
+    if not np.isfinite(placed).all():
+        lost = points[~np.isfinite(placed).all(axis=1)][0]
+        raise GeoreferenceError(
+            f"its point {tuple(lost.tolist())} lies outside the area of the raster's CRS"
+        )
+    return placed

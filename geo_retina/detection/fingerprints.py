@@ -1,0 +1,94 @@
+"""What the result of a run depends on, so that only the same job may be resumed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from geo_retina.space.grid import Grid
+
+_ABSENT = "absent"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerHeader:
+    """Fingerprints of one job. All values are plain JSON; mappings may nest."""
+
+    model: Mapping[str, Any]
+    """The weights and the card, such as `{"name": ..., "hash": hash_file(checkpoint)}`."""
+    options: Mapping[str, Any]
+    """Every option that changes the result: thresholds, chip size, overlap, band choice, AOI."""
+    raster: Mapping[str, Any]
+    """See `raster_fingerprint`."""
+
+    def to_json(self) -> str:
+        """The header as text; the same header always gives the same text."""
+        return json.dumps(asdict(self), sort_keys=True)
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """The header that `to_json` made the text from."""
+        return cls(**json.loads(text))
+
+    def differences(self, now: LedgerHeader) -> list[str]:
+        """Say what changed from this header to `now`, one text a value; empty where nothing did."""
+        then, latest = (dict(_leaves(json.loads(header.to_json()))) for header in (self, now))
+        return [
+            f"{key} was {_text(then, key)}, now is {_text(latest, key)}"
+            for key in sorted(then.keys() | latest.keys())
+            if _text(then, key) != _text(latest, key)
+        ]
+
+
+def hash_file(path: str | Path) -> str:
+    """BLAKE2b hash of a file's bytes, 32 hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    with Path(path).open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def raster_fingerprint(path: str | Path, grid: Grid) -> dict[str, Any]:
+    """Fingerprint of a raster without reading its pixels.
+
+    Args:
+        path: File, or the address of a remote raster.
+        grid: Its grid.
+
+    Returns:
+        Where it is, its size in bytes and the time of its last change (null for a remote one), and
+        its grid.
+    """
+    file = Path(path)
+    there = file.is_file()
+    state = file.stat() if there else None
+    return {
+        "path": str(file.resolve()) if there else str(path),
+        "bytes": state.st_size if state else None,
+        "modified_ns": state.st_mtime_ns if state else None,
+        "width": grid.width,
+        "height": grid.height,
+        "transform": list(grid.transform[:6]),
+        "crs": None if grid.crs is None else grid.crs.to_string(),
+    }
+
+
+def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:
+    """Every value that is not a mapping, with its dotted name."""
+    if isinstance(value, Mapping) and value:
+        for name, inner in value.items():
+            yield from _leaves(inner, f"{key}.{name}" if key else str(name))
+    else:
+        yield key, value
+
+
+def _text(leaves: Mapping[str, object], key: str) -> str:
+    return json.dumps(leaves[key]) if key in leaves else _ABSENT

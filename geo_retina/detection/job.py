@@ -1,0 +1,112 @@
+"""A detection run before it starts: everything that can be wrong is found here.
+
+Opening a job reads headers, masks at most, and the model's card; no weights are loaded.
+"""
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from geo_retina.detection.aoi import Aoi, read_aoi
+from geo_retina.detection.options import DetectOptions
+from geo_retina.errors import AoiError
+from geo_retina.imagery.gdal import block_cache, session
+from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.source import ChipSource, open_chip_source
+from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Job:
+    """One raster, one model, and how the one is cut into chips for the other."""
+
+    source: ChipSource
+    info: CheckpointInfo
+    options: DetectOptions
+    plan: WindowPlan
+    """Windows of the source's grid."""
+    aoi: Aoi | None
+    """In the frame of the source's grid."""
+
+    @property
+    def raster_path(self) -> str:
+        """What is read."""
+        return self.source.raster.path
+
+
+@contextmanager
+def open_job(
+    raster: str | os.PathLike[str], model: str | Path, options: DetectOptions
+) -> Iterator[Job]:
+    """Open a raster for a model.
+
+    Args:
+        raster: File, URL or GDAL path.
+        model: Name of a bundled model, or path of a checkpoint.
+        options: What is asked for.
+
+    Raises:
+        UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
+            an option.
+    """
+    info = read_info(model)
+    chip_px, overlap_px = options.windows(info.card)
+    with (
+        session(),
+        open_raster(
+            raster, crs=options.raster_crs, pixel_coordinates=options.pixel_coordinates
+        ) as opened,
+    ):
+        source = open_chip_source(
+            opened,
+            info.card,
+            bands=options.bands,
+            scale=options.scale,
+            stretch=options.stretch,
+            gsd_m=options.gsd_m,
+            any_gsd=options.any_gsd,
+            pixel_coordinates=options.pixel_coordinates,
+        )
+        plan = WindowPlan(source.grid.width, source.grid.height, chip_px, overlap_px)
+        aoi = None if options.aoi is None else _read_aoi(options.aoi, source)
+        _warn_of_small_overlap(plan, info)
+        _log_job(source, plan)
+        with block_cache(source.block_cache_bytes(chip_px)):
+            yield Job(source, info, options, plan, aoi)
+
+
+def _read_aoi(path: str, source: ChipSource) -> Aoi:
+    if not path:
+        raise AoiError("expected the path of an AOI file, got an empty text")
+    aoi = read_aoi(path, source.grid)
+    if aoi.is_empty:
+        _log.warning("the AOI %s lies outside %s: nothing will be found", path, source.raster.path)
+    return aoi
+
+
+def _warn_of_small_overlap(plan: WindowPlan, info: CheckpointInfo) -> None:
+    needed = info.card.overlap_px
+    several = plan.width > plan.chip_px or plan.height > plan.chip_px
+    if several and plan.overlap_px < needed:
+        _log.warning(
+            "an overlap of %d px is less than the %d px that the model's largest objects need: "
+            "objects over %d px may be found in pieces",
+            plan.overlap_px,
+            needed,
+            max(plan.overlap_px - 2 * CUT_MARGIN_PX, 0),
+        )
+
+
+def _log_job(source: ChipSource, plan: WindowPlan) -> None:
+    native = source.raster.grid
+    _log.info("raster %s: %d x %d px", source.raster.path, native.width, native.height)
+    if source.is_resampled:
+        grid = source.grid
+        _log.info("resampled to the model's GSD: %d x %d px", grid.width, grid.height)
+    _log.info("%d windows of %d px, overlapping by %d px", len(plan), plan.chip_px, plan.overlap_px)

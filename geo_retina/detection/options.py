@@ -1,0 +1,84 @@
+"""What a detection run can be asked for."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from geo_retina.card import ModelCard
+from geo_retina.detection.backends import Thresholds
+from geo_retina.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DetectOptions:
+    """Options of one run that change its result; None stands for what the model's card states."""
+
+    score: float | None = None
+    """Least score, in [0, 1]."""
+    nms_iou: float | None = None
+    """Overlap above which the lower-scored of two boxes goes, in (0, 1]."""
+    method: str = "nms"
+    """How overlapping boxes are stitched: a name of `space.nms.METHODS`."""
+    class_agnostic: bool = False
+    """Stitch boxes of different classes too."""
+    chip_px: int | None = None
+    """Edge of a chip, in pixels of the model's GSD."""
+    overlap_px: int | None = None
+    """Overlap of neighbouring windows, in pixels of the model's GSD."""
+    aoi: str | None = None
+    """Vector file whose polygons limit the work."""
+    bands: tuple[int, ...] | None = None
+    """Band numbers, from 1, in the order that the model needs."""
+    scale: tuple[float, float] | None = None
+    """Raster values that become the ends of the model's value range."""
+    stretch: tuple[float, float] | None = None
+    """Percentiles of each band that become these ends."""
+    raster_crs: str | None = None
+    """CRS to assign to a raster that has none."""
+    gsd_m: float | None = None
+    """Metres per pixel of a raster that does not tell."""
+    any_gsd: bool = False
+    """Allow rasters coarser than the model was made for."""
+    pixel_coordinates: bool = False
+    """Allow rasters without georeference; coordinates are then pixels."""
+
+    def __post_init__(self) -> None:
+        _check_range("score", self.score, low=0, high=1)
+        _check_range("nms_iou", self.nms_iou, low=0, high=1)
+        if self.nms_iou == 0:
+            raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
+
+    def thresholds(self, card: ModelCard) -> Thresholds:
+        """Scores and limits of one chip."""
+        return Thresholds(
+            card.score if self.score is None else self.score,
+            card.nms_iou if self.nms_iou is None else self.nms_iou,
+            card.candidates_per_level,
+            card.detections_per_chip,
+        )
+
+    def windows(self, card: ModelCard) -> tuple[int, int]:
+        """Chip edge and overlap, in pixels of the model's GSD.
+
+        Raises:
+            ConfigError: The overlap is not smaller than the chip, or the chip is too small.
+        """
+        chip_px = card.chip_px if self.chip_px is None else self.chip_px
+        overlap_px = card.overlap_px if self.overlap_px is None else self.overlap_px
+        least = 64
+        if chip_px < least:
+            raise ConfigError(f"a chip needs at least {least} px, got {chip_px}")
+        if not 0 <= overlap_px < chip_px:
+            raise ConfigError(
+                f"the overlap must be at least 0 and smaller than the chip of {chip_px} px, got "
+                f"{overlap_px}"
+            )
+        return chip_px, overlap_px
+
+    def to_dict(self) -> dict[str, Any]:
+        """All options as plain data."""
+        return asdict(self)
+
+
+def _check_range(name: str, value: float | None, *, low: float, high: float) -> None:
+    if value is not None and not low <= value <= high:
+        raise ConfigError(f"{name} must lie in {low} to {high}, got {value}")

@@ -1,0 +1,140 @@
+"""The main job: read, infer, stitch, strip by strip."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from itertools import groupby
+from typing import Any, Self
+
+from geo_retina.detection.backends import Detector
+from geo_retina.detection.inference import WindowFound, find_objects
+from geo_retina.detection.job import Job
+from geo_retina.detection.reading import WindowState, read_windows
+from geo_retina.detection.stitch import Stitcher
+from geo_retina.space.detections import Detections
+from geo_retina.space.windows import Window
+
+READERS = 2
+"""Threads that read windows."""
+
+_AHEAD_BATCHES = 2  # batches that lie read while one is inferred
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """What a run has done so far."""
+
+    windows_inferred: int = 0
+    windows_empty: int = 0
+    """Without valid pixels: not inferred."""
+    windows_outside: int = 0
+    """Outside the AOI: not read."""
+    windows_split: int = 0
+    """Windows and parts of them that reached a limit and were split."""
+    windows_saturated: int = 0
+    """Windows that reached a limit even in their smallest parts: objects may be missing."""
+    candidates: int = 0
+    """Boxes before stitching."""
+    objects: int = 0
+    """Boxes that are final."""
+    failed_windows: tuple[tuple[int, int, int, int], ...] = ()
+    """`col_off, row_off, width, height` of unreadable windows, in the source's grid."""
+
+    def after(self, found: WindowFound) -> "Counts":
+        """The counts with one more window."""
+        state = found.read.state
+        failed = (_rectangle(found.read.window),) if state is WindowState.FAILED else ()
+        return replace(
+            self,
+            windows_inferred=self.windows_inferred + (state is WindowState.READ),
+            windows_empty=self.windows_empty + (state is WindowState.EMPTY),
+            windows_outside=self.windows_outside + (state is WindowState.OUTSIDE),
+            windows_split=self.windows_split + found.splits,
+            windows_saturated=self.windows_saturated + found.saturated,
+            candidates=self.candidates + len(found.detections),
+            failed_windows=self.failed_windows + failed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """The counts as plain data."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """The counts that `to_dict` made the data from, also after a journey through JSON."""
+        failed = tuple(tuple(rectangle) for rectangle in values["failed_windows"])
+        return cls(**{**values, "failed_windows": failed})
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class StripDone:
+    """What one strip added to a run."""
+
+    index: int
+    final: Detections
+    """New final objects, in pixels of the raster."""
+    counts: Counts
+    """Of the run so far."""
+
+
+def run_strips(
+    job: Job,
+    detector: Detector,
+    stitcher: Stitcher,
+    *,
+    start: int = 0,
+    counts: Counts | None = None,
+    skip_errors: bool = False,
+) -> Iterator[StripDone]:
+    """Detect from strip `start` to the end.
+
+    Args:
+        job: What to do.
+        detector: Finds boxes on chips.
+        stitcher: New, or with the state after strip `start - 1`.
+        start: First strip to do.
+        counts: Of the strips before.
+        skip_errors: Go on past windows that cannot be read.
+
+    Yields:
+        One value a strip, from the top.
+
+    Raises:
+        RasterReadError: A window cannot be read, and `skip_errors` is not set.
+    """
+    counts = counts or Counts()
+    reads = read_windows(
+        job.source,
+        job.plan.strips(start),
+        area=job.aoi,
+        threads=READERS,
+        ahead=_AHEAD_BATCHES * detector.batch,
+    )
+    found = find_objects(
+        reads,
+        detector,
+        job.options.thresholds(job.info.card),
+        split_overlap_px=job.plan.overlap_px,
+    )
+    with closing(reads), closing(found):
+        for index, windows in groupby(found, key=lambda item: item.read.strip_index):
+            candidates = []
+            for window in windows:
+                if window.read.error is not None and not skip_errors:
+                    raise window.read.error
+                counts = counts.after(window)
+                candidates.append((window.read.window, window.detections))
+            final = _in_raster(job, stitcher.add_strip(index, candidates))
+            counts = replace(counts, objects=counts.objects + len(final))
+            yield StripDone(index, final, counts)
+
+
+def _in_raster(job: Job, detections: Detections) -> Detections:
+    """Objects inside the AOI, in pixels of the raster."""
+    if job.aoi is not None and len(detections):
+        detections = detections.select(job.aoi.contains_centres(detections.boxes))
+    return detections.scale(x=job.source.scale_x, y=job.source.scale_y)
+
+
+def _rectangle(window: Window) -> tuple[int, int, int, int]:
+    return window.col_off, window.row_off, window.width, window.height

@@ -1,0 +1,104 @@
+"""Where the corners of boxes lie in the coordinates of an output."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from affine import Affine
+
+from geo_retina.detection import antimeridian
+from geo_retina.errors import GeoreferenceError
+from geo_retina.space import boxes as box_arrays
+from geo_retina.space.grid import Grid, reproject
+
+if TYPE_CHECKING:
+    import pyproj
+    from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """A raster's grid and the CRS that coordinates are written in."""
+
+    grid: Grid
+    """Maps pixels to the world."""
+    crs: pyproj.CRS | None
+    """CRS of the output; None only where `grid` has none."""
+
+    def __post_init__(self) -> None:
+        if (self.crs is None) != (self.grid.crs is None):
+            raise GeoreferenceError(
+                f"cannot place a raster with CRS {_name(self.grid.crs)} in CRS {_name(self.crs)}; "
+                "assign the raster its CRS, or ask for none"
+            )
+
+    @classmethod
+    def in_pixels(cls, grid: Grid) -> Placement:
+        """Coordinates are pixel edges of the raster: x to the right, y down, without a CRS."""
+        return cls(Grid(grid.width, grid.height, Affine.identity(), None), None)
+
+    def corners(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Corners of (N, 4) boxes, counter-clockwise in the output's x and y: (N, 4, 2).
+
+        The first is always the box's upper left corner in the pixel frame. Each corner is mapped on
+        its own. In longitude and latitude a box on the antimeridian runs past 180 degrees instead
+        of jumping to the other side of the world.
+
+        Raises:
+            GeoreferenceError: A box lies where the output's CRS is not defined.
+        """
+        return counter_clockwise(self._place(self.grid.box_corners(boxes)))
+
+    def centres(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
+        """Centres of (N, 4) boxes in the output's x and y: (N, 2).
+
+        Raises:
+            GeoreferenceError: A centre lies where the output's CRS is not defined.
+        """
+        centres = np.asarray(box_arrays.centres(boxes), np.float64)
+        placed: NDArray[np.float64] = self._place(self.grid.pixel_to_world(centres)[:, None])[:, 0]
+        return placed
+
+    def finest_step(self) -> float:
+        """Smallest side of a pixel at the raster's centre, in units of the output's CRS."""
+        x, y = self.grid.width / 2, self.grid.height / 2
+        upper_left, upper_right, _, lower_left = self.corners_of_pixel(x, y)
+        sides = np.array([upper_right - upper_left, lower_left - upper_left])
+        return float(np.hypot(sides[:, 0], sides[:, 1]).min())
+
+    def corners_of_pixel(self, x: float, y: float) -> NDArray[np.float64]:
+        """Upper left, upper right, lower right, lower left corner of one pixel: (4, 2)."""
+        pixel = np.array([[x, y, x + 1, y + 1]])
+        corners: NDArray[np.float64] = self._place(self.grid.box_corners(pixel))[0]
+        return corners
+
+    def _place(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
+        """(N, M, 2) world points in the output's CRS."""
+        if self.grid.crs is None or self.crs is None or self.grid.crs == self.crs:
+            return world
+        placed = reproject(world, source=self.grid.crs, target=self.crs)
+        if not np.isfinite(placed).all():
+            lost = world[~np.isfinite(placed).all(axis=-1)][0]
+            raise GeoreferenceError(
+                f"the point {tuple(lost.tolist())} of the raster ({self.grid.crs.name}) has no "
+                f"place in {self.crs.name}; choose a CRS that covers the raster"
+            )
+        return antimeridian.unwrap(placed) if self.crs.is_geographic else placed
+
+
+def counter_clockwise(rings: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Turn (N, 4, 2) rings so that their signed area is positive, keeping the first corner first.
+
+    Decided ring by ring: rows run down on most grids, up on a south-up one, and either way on a
+    mirrored one.
+    """
+    first, second, third, fourth = np.moveaxis(rings, 1, 0)
+    one, two = third - first, fourth - second  # diagonals: their cross product is twice the area
+    clockwise = one[:, 0] * two[:, 1] - one[:, 1] * two[:, 0] < 0
+    return np.where(clockwise[:, None, None], rings[:, [0, 3, 2, 1]], rings)
+
+
+def _name(crs: pyproj.CRS | None) -> str:
+    return "none" if crs is None else str(crs.name)

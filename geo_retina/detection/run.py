@@ -1,0 +1,81 @@
+"""Runs in memory: a raster in, a GeoDataFrame out."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geo_retina.detection.backends import Detector, load_detector
+from geo_retina.detection.features import to_geodataframe
+from geo_retina.detection.job import Job, open_job
+from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.pipeline import Counts, run_strips
+from geo_retina.detection.stitch import Stitcher
+from geo_retina.space.detections import Detections
+
+if TYPE_CHECKING:
+    import geopandas as gpd
+
+OnProgress = Callable[[float, float, int], None]
+"""Takes the megapixels of the raster that are done, those of the whole, and the objects so far."""
+
+
+def detect(
+    raster: str | os.PathLike[str],
+    *,
+    model: str | Path = "tree-crowns",
+    device: str = "auto",
+    batch: int | None = None,
+    on_progress: OnProgress | None = None,
+    **options: Any,  # noqa: ANN401  checked by DetectOptions
+) -> "gpd.GeoDataFrame":
+    """Detect objects in a raster.
+
+    Args:
+        raster: File, URL or GDAL path.
+        model: Name of a bundled model, or path of a checkpoint.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        batch: Chips at once; None chooses by device.
+        on_progress: Called after each strip.
+        **options: Fields of `DetectOptions`, such as `score=0.4` or `aoi="area.geojson"`.
+
+    Returns:
+        One row an object with `id, class, score, window, area_m2, width_m, height_m` and its
+        polygon in the raster's CRS; empty with the same columns where nothing is found.
+
+    Raises:
+        UsageError: One of its kinds, for whatever is wrong with the raster, the model or an option.
+        RasterReadError: The raster is damaged.
+    """
+    with open_job(raster, model, DetectOptions(**options)) as job:
+        detector = load_detector(job.info, device=device, batch=batch)
+        found = find_in_raster(job, detector, on_progress=on_progress)
+        return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)
+
+
+def find_in_raster(
+    job: Job, detector: Detector, *, on_progress: OnProgress | None = None
+) -> Detections:
+    """Run a job in memory: all its objects, in pixels of the raster.
+
+    Raises:
+        RasterReadError: The raster is damaged.
+    """
+    found = []
+    for strip in run_strips(job, detector, new_stitcher(job)):
+        found.append(strip.final)
+        report(on_progress, job, strip.index, strip.counts)
+    return Detections.concat(found)
+
+
+def new_stitcher(job: Job) -> Stitcher:
+    """A stitcher as the job's options ask for."""
+    return Stitcher(job.plan, job.options.thresholds(job.info.card).nms_iou)
+
+
+def report(on_progress: OnProgress | None, job: Job, strip_index: int, counts: Counts) -> None:
+    """Tell how far a run is, if anybody wants to know."""
+    if on_progress is not None:
+        grid = job.source.raster.grid
+        total = grid.width * grid.height / 1e6
+        on_progress(total * (strip_index + 1) / len(job.plan.row_offs), total, counts.objects)

@@ -1,0 +1,109 @@
+"""A private folder beside an output, whose files take their final names only when whole.
+
+The folder lies beside the output because only a rename within one file system is atomic. Its name
+is fixed (`.trees.gpkg.part`) and it is locked while in use: what a killed run left behind is
+cleared by the next one, and two runs cannot write one output.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+from typing import TYPE_CHECKING
+
+from geo_retina.errors import OutputError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+
+class Staging:
+    """Where one output is written until it is whole."""
+
+    def __init__(self, final: Path, *, sidecars: Sequence[str] = ()) -> None:
+        """Claim the folder.
+
+        Args:
+            final: Where the output's main file will appear.
+            sidecars: Endings, after the final name's stem, of further files that belong to the
+                output. Those that an earlier output left and this one lacks are removed.
+
+        Raises:
+            OutputError: Another run is writing this output, or the folder cannot be made.
+        """
+        self._final = final
+        self._sidecars = [final.with_name(final.stem + ending) for ending in sidecars]
+        self._folder = final.with_name(f".{final.name}.part")
+        try:
+            self._folder.mkdir(exist_ok=True)
+            self._lock = _lock(self._folder)
+        except BlockingIOError as error:
+            raise OutputError(
+                f"another run is writing {final}; wait for it or choose another output"
+            ) from error
+        except OSError as error:
+            raise OutputError(f"cannot write beside {final}: {error}") from error
+        _clear(self._folder)
+
+    @property
+    def path(self) -> Path:
+        """Where to write the main file; further files may lie beside it."""
+        return self._folder / self._final.name
+
+    def sync(self) -> None:
+        """Make sure that what was written survives a power cut."""
+        for file in self._folder.iterdir():
+            _sync(file)
+
+    def publish(self) -> None:
+        """Move all files to their final names, the main file last, and remove the folder.
+
+        A single file is replaced atomically. Where a format has several (Shapefile), the old main
+        file goes first, so that at no moment the new parts stand beside the old main file.
+        """
+        files = sorted(self._folder.iterdir(), key=lambda file: file == self.path)
+        stale = [path for path in self._sidecars if path.exists()]
+        if len(files) > 1 or stale:
+            self._final.unlink(missing_ok=True)
+        for path in stale:
+            path.unlink()
+        for file in files:
+            file.replace(self._final.with_name(file.name))
+        _sync(self._final.parent)
+        self.discard()
+
+    def discard(self) -> None:
+        """Remove the folder with all that is in it."""
+        shutil.rmtree(self._folder, ignore_errors=True)
+        if self._lock is not None:
+            os.close(self._lock)
+            self._lock = None
+
+
+def _lock(folder: Path) -> int | None:
+    """Lock a folder until the descriptor is closed or the process ends, however it ends."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise
+    except OSError:  # a file system without locks: go on without
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _clear(folder: Path) -> None:
+    for entry in folder.iterdir():
+        entry.unlink(missing_ok=True)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

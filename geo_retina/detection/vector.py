@@ -1,0 +1,198 @@
+"""Detections to vector files: format by extension, as a stream, in place only when whole.
+
+    with open_writer(path, grid=grid, class_names=names, metadata={"model": "trees"}) as writer:
+        for detections in flushed:
+            writer.write(detections)
+
+A file's content follows from the sequence of detections alone, not from how it was cut into calls
+of `write`.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pyproj
+
+from geo_retina.detection.file_writer import FileWriter, MultiWriter
+from geo_retina.detection.formats import COCO, Format, split_extension
+from geo_retina.detection.placement import Placement
+from geo_retina.detection.writers.layer import Geometry, Layer
+from geo_retina.errors import GeoreferenceError, OutputError
+from geo_retina.space.grid import WGS84, Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+PIXEL_NOTE = "raster pixels: x to the right, y down, (0, 0) is the raster's upper left corner"
+"""Stands in the metadata of files whose coordinates are not on the Earth."""
+
+
+def check_output(
+    path: str | Path,
+    *,
+    crs: str | pyproj.CRS | None = None,
+    geometry: Geometry = "polygon",
+    pixel_coordinates: bool = False,
+    grid: Grid | None = None,
+) -> None:
+    """Find out, before any work, whether an output can be written as asked.
+
+    Args:
+        path: Where the file shall appear.
+        crs: CRS to write coordinates in; None = that of the raster, WGS 84 for GeoJSON.
+        geometry: Outlines or centres.
+        pixel_coordinates: Write pixels of the raster instead of world coordinates.
+        grid: Grid of the raster, where it is known already.
+
+    Raises:
+        OutputError: Unknown extension, missing folder, no permission, or a request that the format
+            does not allow.
+        GeoreferenceError: The raster has no CRS and the request needs one.
+    """
+    path = Path(path)
+    _, kind = split_extension(path)
+    _check_folder(path)
+    if geometry not in ("polygon", "point"):
+        raise OutputError(f"expected geometry 'polygon' or 'point', got {geometry!r}")
+    if kind is COCO and geometry != "polygon":
+        raise OutputError(f"COCO holds boxes, not points; write {path.name} without geometry=point")
+    target = None if crs is None else _parse_crs(crs)
+    if target is not None and pixel_coordinates:
+        raise OutputError("pixel coordinates have no CRS: ask for one or the other")
+    if target is not None and kind.fixed_frame and (kind is COCO or not _is_wgs84(target)):
+        raise OutputError(
+            f"{path.name} cannot be written in {target.name}: {kind.fixed_frame}; leave the CRS "
+            "out, or write .gpkg, .fgb, .parquet, .shp or .csv"
+        )
+    if grid is not None:
+        _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
+
+
+def open_writer(
+    path: str | Path,
+    *,
+    grid: Grid,
+    class_names: Sequence[str],
+    metadata: Mapping[str, object] | None = None,
+    crs: str | pyproj.CRS | None = None,
+    geometry: Geometry = "polygon",
+    pixel_coordinates: bool = False,
+) -> FileWriter:
+    """Prepare an output; nothing is touched before the `with` statement is entered.
+
+    Args:
+        path: Where the file shall appear; an existing one is replaced at the end.
+        grid: Grid of the raster that the boxes are in.
+        class_names: Names of class ids 0..K-1.
+        metadata: What made the file (model, options, version, `raster`), as JSON values; kept by
+            every format but Shapefile, CSV and GeoJSON sequences, which have no room for it.
+        crs: CRS to write coordinates in; None = that of the raster, WGS 84 for GeoJSON.
+        geometry: Outlines or centres.
+        pixel_coordinates: Write pixels of the raster instead of world coordinates, without a CRS.
+
+    Raises:
+        OutputError: See `check_output`.
+        GeoreferenceError: The raster has no CRS and the request needs one.
+        ValueError: `metadata` has a value that JSON lacks (NaN).
+        TypeError: `metadata` has a value of a type that JSON lacks.
+    """
+    path = Path(path)
+    check_output(path, crs=crs, geometry=geometry, pixel_coordinates=pixel_coordinates)
+    name, kind = split_extension(path)
+    target = None if crs is None else _parse_crs(crs)
+    placement = _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
+    notes = {"coordinates": PIXEL_NOTE} if pixel_coordinates else {}
+    described = json.loads(json.dumps({**(metadata or {}), **notes}, allow_nan=False))
+    layer = Layer(name, grid, tuple(class_names), described, placement, geometry)
+    return FileWriter(path, kind, layer)
+
+
+def open_writers(
+    paths: Sequence[str | Path],
+    *,
+    grid: Grid,
+    class_names: Sequence[str],
+    metadata: Mapping[str, object] | None = None,
+    crs: str | pyproj.CRS | None = None,
+    geometry: Geometry = "polygon",
+    pixel_coordinates: bool = False,
+) -> MultiWriter:
+    """Prepare several outputs of one run; arguments as for `open_writer`.
+
+    All appear under their final names after all are whole, or none does. Formats that fix their
+    own frame (GeoJSON, COCO) must not be asked for another `crs`.
+
+    Raises:
+        OutputError: See `check_output`; or one path is named twice.
+        GeoreferenceError: The raster has no CRS and the request needs one.
+    """
+    final = [Path(path).resolve() for path in paths]
+    if len(set(final)) < len(final):
+        raise OutputError(f"expected different outputs, got {', '.join(map(str, paths))}")
+    return MultiWriter(
+        [
+            open_writer(
+                path,
+                grid=grid,
+                class_names=class_names,
+                metadata=metadata,
+                crs=crs,
+                geometry=geometry,
+                pixel_coordinates=pixel_coordinates,
+            )
+            for path in paths
+        ]
+    )
+
+
+def _check_folder(path: Path) -> None:
+    folder = path.parent
+    if not folder.is_dir():
+        raise OutputError(
+            f"the folder {folder} of the output {path.name} is missing; make it first"
+        )
+    if path.is_dir():
+        raise OutputError(f"expected a file to write, got the folder {path}")
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise OutputError(f"no permission to write in the folder {folder}; choose another output")
+
+
+def _parse_crs(crs: str | pyproj.CRS) -> pyproj.CRS:
+    try:
+        return pyproj.CRS.from_user_input(crs)
+    except pyproj.exceptions.CRSError as error:
+        raise OutputError(
+            f"expected a CRS such as EPSG:32633, got {crs!r} ({error}); see `projinfo` for names"
+        ) from error
+
+
+def _is_wgs84(crs: pyproj.CRS) -> bool:
+    return bool(crs.equals(WGS84, ignore_axis_order=True))
+
+
+def _placement(
+    path: Path,
+    kind: Format,
+    *,
+    grid: Grid,
+    crs: pyproj.CRS | None,
+    pixel_coordinates: bool,
+) -> Placement:
+    """Where the output's coordinates lie, or the error that says why they cannot."""
+    if pixel_coordinates or kind is COCO:
+        return Placement.in_pixels(grid)
+    if grid.crs is None and crs is not None:
+        raise GeoreferenceError(
+            f"the raster has no CRS, so {path.name} cannot be written in {crs.name}; assign the "
+            "raster its CRS first (gdal_edit.py -a_srs)"
+        )
+    if grid.crs is None and kind.fixed_frame:
+        raise GeoreferenceError(
+            f"the raster has no CRS, but {kind.fixed_frame}; assign the raster its CRS "
+            "(gdal_edit.py -a_srs), or ask for pixel coordinates"
+        )
+    return Placement(grid, WGS84 if kind.fixed_frame else crs or grid.crs)

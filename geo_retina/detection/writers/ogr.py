@@ -1,0 +1,113 @@
+"""GeoPackage, FlatGeobuf and Shapefile, through GDAL.
+
+GDAL pulls its rows from one Arrow stream, and neither FlatGeobuf nor a transaction around all rows
+of a GeoPackage allows coming back later. Batches are therefore spooled to an Arrow file beside the
+output and handed over in one stream at the end: memory stays that of one batch, and the spatial
+index is built once over all rows.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import pyarrow as pa
+
+from geo_retina.detection.writers.layer import GEOMETRY_COLUMN, table_schema
+from geo_retina.errors import WriteError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from geo_retina.detection.writers.layer import Layer
+    from geo_retina.space.detections import Detections
+
+
+@dataclass(frozen=True, slots=True)
+class Driver:
+    """How GDAL writes one format."""
+
+    name: str
+    """Name of the driver."""
+    layer_options: Mapping[str, str] = field(default_factory=dict)
+    """Layer creation options."""
+    most_rows_indexed: int | None = None
+    """Above this many rows the layer is written without a spatial index; None = no such limit."""
+
+
+GEOPACKAGE = Driver("GPKG")
+# GDAL sorts the packed R-tree in memory, 250 bytes a row: it must not follow the number of rows
+FLATGEOBUF = Driver("FlatGeobuf", most_rows_indexed=1_000_000)
+SHAPEFILE = Driver("ESRI Shapefile", layer_options={"ENCODING": "UTF-8"})
+
+
+class OgrSink:
+    """Rows spooled to disk, then written by GDAL in one go."""
+
+    def __init__(self, path: Path, layer: Layer, *, driver: Driver) -> None:
+        self._path = path
+        self._layer = layer
+        self._driver = driver
+        self._rows = 0
+        self._spool_path = path.with_name("rows.arrow")
+        self._spool_file = pa.OSFile(str(self._spool_path), "wb")
+        self._spool = pa.ipc.new_stream(self._spool_file, table_schema())
+
+    def write(self, detections: Detections) -> None:
+        """Append rows to the spool."""
+        self._spool.write_batch(self._layer.table(detections))
+        self._rows += len(detections)
+
+    def close(self) -> None:
+        """Hand all rows to GDAL."""
+        self._spool.close()
+        self._spool_file.close()
+        with pa.OSFile(str(self._spool_path)) as spool, pa.ipc.open_stream(spool) as rows:
+            # GDAL makes .shp of .SHP on its own; the final name is the user's
+            written = self._path.with_suffix(self._path.suffix.lower())
+            self._write_with_gdal(rows, written)
+        self._spool_path.unlink()
+        written.replace(self._path)
+
+    def abandon(self) -> None:
+        """Let go of the spool."""
+        self._spool_file.close()
+
+    def _write_with_gdal(self, rows: pa.RecordBatchReader, path: Path) -> None:
+        import pyogrio
+
+        crs = self._layer.placement.crs
+        with warnings.catch_warnings():
+            # a raster without CRS was accepted knowingly before the work began
+            warnings.filterwarnings("ignore", message="'crs' was not provided")
+            try:
+                pyogrio.write_arrow(
+                    rows,
+                    path,
+                    layer=self._layer.name,
+                    driver=self._driver.name,
+                    geometry_name=GEOMETRY_COLUMN,
+                    geometry_type=self._layer.geometry.capitalize(),
+                    crs=None if crs is None else crs.to_wkt(),
+                    layer_metadata=_as_text(self._layer.metadata),
+                    layer_options=self._layer_options(),
+                )
+            except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
+                raise WriteError(f"GDAL could not write {self._path.name}: {error}") from error
+
+    def _layer_options(self) -> dict[str, str]:
+        limit = self._driver.most_rows_indexed
+        if limit is not None and self._rows > limit:
+            return {**self._driver.layer_options, "SPATIAL_INDEX": "NO"}
+        return dict(self._driver.layer_options)
+
+
+def _as_text(metadata: Mapping[str, object]) -> dict[str, str]:
+    """Metadata whose values are text: strings as they are, others as JSON."""
+    return {
+        key: value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+        for key, value in metadata.items()
+    }

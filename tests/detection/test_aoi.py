@@ -1,0 +1,238 @@
+import json
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pyproj
+import pytest
+import shapely
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geo_retina.detection.aoi import Aoi, read_aoi
+from geo_retina.errors import AoiError
+from geo_retina.space.grid import Grid, reproject
+from geo_retina.space.windows import Window
+
+UTM33 = pyproj.CRS.from_epsg(32633)
+LON_LAT = pyproj.CRS.from_epsg(4326)
+GRID = Grid(1000, 800, Affine(0.5, 0, 500_000, 0, -0.5, 5_400_000), UTM33)
+ROTATED = Grid(
+    1000,
+    800,
+    Affine.translation(500_000, 5_400_000) @ Affine.rotation(33) @ Affine.scale(0.5, -0.5),
+    UTM33,
+)
+
+
+def write(path: Path, shapes: list[shapely.Geometry], crs: pyproj.CRS | None) -> Path:
+    gpd.GeoDataFrame(geometry=shapes, crs=crs).to_file(path)
+    return path
+
+
+def world(grid: Grid, pixels: shapely.Geometry, crs: pyproj.CRS) -> shapely.Geometry:
+    """A pixel geometry as polygons of a CRS, edges divided."""
+    fine = shapely.segmentize(pixels, 1)
+    assert grid.crs is not None
+    source = grid.crs
+    return shapely.transform(
+        fine, lambda xy: reproject(grid.pixel_to_world(xy), source=source, target=crs)
+    )
+
+
+@pytest.mark.parametrize("grid", [GRID, ROTATED])
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326", "EPSG:3857", "EPSG:3035"])
+@pytest.mark.parametrize("name", ["a.gpkg", "a.shp", "a.fgb"])
+def test_polygons_come_into_the_pixel_frame(
+    tmp_path: Path, grid: Grid, crs: str, name: str
+) -> None:
+    shape = shapely.Polygon(
+        [(100, 100), (900, 150), (500, 700)], [[(450, 250), (550, 250), (500, 350)]]
+    )
+    path = write(tmp_path / name, [world(grid, shape, pyproj.CRS(crs))], pyproj.CRS(crs))
+    aoi = read_aoi(path, grid)
+    assert aoi.geometry.hausdorff_distance(shape) < 0.01
+    assert aoi.area_px == pytest.approx(shape.area, rel=1e-4)
+
+
+def test_geojson_is_longitude_and_latitude(tmp_path: Path) -> None:
+    shape = shapely.box(10, 20, 300, 400)
+    ring = shapely.get_coordinates(world(GRID, shape, LON_LAT)).tolist()
+    path = tmp_path / "a.geojson"
+    path.write_text(json.dumps({"type": "Polygon", "coordinates": [ring]}))
+    assert read_aoi(path, GRID).geometry.hausdorff_distance(shape) < 0.01
+
+
+def test_several_polygons_are_one_aoi(tmp_path: Path) -> None:
+    shapes = [
+        shapely.box(0, 0, 100, 100),
+        shapely.box(50, 0, 200, 100),
+        shapely.box(500, 500, 600, 600),
+    ]
+    path = write(tmp_path / "a.gpkg", [world(GRID, shape, UTM33) for shape in shapes], UTM33)
+    assert read_aoi(path, GRID).area_px == pytest.approx(200 * 100 + 100 * 100)
+
+
+def test_lines_and_points_are_passed_over(tmp_path: Path) -> None:
+    shapes = [shapely.Point(0, 0), shapely.LineString([(0, 0), (9, 9)]), shapely.box(5, 5, 25, 25)]
+    path = write(tmp_path / "a.geojson", [world(GRID, shape, LON_LAT) for shape in shapes], LON_LAT)
+    assert read_aoi(path, GRID).area_px == pytest.approx(400, rel=1e-4)
+
+
+def test_a_bow_tie_is_repaired(tmp_path: Path) -> None:
+    bow_tie = shapely.Polygon([(100, 100), (200, 200), (200, 100), (100, 200)])
+    path = write(tmp_path / "a.gpkg", [shapely.transform(bow_tie, GRID.pixel_to_world)], UTM33)
+    aoi = read_aoi(path, GRID)
+    assert aoi.geometry.is_valid
+    assert aoi.area_px == pytest.approx(5000)
+
+
+def test_a_long_edge_keeps_its_course_in_the_files_crs(tmp_path: Path) -> None:
+    # a parallel of latitude is straight in degrees and bent in UTM
+    grid = Grid(10_000, 10_000, Affine(10, 0, 450_000, 0, -10, 6_700_000), UTM33)
+    path = write(tmp_path / "a.gpkg", [shapely.box(10, 60, 20, 70)], LON_LAT)
+    aoi = read_aoi(path, grid)
+    lon = np.linspace(14.2, 15.8, 101)
+    edge = grid.world_to_pixel(
+        reproject(np.stack([lon, np.full_like(lon, 60)], axis=-1), source=LON_LAT, target=UTM33)
+    )
+    bend = edge[:, 1].max() - edge[:, 1].min()
+    assert bend > 20
+    distance = shapely.distance(shapely.points(edge), aoi.geometry.boundary)
+    assert distance.max() < 0.1
+
+
+def test_an_aoi_far_larger_than_the_rasters_crs_is_cut_to_the_raster(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.gpkg", [shapely.box(-180, -90, 180, 90)], LON_LAT)
+    assert read_aoi(path, GRID).area_px == pytest.approx(1000 * 800)
+
+
+def test_an_aoi_on_the_antimeridian_meets_a_raster_there(tmp_path: Path) -> None:
+    grid = Grid(1000, 1000, Affine(100, 0, 800_000, 0, -100, 100_000), pyproj.CRS.from_epsg(32660))
+    halves = [shapely.box(179, -5, 180, 5), shapely.box(-180, -5, -179, 5)]
+    cut = read_aoi(write(tmp_path / "cut.gpkg", halves, LON_LAT), grid)
+    beyond = read_aoi(write(tmp_path / "on.gpkg", [shapely.box(179, -5, 181, 5)], LON_LAT), grid)
+    assert cut.area_px == pytest.approx(1000 * 1000, rel=1e-6)
+    assert beyond.area_px == pytest.approx(1000 * 1000, rel=1e-6)
+
+
+def test_a_raster_round_the_pole(tmp_path: Path) -> None:
+    grid = Grid(
+        1000, 1000, Affine(1000, 0, -500_000, 0, -1000, 500_000), pyproj.CRS.from_epsg(3031)
+    )
+    path = write(tmp_path / "a.gpkg", [shapely.box(-180, -90, 180, -80)], LON_LAT)
+    assert read_aoi(path, grid).area_px == pytest.approx(1000 * 1000, rel=1e-5)
+
+
+def test_outside_the_raster_is_empty_not_an_error(tmp_path: Path) -> None:
+    for name, crs in (("a.gpkg", UTM33), ("b.gpkg", LON_LAT)):
+        away = shapely.box(5000, 5000, 6000, 6000)
+        aoi = read_aoi(write(tmp_path / name, [world(GRID, away, crs)], crs), GRID)
+        assert aoi.is_empty
+        assert not aoi.touches(Window(0, 0, 1000, 800))
+        assert not aoi.contains_centres(np.array([[0.0, 0, 10, 10]])).any()
+
+
+def test_sharing_an_edge_with_the_raster_is_empty(tmp_path: Path) -> None:
+    beside = shapely.transform(shapely.box(1000, 0, 1100, 800), GRID.pixel_to_world)
+    assert read_aoi(write(tmp_path / "a.gpkg", [beside], UTM33), GRID).is_empty
+
+
+class TestErrors:
+    def test_missing(self, tmp_path: Path) -> None:
+        with pytest.raises(AoiError, match="found none"):
+            read_aoi(tmp_path / "a.gpkg", GRID)
+
+    def test_not_a_vector_file(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.geojson"
+        path.write_text("hello")
+        with pytest.raises(AoiError, match="expected a vector file"):
+            read_aoi(path, GRID)
+
+    def test_no_polygon(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.gpkg", [shapely.Point(500_000, 5_400_000)], UTM33)
+        with pytest.raises(AoiError, match="found 1 features and no polygon"):
+            read_aoi(path, GRID)
+
+    def test_no_feature(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.geojson"
+        path.write_text('{"type":"FeatureCollection","features":[]}')
+        with pytest.raises(AoiError, match="found 0 features"):
+            read_aoi(path, GRID)
+
+    def test_null_geometry(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.geojson"
+        path.write_text(
+            '{"type":"FeatureCollection","features":['
+            '{"type":"Feature","properties":{},"geometry":null}]}'
+        )
+        with pytest.raises(AoiError, match=r"no polygon|no layer"):
+            read_aoi(path, GRID)
+
+    def test_a_table_without_geometries(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.csv"
+        path.write_text("a,b\n1,2\n")
+        with pytest.raises(AoiError, match="no layer with geometries"):
+            read_aoi(path, GRID)
+
+    def test_no_crs(self, tmp_path: Path) -> None:
+        with pytest.warns(UserWarning, match="crs"):
+            path = write(tmp_path / "a.shp", [shapely.box(0, 0, 1, 1)], None)
+        with pytest.raises(AoiError, match="the AOI has none"):
+            read_aoi(path, GRID)
+
+    def test_a_raster_without_crs(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.gpkg", [shapely.box(0, 0, 1, 1)], UTM33)
+        with pytest.raises(AoiError, match="the raster has none"):
+            read_aoi(path, Grid(10, 10, Affine.identity(), None))
+
+    def test_several_layers(self, tmp_path: Path) -> None:
+        path = tmp_path / "a.gpkg"
+        for name, edge in (("small", 10), ("large", 20)):
+            frame = gpd.GeoDataFrame(
+                geometry=[world(GRID, shapely.box(0, 0, edge, edge), UTM33)], crs=UTM33
+            )
+            frame.to_file(path, layer=name)
+        with pytest.raises(AoiError, match="got small, large"):
+            read_aoi(path, GRID)
+        assert read_aoi(path, GRID, layer="large").area_px == pytest.approx(400)
+        with pytest.raises(AoiError, match="expected a vector file"):
+            read_aoi(path, GRID, layer="none")
+
+
+def test_an_aoi_and_a_raster_without_crs_share_one_frame(tmp_path: Path) -> None:
+    with pytest.warns(UserWarning, match="crs"):
+        path = write(tmp_path / "a.shp", [shapely.box(1, 1, 3, 3)], None)
+    aoi = read_aoi(path, Grid(10, 10, Affine.identity(), None))
+    assert aoi.geometry.equals(shapely.box(1, 1, 3, 3))
+
+
+class TestAoi:
+    aoi = Aoi(shapely.Polygon([(100, 100), (300, 100), (300, 300)]))
+
+    def test_touches(self) -> None:
+        assert self.aoi.touches(Window(0, 0, 1000, 1000))
+        assert self.aoi.touches(Window(280, 250, 10, 10))
+        assert not self.aoi.touches(Window(100, 250, 20, 20))
+        assert not self.aoi.touches(Window(400, 100, 20, 20))
+
+    @given(
+        col=st.integers(0, 400),
+        row=st.integers(0, 400),
+        width=st.integers(1, 100),
+        height=st.integers(1, 100),
+    )
+    def test_a_box_with_its_centre_inside_lies_in_a_window_that_touches(
+        self, col: int, row: int, width: int, height: int
+    ) -> None:
+        window = Window(col, row, width, height)
+        if self.aoi.contains_centres(np.array([window.box], dtype=np.float64))[0]:
+            assert self.aoi.touches(window)
+
+    def test_centres_decide(self) -> None:
+        boxes = np.array([[280.0, 250, 320, 270], [90, 90, 110, 110], [100, 200, 120, 220]])
+        assert self.aoi.contains_centres(boxes).tolist() == [True, True, False]
+
+    def test_no_boxes(self) -> None:
+        assert self.aoi.contains_centres(np.zeros((0, 4))).shape == (0,)

@@ -1,0 +1,96 @@
+import numpy as np
+import pyproj
+import pytest
+from affine import Affine
+from hypothesis import given
+from hypothesis import strategies as st
+
+from geo_retina.detection.placement import Placement, counter_clockwise
+from geo_retina.errors import GeoreferenceError
+from geo_retina.space.grid import Grid, reproject
+
+UTM33 = pyproj.CRS.from_epsg(32633)
+WEB = pyproj.CRS.from_epsg(3857)
+
+
+def signed_area(ring: np.ndarray) -> float:
+    x, y = (ring - ring[0]).T
+    return float(np.sum(x * np.roll(y, -1) - np.roll(x, -1) * y) / 2)
+
+
+transforms = st.builds(
+    lambda angle, shear, x, y, up: (
+        Affine.translation(400_000, 5_400_000)
+        @ Affine.rotation(angle)
+        @ Affine.shear(shear)
+        @ Affine.scale(x, y if up else -y)
+    ),
+    st.floats(0, 360),
+    st.floats(-40, 40),
+    st.floats(0.05, 2),
+    st.floats(0.05, 2),
+    st.booleans(),
+)
+
+
+@given(transform=transforms, crs=st.sampled_from([UTM33, WEB, pyproj.CRS.from_epsg(4326)]))
+def test_rings_are_counter_clockwise_and_in_place_on_any_grid(
+    transform: Affine, crs: pyproj.CRS
+) -> None:
+    grid = Grid(1000, 800, transform, UTM33)
+    boxes = np.array([[3.25, 4.5, 30, 21], [900, 700, 1000, 800]])
+    rings = Placement(grid, crs).corners(boxes)
+    expected = reproject(grid.box_corners(boxes), source=UTM33, target=crs)
+    for ring, corners in zip(rings, expected, strict=True):
+        assert signed_area(ring) > 0
+        np.testing.assert_array_equal(ring[0], corners[0])
+        assert {tuple(corner) for corner in ring} == {tuple(corner) for corner in corners}
+
+
+def test_centres_are_those_of_the_boxes() -> None:
+    grid = Grid(100, 100, Affine(2, 0, 1000, 0, -2, 2000), UTM33)
+    centres = Placement(grid, UTM33).centres(np.array([[0.0, 0, 10, 20]]))
+    np.testing.assert_array_equal(centres, [[1010, 1980]])
+
+
+def test_pixels_are_left_alone() -> None:
+    grid = Grid(100, 100, Affine(2, 0, 1000, 0, -2, 2000), UTM33)
+    placement = Placement.in_pixels(grid)
+    assert placement.crs is None
+    np.testing.assert_array_equal(
+        placement.corners(np.array([[1.0, 2, 3, 5]])), [[[1, 2], [3, 2], [3, 5], [1, 5]]]
+    )
+
+
+def test_a_box_on_the_antimeridian_stays_in_one_piece() -> None:
+    grid = Grid(100, 100, Affine(1000, 0, 800_000, 0, -1000, 0), pyproj.CRS.from_epsg(32660))
+    rings = Placement(grid, pyproj.CRS.from_epsg(4326)).corners(np.array([[0.0, 0, 100, 100]]))
+    assert np.ptp(rings[0, :, 0]) < 2
+    assert rings[0, :, 0].max() > 180
+
+
+def test_a_missing_crs_on_one_side_is_refused() -> None:
+    grid = Grid(10, 10, Affine.identity(), None)
+    with pytest.raises(GeoreferenceError, match="cannot place a raster with CRS none"):
+        Placement(grid, UTM33)
+
+
+def test_a_box_without_a_place_in_the_crs_is_refused() -> None:
+    lon_lat = pyproj.CRS.from_epsg(4326)
+    grid = Grid(10, 10, Affine(1, 0, 0, 0, -1, 95), lon_lat)
+    with pytest.raises(GeoreferenceError, match="has no place in"):
+        Placement(grid, WEB).corners(np.array([[0.0, 0, 1, 1]]))
+
+
+def test_turning_keeps_the_first_corner() -> None:
+    clockwise = np.array([[[0.0, 1], [1, 1], [1, 0], [0, 0]]])
+    np.testing.assert_array_equal(
+        counter_clockwise(clockwise), [[[0.0, 1], [0, 0], [1, 0], [1, 1]]]
+    )
+
+
+def test_empty() -> None:
+    grid = Grid(10, 10, Affine(1, 0, 0, 0, -1, 0), UTM33)
+    for placement in (Placement(grid, WEB), Placement(grid, UTM33), Placement.in_pixels(grid)):
+        assert placement.corners(np.zeros((0, 4))).shape == (0, 4, 2)
+        assert placement.centres(np.zeros((0, 4))).shape == (0, 2)

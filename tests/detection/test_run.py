@@ -1,0 +1,297 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.run import detect
+from geo_retina.errors import LedgerError, OutputError, RasterReadError
+
+Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
+
+
+def _pixel_boxes(frame: gpd.GeoDataFrame, gsd: float = 0.1) -> NDArray[np.float64]:
+    """Boxes of a result over a raster made by `write_raster`, sorted."""
+    bounds = frame.bounds.to_numpy()
+    x, y = 500_000.0, 5_400_000.0
+    columns = [bounds[:, 0] - x, y - bounds[:, 3], bounds[:, 2] - x, y - bounds[:, 1]]
+    boxes = np.round(np.stack(columns, axis=1) / gsd, 3)
+    return boxes[np.lexsort(boxes.T)]
+
+
+def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    return boxes[np.lexsort(boxes.T)]
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(
+    width=st.integers(30, 330),
+    height=st.integers(30, 330),
+    chip_px=st.integers(64, 200),
+    overlap_px=st.integers(20, 60),
+    batch=st.integers(1, 5),
+)
+def test_stitched_is_whole(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    width: int,
+    height: int,
+    chip_px: int,
+    overlap_px: int,
+    batch: int,
+    field_of_objects: Field,
+) -> None:
+    """An ideal detector finds window by window what it would find in the whole image."""
+    blob_model(batch=batch)
+    pixels, boxes = field_of_objects(width, height)
+    path = write_raster("field.tif", pixels)
+    found = detect(path, chip_px=chip_px, overlap_px=overlap_px)
+    np.testing.assert_allclose(_pixel_boxes(found), _sorted(boxes), atol=0.002)
+
+
+def test_object_on_the_corner_of_four_windows(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+) -> None:
+    blob_model()
+    pixels = np.full((3, 112, 112), 20, dtype=np.uint8)
+    pixels[:, 50:62, 50:62] = 200  # windows of 64 px with 16 px overlap meet in 48..64
+    found = detect(write_raster("corner.tif", pixels))
+    assert _pixel_boxes(found).tolist() == [[50, 50, 62, 62]]
+
+
+def test_object_larger_than_the_overlap_is_not_lost(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+) -> None:
+    blob_model()
+    pixels = np.full((3, 64, 200), 20, dtype=np.uint8)
+    pixels[:, 20:40, 20:150] = 200
+    found = detect(write_raster("long.tif", pixels))
+    assert shapely.union_all(found.geometry.to_numpy()).area == pytest.approx(13 * 2.0)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (63, 20), (64, 64)])
+def test_raster_no_larger_than_a_chip(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path], size: tuple[int, int]
+) -> None:
+    detector = blob_model()
+    pixels = np.full((3, *size), 200, dtype=np.uint8)
+    found = detect(write_raster("small.tif", pixels))
+    assert len(found) == 1
+    assert detector.calls == 1
+
+
+def test_nothing_found_is_a_valid_result(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    blob_model()
+    path = write_raster("empty.tif", np.full((3, 100, 100), 20, dtype=np.uint8))
+    out = tmp_path / "empty.gpkg"
+    done = detect_to_files(path, [out])
+    frame = gpd.read_file(out)
+    assert done.counts.objects == len(frame) == 0
+    assert {"id", "class", "score", "window"} <= set(frame.columns)
+    assert str(frame.crs) == "EPSG:32633"
+
+
+def test_windows_without_valid_pixels_are_not_inferred(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    detector = blob_model()
+    pixels = np.full((3, 200, 200), 200, dtype=np.uint8)
+    mask = np.zeros((200, 200), dtype=np.bool_)
+    path = write_raster("void.tif", pixels, mask=mask)
+    done = detect_to_files(path, [tmp_path / "void.geojson"])
+    assert done.counts.objects == 0
+    assert detector.calls == 0
+    assert done.counts.windows_empty == done.windows
+
+
+def test_invalid_pixels_produce_no_objects(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+) -> None:
+    blob_model()
+    pixels = np.full((3, 60, 60), 20, dtype=np.uint8)
+    pixels[:, 10:22, 10:22] = 200
+    pixels[:, 40:52, 40:52] = 200
+    mask = np.ones((60, 60), dtype=np.bool_)
+    mask[30:, 30:] = False
+    found = detect(write_raster("masked.tif", pixels, mask=mask))
+    assert _pixel_boxes(found).tolist() == [[10, 10, 22, 22]]
+
+
+def test_a_crowded_window_is_split_not_truncated(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    blob_model(chip_px=256, overlap_px=32, detections_per_chip=60)
+    pixels, boxes = field_of_objects(256, 256)
+    done = detect_to_files(write_raster("crowd.tif", pixels), [tmp_path / "crowd.gpkg"])
+    assert len(boxes) > 60
+    np.testing.assert_allclose(
+        _pixel_boxes(gpd.read_file(tmp_path / "crowd.gpkg")), _sorted(boxes), atol=0.002
+    )
+    assert done.counts.windows_split > 0
+    assert done.counts.windows_saturated == 0
+
+
+def test_aoi_limits_the_work(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    detector = blob_model()
+    pixels, boxes = field_of_objects(400, 400)
+    area = shapely.box(500_000, 5_399_990, 500_010, 5_400_000)  # upper left 100 x 100 px
+    gpd.GeoSeries([area], crs="EPSG:32633").to_file(tmp_path / "area.gpkg")
+    found = detect(write_raster("aoi.tif", pixels), aoi=str(tmp_path / "area.gpkg"))
+    centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+    inside = boxes[(centres <= 100).all(axis=1)]
+    np.testing.assert_allclose(_pixel_boxes(found), _sorted(inside), atol=0.002)
+    assert detector.calls <= 9
+
+
+def test_resampled_raster_keeps_its_places(
+    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+) -> None:
+    blob_model()
+    pixels = np.full((3, 120, 120), 20, dtype=np.uint8)
+    pixels[:, 40:60, 70:90] = 220
+    found = detect(write_raster("fine.tif", pixels, gsd=0.05))
+    np.testing.assert_allclose(_pixel_boxes(found, 0.05), [[70, 40, 90, 60]], atol=1.01)
+
+
+def test_outputs_agree_and_ids_are_stable(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    blob_model()
+    pixels, boxes = field_of_objects(200, 200)
+    path = write_raster("field.tif", pixels)
+    detect_to_files(path, [tmp_path / "a.geojson", tmp_path / "a.gpkg"])
+    detect_to_files(path, [tmp_path / "b.geojson"], options=DetectOptions(chip_px=128))
+    lonlat, native = gpd.read_file(tmp_path / "a.geojson"), gpd.read_file(tmp_path / "a.gpkg")
+    other = gpd.read_file(tmp_path / "b.geojson")
+    assert len(native) == len(boxes)
+    assert set(lonlat["id"]) == set(native["id"]) == set(other["id"])
+    assert lonlat.to_crs(native.crs).geometry.distance(native.geometry).max() < 0.02
+
+
+def test_unreadable_window_keeps_what_was_done(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    field_of_objects: Field,
+) -> None:
+    from geo_retina.imagery.source import ChipSource
+
+    blob_model()
+    pixels, boxes = field_of_objects(200, 200)
+    path, out = write_raster("bad.tif", pixels), tmp_path / "bad.geojson"
+    read = ChipSource.read
+
+    def failing(self: ChipSource, window: Any) -> Any:
+        if window.row_off == 136 and window.col_off == 0:
+            raise RasterReadError(f"cannot read {window}")
+        return read(self, window)
+
+    monkeypatch.setattr(ChipSource, "read", failing)
+    with pytest.raises(RasterReadError, match="row_off=136"):
+        detect_to_files(path, [out])
+    assert not out.exists()
+    with pytest.raises(LedgerError, match="--resume"):
+        detect_to_files(path, [out])
+
+    skipped = detect_to_files(path, [out], work=WorkOptions(resume=True, skip_errors=True))
+    assert skipped.counts.failed_windows == ((0, 136, 64, 64),)
+    assert len(gpd.read_file(str(skipped.failed_windows_file))) == 1
+    assert 0 < len(gpd.read_file(out)) < len(boxes)
+    assert not Path(f"{out}.ledger").exists()
+
+
+def test_resumed_run_ends_in_the_same_bytes(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    blob_model()
+    pixels, _ = field_of_objects(300, 600)
+    path = write_raster("field.tif", pixels)
+    whole, broken = tmp_path / "whole.geojson", tmp_path / "broken.geojson"
+    detect_to_files(path, [whole])
+
+    def interrupt(done: float, total: float, _found: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_files(path, [broken], on_progress=interrupt)
+    assert not broken.exists()
+    detect_to_files(path, [broken], work=WorkOptions(resume=True))
+    assert broken.read_bytes() == whole.read_bytes()
+
+
+def test_resume_refuses_another_job(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    blob_model()
+    pixels, _ = field_of_objects(300, 300)
+    path, out = write_raster("field.tif", pixels), tmp_path / "out.geojson"
+
+    def interrupt(_done: float, _total: float, _found: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_files(path, [out], on_progress=interrupt)
+    with pytest.raises(LedgerError, match="score"):
+        detect_to_files(
+            path, [out], options=DetectOptions(score=0.9), work=WorkOptions(resume=True)
+        )
+
+
+def test_bad_outputs_are_refused_before_work(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    detector = blob_model()
+    path = write_raster("field.tif", field_of_objects(100, 100)[0])
+    for name in ("out.xyz", "missing/out.gpkg"):
+        with pytest.raises(OutputError):
+            detect_to_files(path, [tmp_path / name])
+    assert detector.calls == 0
+
+
+def test_summary_is_plain_data(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+) -> None:
+    blob_model()
+    pixels, boxes = field_of_objects(200, 200)
+    done = detect_to_files(write_raster("field.tif", pixels), [tmp_path / "out.gpkg"])
+    plain = json.loads(json.dumps(done.to_dict()))
+    assert plain["objects_by_class"] == {"tree": len(boxes)}
+    assert plain["counts"]["windows_inferred"] == done.windows

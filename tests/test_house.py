@@ -1,0 +1,33 @@
+"""Promises about the package as a whole."""
+
+import subprocess
+import sys
+
+import pytest
+
+HEAVY = ("torch", "albumentations", "geopandas", "numba", "pandas", "rasterio")
+
+
+def _loaded_after(statement: str) -> set[str]:
+    code = f"{statement}; import sys; print(' '.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize("statement", ["import geo_retina", "import geo_retina.cli.main"])
+def test_heavy_libraries_load_late(statement: str) -> None:
+    assert not _loaded_after(statement) & set(HEAVY)
+
+
+def test_every_public_name_is_there() -> None:
+    import geo_retina
+
+    for name in geo_retina.__all__:
+        assert getattr(geo_retina, name) is not None
+
+
+def test_unknown_name_is_an_attribute_error() -> None:
+    import geo_retina
+
+    with pytest.raises(AttributeError, match="no attribute 'detekt'"):
+        geo_retina.detekt  # noqa: B018
