@@ -20,6 +20,7 @@ from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import Counts, run_strips
 from geo_retina.detection.run import OnProgress, new_stitcher, report
+from geo_retina.detection.stitch import StitchState
 from geo_retina.detection.vector import open_writer, open_writers
 from geo_retina.detection.writers.layer import Geometry
 from geo_retina.errors import LedgerError, OutputError
@@ -67,7 +68,7 @@ class RunSummary:
     counts: Counts
     objects_by_class: dict[str, int]
     seams: dict[str, Any]
-    """What happened where windows meet: see `detection.stitch.SeamAudit`."""
+    """What happened where windows meet: see `detection.seams.SeamAudit`."""
     seconds: float = 0.0
     failed_windows_file: str | None = None
     """GeoJSON or similar with the areas that could not be read."""
@@ -140,8 +141,11 @@ def _compute(
 ) -> tuple[Counts, dict[str, Any]]:
     """Run the strips that the ledger lacks; the counts and the seam audit of all strips."""
     before = ledger.counters
-    counts = Counts.from_dict(before["counts"]) if before else Counts()
-    stitcher = new_stitcher(job)
+    counts, state = Counts(), None
+    if before:
+        counts = Counts.from_dict(before["counts"])
+        state = StitchState.restore(job.plan, ledger.carried, before["stitcher"])
+    stitcher = new_stitcher(job, state)
     if ledger.next_strip < len(job.plan.row_offs):
         detector = load_detector(job.info, device=work.device, batch=work.batch)
         strips = run_strips(
@@ -154,8 +158,8 @@ def _compute(
         )
         for strip in strips:
             counts = strip.counts
-            state = {"counts": counts.to_dict(), "seams": stitcher.audit.to_dict()}
-            ledger.commit(strip.index, strip.final, stitcher.carried, state)
+            notes = {"counts": counts.to_dict(), "stitcher": stitcher.state.notes()}
+            ledger.commit(strip.index, strip.final, stitcher.carried, notes)
             report(on_progress, job, strip.index, counts)
     return counts, stitcher.audit.to_dict()
 

@@ -57,6 +57,7 @@ def open_job(
     """
     info = read_info(model)
     chip_px, overlap_px = options.windows(info.card)
+    options.merging(info.card)  # an unknown method fails here
     with (
         session(),
         open_raster(

@@ -6,6 +6,7 @@ from typing import Any
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Thresholds
 from geo_retina.errors import ConfigError
+from geo_retina.space.merging import AcrossClasses, Merging, build_merging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,7 +18,7 @@ class DetectOptions:
     nms_iou: float | None = None
     """Overlap above which the lower-scored of two boxes goes, in (0, 1]."""
     method: str = "nms"
-    """How overlapping boxes are stitched: a name of `space.nms.METHODS`."""
+    """How overlapping boxes are stitched: a key of `space.merging.METHODS`."""
     class_agnostic: bool = False
     """Stitch boxes of different classes too."""
     chip_px: int | None = None
@@ -55,6 +56,15 @@ class DetectOptions:
             card.candidates_per_level,
             card.detections_per_chip,
         )
+
+    def merging(self, card: ModelCard) -> Merging:
+        """How overlapping boxes become one.
+
+        Raises:
+            ConfigError: The method is unknown.
+        """
+        merging = build_merging(self.method, threshold=self.thresholds(card).nms_iou)
+        return AcrossClasses(merging) if self.class_agnostic else merging
 
     def windows(self, card: ModelCard) -> tuple[int, int]:
         """Chip edge and overlap, in pixels of the model's GSD.

@@ -10,7 +10,7 @@ from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import Counts, run_strips
-from geo_retina.detection.stitch import Stitcher
+from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.space.detections import Detections
 
 if TYPE_CHECKING:
@@ -68,9 +68,9 @@ def find_in_raster(
     return Detections.concat(found)
 
 
-def new_stitcher(job: Job) -> Stitcher:
-    """A stitcher as the job's options ask for."""
-    return Stitcher(job.plan, job.options.thresholds(job.info.card).nms_iou)
+def new_stitcher(job: Job, state: StitchState | None = None) -> Stitcher:
+    """A stitcher as the job's options ask for, new or going on from `state`."""
+    return Stitcher(job.plan, merging=job.options.merging(job.info.card), state=state)
 
 
 def report(on_progress: OnProgress | None, job: Job, strip_index: int, counts: Counts) -> None:

@@ -134,7 +134,7 @@ class Stitcher:
         for window, found in candidates:
             _check_inside(found, window, rows[state.next_strip], rows[index])
             sides = self._plan.cut_sides(found.boxes, window, margin_px=self._margin_px)
-            cut = sides.any(axis=1)
+            cut: NDArray[np.bool_] = np.any(sides, axis=1)
             windows = found.window_ids[cut]
             audit = audit.counted(SeamEvent.CUT, windows, windows + self._towards(sides[cut]))
             parts.append(found.select(~cut))
@@ -152,8 +152,9 @@ class Stitcher:
     def _towards(self, sides: NDArray[np.bool_]) -> NDArray[np.int64]:
         """From the id of the window that cuts each box to that of the neighbour: (N,)."""
         columns = len(self._plan.col_offs)
-        steps = np.array([-1, -columns, 1, columns])
-        return steps[sides.argmax(axis=1)]
+        steps = np.array([-1, -columns, 1, columns], dtype=np.int64)
+        step: NDArray[np.int64] = steps[sides.argmax(axis=1)]
+        return step
 
 
 def _check_inside(found: Detections, window: Window, first_row: int, last_row: int) -> None:

@@ -60,8 +60,8 @@ def read_georeference(
         return Georeference(placed, None)
     has_transform = dataset.transform != _IDENTITY
     gap = (
-        f"{dataset.name} has a transform but no CRS; say which with --crs, or write it into the "
-        "file with `gdal_edit.py -a_srs EPSG:<code>`"
+        f"{dataset.name} has a transform but no CRS; say which with --raster-crs, or write it into "
+        "the file with `gdal_edit.py -a_srs EPSG:<code>`"
         if has_transform
         else f"{dataset.name} has no georeference: neither transform nor CRS"
     )
@@ -81,7 +81,7 @@ def _placed_grid(dataset: Any, crs: str | None) -> Grid | None:  # noqa: ANN401 
         if chosen is None:
             raise GeoreferenceError(
                 f"{dataset.name} has ground control points but no CRS for them; say which with "
-                "--crs, or write it with `gdal_edit.py -a_srs EPSG:<code>`"
+                "--raster-crs, or write it with `gdal_edit.py -a_srs EPSG:<code>`"
             )
         return Grid(*size, fit_control_points(points, name=dataset.name), chosen)
     _refuse_unusable_models(dataset)
@@ -178,11 +178,13 @@ def _assigned_crs(found: pyproj.CRS | None, crs: str | None, name: str) -> pypro
     try:
         stated = horizontal(pyproj.CRS.from_user_input(crs))
     except pyproj.exceptions.CRSError as error:
-        raise GeoreferenceError(f"--crs {crs} is not a CRS: {error}; try EPSG:<code>") from error
+        raise GeoreferenceError(
+            f"--raster-crs {crs} is not a CRS: {error}; try EPSG:<code>"
+        ) from error
     if found is not None and found != stated:
         raise GeoreferenceError(
-            f"{name} says its CRS is {found.name}, --crs says {stated.name}; --crs is for files "
-            "without one: leave it out, or mend the file with `gdal_edit.py -a_srs`"
+            f"{name} says its CRS is {found.name}, --raster-crs says {stated.name}; the option is "
+            "for files without one: leave it out, or mend the file with `gdal_edit.py -a_srs`"
         )
     return stated
 

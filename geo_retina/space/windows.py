@@ -133,7 +133,10 @@ class WindowPlan:
         Returns:
             (N,) mask, True = set aside.
         """
-        return self.cut_sides(boxes, window, margin_px=margin_px).any(axis=1)
+        marked: NDArray[np.bool_] = np.any(
+            self.cut_sides(boxes, window, margin_px=margin_px), axis=1
+        )
+        return marked
 
     def cut_sides(
         self, boxes: NDArray[np.floating], window: Window, *, margin_px: float

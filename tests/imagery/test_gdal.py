@@ -1,3 +1,4 @@
+import itertools
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -88,6 +89,26 @@ def test_blocks_are_decoded_about_once(
             assert read_all(source) < 1.1 * path.stat().st_size
     with open_raster(path) as raster, block_cache(needed // 8):
         assert read_all(open_chip_source(raster, make_card())) > 1.3 * path.stat().st_size
+
+
+@pytest.mark.skipif(not os.access("/proc/self/io", os.R_OK), reason="needs /proc/self/io")
+def test_each_handle_decodes_a_block_about_once(
+    write_raster: Callable[..., Path],
+    make_card: Callable[..., ModelCard],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pixels = np.random.default_rng(1).integers(0, 255, (3, 500, 3000), dtype=np.uint8)
+    path = write_raster("a.tif", pixels, compress="DEFLATE")
+    monkeypatch.setattr(gdal, "SMALLEST_BLOCK_CACHE_BYTES", 0)
+    with open_raster(path) as raster:
+        source = open_chip_source(raster, make_card())
+        with source.clone() as clone, block_cache(source.block_cache_bytes(64, handles=2)):
+            turns = itertools.cycle([source, clone])
+            before = bytes_read()
+            for strip in WindowPlan(source.grid.width, source.grid.height, 64, 24).strips():
+                for window in strip.windows:
+                    next(turns).read(window)
+            assert bytes_read() - before < 2.2 * path.stat().st_size
 
 
 def test_cache_for_a_strip_depends_on_its_width_alone(

@@ -101,7 +101,7 @@ def test_transform_without_crs_can_be_given_one(
     path = write_raster("a.tif", noise(3, 9, 8), crs=None, transform=transform)
     with open_raster(path) as raster:
         assert raster.grid.transform == Affine.identity()
-        with pytest.raises(GeoreferenceError, match=r"no CRS.*--crs.*--pixel-coordinates"):
+        with pytest.raises(GeoreferenceError, match=r"no CRS.*--raster-crs.*--pixel-coordinates"):
             open_chip_source(raster, make_card())
     with open_raster(path, crs="EPSG:32633") as raster:
         assert raster.grid.transform == transform

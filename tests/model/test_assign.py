@@ -44,9 +44,13 @@ def object_sets(draw: st.DrawFn) -> Tensor:
 
 
 @settings(deadline=None, max_examples=40)
-@given(object_sets(), st.booleans(), st.sampled_from([600, 5000, 1_000_000]))
+@given(
+    objects=object_sets(),
+    low_quality=st.booleans(),
+    pairs=st.sampled_from([600, 5000, 1_000_000]),
+)
 def test_max_iou_equals_torchvision_whatever_the_chunk(
-    objects: Tensor, low_quality: bool, pairs: int
+    *, objects: Tensor, low_quality: bool, pairs: int
 ) -> None:
     anchors = anchors_of()
     overlap = box_iou(objects, torch.cat(anchors))

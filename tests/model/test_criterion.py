@@ -64,7 +64,7 @@ def outputs_of(
 @pytest.mark.parametrize("classes", CLASS_LOSSES, ids=repr)
 @pytest.mark.parametrize("objectness", [False, True])
 def test_a_chip_without_objects_trains_on_its_negatives(
-    classes: ClassLoss, objectness: bool
+    classes: ClassLoss, *, objectness: bool
 ) -> None:
     outputs = outputs_of(1, objectness=objectness)
     losses = Criterion(LossSettings(classes=classes))(outputs, ANCHORS, [NOTHING])

@@ -1,5 +1,3 @@
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -35,7 +33,7 @@ ratios = [1.0]
 
 @pytest.fixture(scope="module")
 def network(tmp_path_factory: pytest.TempPathFactory) -> RetinaNet:
-    path: Path = tmp_path_factory.mktemp("recipe") / "network.toml"
+    path = tmp_path_factory.mktemp("recipe") / "network.toml"
     path.write_text(RECIPE)
     torch.manual_seed(0)
     return build_retinanet(load_settings(path, NetworkSettings))
