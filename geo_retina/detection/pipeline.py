@@ -9,13 +9,10 @@ from typing import Any, Self
 from geo_retina.detection.backends import Detector
 from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
-from geo_retina.detection.reading import WindowState, read_windows
+from geo_retina.detection.reading import READERS, WindowState, read_windows
 from geo_retina.detection.stitch import Stitcher
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
-
-READERS = 2
-"""Threads that read windows."""
 
 _AHEAD_BATCHES = 2  # batches that lie read while one is inferred
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from geo_retina.detection.backends import Detector
 from geo_retina.detection.job import Job
+from geo_retina.detection.reading import READERS
 from geo_retina.imagery.gdal import LARGEST_BLOCK_CACHE_BYTES, SMALLEST_BLOCK_CACHE_BYTES
 from geo_retina.space.windows import Window
 
@@ -101,7 +102,7 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
     to_infer = round(len(plan) * busy / len(chosen))
     first = plan.window(0)
     chip_pixels = first.width * first.height
-    cache = job.source.block_cache_bytes(plan.chip_px)
+    cache = job.source.block_cache_bytes(plan.chip_px, handles=READERS)
     bound = min(max(cache, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
     seconds = None if detector is None else _seconds_per_chip(job, detector, first)
     return WorkReport(

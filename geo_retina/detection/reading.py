@@ -13,6 +13,9 @@ from geo_retina.errors import RasterReadError
 from geo_retina.imagery.source import Chip, ChipSource
 from geo_retina.space.windows import Strip, Window
 
+READERS = 2
+"""Threads that read windows, each through a handle of its own."""
+
 
 class WindowState(Enum):
     """What became of a window before inference."""
