@@ -1,6 +1,5 @@
 """`geo-retina detect`: a raster in, georeferenced objects out."""
 
-import json
 import sys
 from enum import StrEnum
 from pathlib import Path
@@ -8,10 +7,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from geo_retina.cli.reporting import FAILURE, band_numbers, exit_codes, progress_bar
+from geo_retina.cli.reporting import (
+    FAILURE,
+    band_numbers,
+    exit_codes,
+    print_values,
+    progress_bar,
+)
 
 if TYPE_CHECKING:
     from geo_retina.detection.file_run import RunSummary
+    from geo_retina.detection.options import DetectOptions
 
 
 class Shape(StrEnum):
@@ -23,6 +29,7 @@ class Shape(StrEnum):
 
 _READING = "Reading the raster"
 _WORK = "Work"
+_INTERRUPTED = "interrupted: what was done is kept; run the same again with --resume to go on"
 
 
 def detect(
@@ -105,6 +112,10 @@ def detect(
     device: Annotated[
         str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_WORK)
     ] = "auto",
+    backend: Annotated[
+        str,
+        typer.Option(help="What runs the network: auto, torch or openvino.", rich_help_panel=_WORK),
+    ] = "auto",
     batch: Annotated[
         int | None,
         typer.Option(min=1, help="Chips at once. [default: by device]", rich_help_panel=_WORK),
@@ -129,15 +140,19 @@ def detect(
     summary: Annotated[
         Path | None, typer.Option(help="JSON file with the counts of the run.")
     ] = None,
+    plan: Annotated[
+        bool, typer.Option("--plan", help="Only tell how much work it is; detect nothing.")
+    ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
     """Detect objects in a raster and write them as georeferenced features.
 
-    Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors.
+    Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors, 130
+    interrupted.
     """
-    with exit_codes(quiet=quiet):
-        from geo_retina.detection.options import DetectOptions
+    with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
+        from geo_retina.detection.options import DetectOptions
         from geo_retina.viewing.overlay import PictureWriter
 
         options = DetectOptions(
@@ -156,6 +171,9 @@ def detect(
             any_gsd=any_gsd,
             pixel_coordinates=pixel_coordinates,
         )
+        if plan:
+            _print_plan(raster, model, options, device=device, backend=backend)
+            return
         _check_summary(summary)
         also = [] if picture is None else [PictureWriter(picture, raster, bands=options.bands)]
         with progress_bar(quiet=quiet) as on_progress:
@@ -167,6 +185,7 @@ def detect(
                 output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
                 work=WorkOptions(
                     device=device,
+                    backend=backend,
                     batch=batch,
                     resume=resume,
                     restart=restart,
@@ -176,29 +195,50 @@ def detect(
                 on_progress=on_progress,
             )
         if summary is not None:
-            summary.write_text(json.dumps(done.to_dict(), indent=2) + "\n")
+            done.write(summary)
         _print_summary(done, picture)
-    if done.counts.failed_windows:
+    if done.counts.windows_failed:
         raise typer.Exit(FAILURE)
+
+
+def _print_plan(
+    raster: str, model: str, options: "DetectOptions", *, device: str, backend: str
+) -> None:
+    from geo_retina.detection.backends import load_detector
+    from geo_retina.detection.job import open_job
+    from geo_retina.detection.plan import describe_work
+
+    with open_job(raster, model, options) as job:
+        detector = load_detector(job.info, device=device, backend=backend)
+        print_values(describe_work(job, detector).to_dict(), as_json=False)
 
 
 def _print_summary(done: "RunSummary", picture: Path | None) -> None:
     by_class = ", ".join(f"{count:,} {name}" for name, count in done.objects_by_class.items())
-    print(f"found    {done.counts.objects:,} objects ({by_class}) in {done.seconds:.1f} s")
+    counts, seams = done.counts, done.seams["totals"]
+    print(f"found    {counts.objects:,} objects ({by_class}) in {done.seconds:.1f} s")
+    print(
+        f"windows  {counts.windows_inferred:,} searched, {counts.windows_empty:,} empty, "
+        f"{counts.windows_outside:,} outside the AOI, {counts.windows_split:,} split"
+    )
+    print(
+        f"seams    {seams['merged']:,} boxes merged, {seams['cut']:,} dropped as cut, "
+        f"{seams['suspected']:,} suspected duplicates"
+    )
     for path in done.outputs:
         print(f"written  {path}")
     if picture is not None:
         print(f"picture  {picture}")
-    if done.counts.windows_saturated:
+    if counts.windows_saturated:
         print(
-            f"warning: {done.counts.windows_saturated} windows reached the limit of boxes even in "
+            f"warning: {counts.windows_saturated} windows reached the limit of boxes even in "
             "parts: objects may be missing there",
             file=sys.stderr,
         )
     if done.failed_windows_file is not None:
-        failed = len(done.counts.failed_windows)
         print(
-            f"warning: {failed} windows could not be read; see {done.failed_windows_file}",
+            f"warning: {counts.windows_failed} windows could not be read; see "
+            f"{done.failed_windows_file}",
             file=sys.stderr,
         )
 

@@ -1,12 +1,10 @@
 """`geo-retina info` and `geo-retina plan`: what would be done, before doing it."""
 
-import json
-from collections.abc import Mapping
 from typing import Annotated
 
 import typer
 
-from geo_retina.cli.reporting import band_numbers, exit_codes
+from geo_retina.cli.reporting import band_numbers, exit_codes, print_values
 
 _Raster = Annotated[str, typer.Argument(help="GeoTIFF or anything GDAL reads; also a URL.")]
 _Model = Annotated[str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")]
@@ -26,6 +24,7 @@ _AnyGsd = Annotated[bool, typer.Option("--any-gsd", help="Allow rasters too coar
 _Pixels = Annotated[
     bool, typer.Option("--pixel-coordinates", help="Allow rasters without georeference.")
 ]
+_RasterCrs = Annotated[str | None, typer.Option(help="CRS of a raster that has none.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -35,6 +34,7 @@ def info(
     bands: _Bands = None,
     scale: _Scale = None,
     stretch: _Stretch = None,
+    raster_crs: _RasterCrs = None,
     gsd: _Gsd = None,
     any_gsd: _AnyGsd = False,
     pixel_coordinates: _Pixels = False,
@@ -50,12 +50,13 @@ def info(
             bands=band_numbers(bands),
             scale=scale,
             stretch=stretch,
+            raster_crs=raster_crs,
             gsd_m=gsd,
             any_gsd=any_gsd,
             pixel_coordinates=pixel_coordinates,
         )
         with open_job(raster, model, options) as job:
-            _print(describe_raster(job).to_dict(), as_json=as_json)
+            print_values(describe_raster(job).to_dict(), as_json=as_json)
 
 
 def plan(
@@ -67,6 +68,7 @@ def plan(
     bands: _Bands = None,
     scale: _Scale = None,
     stretch: _Stretch = None,
+    raster_crs: _RasterCrs = None,
     gsd: _Gsd = None,
     any_gsd: _AnyGsd = False,
     pixel_coordinates: _Pixels = False,
@@ -87,26 +89,11 @@ def plan(
             bands=band_numbers(bands),
             scale=scale,
             stretch=stretch,
+            raster_crs=raster_crs,
             gsd_m=gsd,
             any_gsd=any_gsd,
             pixel_coordinates=pixel_coordinates,
         )
         with open_job(raster, model, options) as job:
             detector = load_detector(job.info, device=device)
-            _print(describe_work(job, detector).to_dict(), as_json=as_json)
-
-
-def _print(values: Mapping[str, object], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps(values, indent=2))
-        return
-    for name, value in values.items():
-        print(f"{name.replace('_', ' '):<18} {_text(value)}")
-
-
-def _text(value: object) -> str:
-    if isinstance(value, tuple | list):
-        return ", ".join(map(_text, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}"
-    return {None: "none", True: "yes", False: "no"}.get(value, str(value))  # type: ignore[call-overload,no-any-return]
+            print_values(describe_work(job, detector).to_dict(), as_json=as_json)

@@ -7,9 +7,13 @@ from typing import Annotated
 
 import typer
 
+from geo_retina.cli.anchors import anchors
+from geo_retina.cli.chips import chips
 from geo_retina.cli.detect import detect
 from geo_retina.cli.evaluate import evaluate
+from geo_retina.cli.export import export
 from geo_retina.cli.info import info, plan
+from geo_retina.cli.labels import labels
 from geo_retina.cli.models import models
 from geo_retina.cli.train import train
 
@@ -21,8 +25,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (detect, info, plan, models, evaluate, train):
+for command in (detect, info, plan, models, evaluate, train, export, chips, anchors):
     app.command()(command)
+app.add_typer(labels, name="labels")
 
 
 def _show_version(wanted: bool) -> None:

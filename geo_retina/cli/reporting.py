@@ -1,25 +1,33 @@
 """What the commands share: logs on stderr, exit codes, the progress bar."""
 
+import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 import typer
 
 from geo_retina.errors import ConfigError, GeoRetinaError, UsageError
 
 if TYPE_CHECKING:
-    from geo_retina.detection.run import OnProgress
+    from geo_retina.detection.pipeline import OnProgress
 
 BAD_INPUT = 2
 FAILURE = 1
+INTERRUPTED = 130
+"""128 + SIGINT, as shells have it."""
 
 
 @contextmanager
-def exit_codes(*, quiet: bool) -> Iterator[None]:
-    """Send logs to stderr and turn the package's errors into one line and an exit code."""
+def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[None]:
+    """Send logs to stderr and turn the package's errors into one line and an exit code.
+
+    Args:
+        quiet: Only warnings and errors.
+        interrupted: The line that Ctrl-C leaves.
+    """
     _start_logging(quiet=quiet)
     try:
         yield
@@ -29,6 +37,9 @@ def exit_codes(*, quiet: bool) -> Iterator[None]:
     except GeoRetinaError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         raise typer.Exit(FAILURE) from error
+    except KeyboardInterrupt as error:
+        print(interrupted, file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from error
 
 
 @contextmanager
@@ -51,10 +62,13 @@ def progress_bar(*, quiet: bool) -> Iterator["OnProgress"]:
         transient=True,
     ) as bar:
         task = bar.add_task("", total=None, rate=0.0, found=0)
+        done_before: float | None = None  # by an earlier run that this one goes on with
 
         def update(done: float, total: float, found: int) -> None:
+            nonlocal done_before
+            done_before = done if done_before is None else done_before
             elapsed = bar.tasks[task].elapsed or 0.0
-            rate = done / elapsed if elapsed > 0 else 0.0
+            rate = (done - done_before) / elapsed if elapsed > 0 else 0.0
             bar.update(task, completed=done, total=total, rate=rate, found=f"{found:,}")
 
         yield update
@@ -75,14 +89,42 @@ def band_numbers(text: str | None) -> tuple[int, ...] | None:
     return numbers
 
 
+def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
+    """Print named values to stdout, one a line or as JSON."""
+    if as_json:
+        print(json.dumps(values, indent=2))
+        return
+    for name, value in values.items():
+        print(f"{name.replace('_', ' '):<20} {_text(value)}")
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple | list):
+        pair = all(isinstance(item, tuple) for item in value)
+        return ("; " if pair else ", ").join(map(_text, value)) or "none"
+    if isinstance(value, float):
+        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004
+    if value is None or isinstance(value, bool):
+        return {None: "none", True: "yes", False: "no"}[value]
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
 def _start_logging(*, quiet: bool) -> None:
     package = logging.getLogger("geo_retina")
     package.setLevel(logging.WARNING if quiet else logging.INFO)
     if not package.handlers:
-        handler = logging.StreamHandler()
+        handler = _StderrHandler()
         handler.setFormatter(_Formatter())
         package.addHandler(handler)
         package.propagate = False
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Writes to what is standard error at the moment of the message."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
 
 
 class _Formatter(logging.Formatter):

@@ -5,11 +5,14 @@ from typing import Annotated
 
 import typer
 
+from geo_retina.cli.bars import training_bar
 from geo_retina.cli.reporting import exit_codes
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="TOML file with the recipe.")],
+    config: Annotated[
+        Path, typer.Argument(help="TOML file with the recipe, or the recipe.json of a run.")
+    ],
     overrides: Annotated[
         list[str] | None,
         typer.Argument(metavar="[KEY=VALUE]...", help="Such as schedule.steps=200."),
@@ -21,27 +24,35 @@ def train(
         Path | None, typer.Option(help="Run folder. [default: runs/NAME of the recipe]")
     ] = None,
     workers: Annotated[int, typer.Option(min=0, help="Processes that prepare chips.")] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    devices: Annotated[
+        int, typer.Option(min=1, help="CUDA devices, or CPU processes, that train together.")
+    ] = 1,
     resume: Annotated[
-        bool, typer.Option("--resume", help="Go on from the last state in the run folder.")
+        bool, typer.Option("--resume", help="Go on from the last finished epoch of the run.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
-    """Train a model from a recipe."""
-    with exit_codes(quiet=quiet):
+    """Train a model from a recipe.
+
+    A broken run goes on with --resume and ends as it would have.
+    """
+    with exit_codes(quiet=quiet, interrupted="interrupted; go on with --resume"):
         from geo_retina.config import load_settings
         from geo_retina.training.fit import fit
         from geo_retina.training.settings import TrainingSettings
 
         settings = load_settings(config, TrainingSettings, overrides=overrides or ())
         folder = out or Path("runs") / settings.card.name
-        path = fit(
-            settings,
-            data_folder=data,
-            run_folder=folder,
-            workers=workers,
-            device=device,
-            resume=resume,
-            quiet=quiet,
-        )
+        with training_bar(quiet=quiet) as on_progress:
+            path = fit(
+                settings,
+                data_folder=data,
+                run_folder=folder,
+                workers=workers,
+                device=device,
+                devices=devices,
+                resume=resume,
+                on_progress=on_progress,
+            )
         print(f"written  {path}")

@@ -1,145 +1,55 @@
-"""What runs the network: the `Detector` protocol, and torch behind it."""
+"""Choose what runs a network, and load it: torch or OpenVINO behind one `Detector`."""
 
+import ctypes
 import logging
+import sys
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Literal, get_args
 
-import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import DeviceError, ModelError
-from geo_retina.model.checkpoint import CheckpointInfo, load_network, read_info
+from geo_retina.detection.detector import ChipResult, Detector, Thresholds
+from geo_retina.detection.openvino_backend import OpenVinoDetector
+from geo_retina.detection.torch_backend import TorchDetector, find_device
+from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
+from geo_retina.model.artifacts import Artifact, matching_artifacts
+from geo_retina.model.checkpoint import CheckpointInfo, read_info
 from geo_retina.space.detections import Detections
 
-if TYPE_CHECKING:
-    import torch
-
-    from geo_retina.model.decode import ChipBoxes
+__all__ = [
+    "Backend",
+    "BackendName",
+    "ChipResult",
+    "Detector",
+    "Model",
+    "Thresholds",
+    "choose_backend",
+    "find_device",
+    "load_detector",
+    "load_model",
+]
 
 _log = logging.getLogger(__name__)
 
-_CUDA_BATCH = 16
-_CPU_BATCH = 1  # the cores share one chip: a larger batch only takes more memory
+BackendName = Literal["auto", "torch", "openvino"]
 
 
 @dataclass(frozen=True, slots=True)
-class Thresholds:
-    """What counts as found on one chip, and how many boxes are kept."""
+class Backend:
+    """What will run a network."""
 
-    score: float
-    """Boxes with a lower score are dropped; in [0, 1]."""
-    nms_iou: float
-    """Of two boxes of one class that overlap more, the lower-scored one is dropped; in (0, 1]."""
-    candidates_per_level: int
-    """Highest-scored anchors of each level that are decoded."""
-    detections_per_chip: int
-    """Most boxes of one chip."""
-
-    @classmethod
-    def of(cls, card: ModelCard) -> "Thresholds":
-        """What the card states."""
-        return cls(card.score, card.nms_iou, card.candidates_per_level, card.detections_per_chip)
-
-
-@dataclass(frozen=True, slots=True)
-class ChipResult:
-    """What was found on one chip."""
-
-    detections: Detections
-    """Boxes in the chip's frame: (0, 0) is its upper-left corner."""
-    saturated: bool
-    """Whether a limit cut the boxes or the candidates: there may be more objects."""
-
-
-class Detector(Protocol):
-    """Finds objects on chips. One thread at a time."""
+    device: str
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    artifact: Artifact | None = None
+    """The graph for OpenVINO; None = torch."""
 
     @property
-    def card(self) -> ModelCard:
-        """What the chips must look like."""
-
-    @property
-    def batch(self) -> int:
-        """How many chips to pass at once."""
-
-    def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
-        """Find objects on (N, bands, height, width) chips of the card's data type."""
-
-
-class TorchDetector:
-    """The RetinaNet on torch, on a CPU or a CUDA device."""
-
-    def __init__(self, info: CheckpointInfo, device: "torch.device", batch: int | None) -> None:
-        import torch
-
-        self._info = info
-        self._device = device
-        self.batch = batch or (_CUDA_BATCH if device.type == "cuda" else _CPU_BATCH)
-        network = load_network(info).to(device)
-        self._network = network.to(memory_format=torch.channels_last)
-
-    @property
-    def card(self) -> ModelCard:
-        """What the chips must look like."""
-        return self._info.card
-
-    def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
-        """Find objects on (N, bands, height, width) chips of the card's data type.
-
-        A batch that does not fit the device's memory is halved until it does.
-
-        Raises:
-            ModelError: The shape or the data type is not what the card states.
-            DeviceError: Not even one chip fits the device's memory.
-        """
-        import torch
-
-        check_chips(pixels, self.card)
-        results: list[ChipResult] = []
-        while len(results) < len(pixels):
-            part = pixels[len(results) : len(results) + self.batch]
-            try:
-                results += [_to_result(boxes) for boxes in self._forward(part, thresholds)]
-            except torch.cuda.OutOfMemoryError as error:
-                if self.batch == 1:
-                    height, width = pixels.shape[-2:]
-                    raise DeviceError(
-                        f"one chip of {height} x {width} px does not fit the memory of "
-                        f"{self._device}; choose a smaller --chip or --device cpu"
-                    ) from error
-                self.batch = max(min(self.batch, len(part)) // 2, 1)
-                torch.cuda.empty_cache()
-                _log.warning("out of memory on %s: batch is now %d", self._device, self.batch)
-        return results
-
-    def _forward(self, pixels: NDArray[Any], thresholds: Thresholds) -> "list[ChipBoxes]":
-        import torch
-
-        from geo_retina.model.decode import DecodeSettings, decode_chips
-        from geo_retina.model.retinanet import normalise
-
-        card, (height, width) = self.card, pixels.shape[-2:]
-        with torch.inference_mode():
-            values = torch.from_numpy(np.ascontiguousarray(pixels)).to(self._device)
-            images = normalise(values, value_range=card.value_range, mean=card.mean, std=card.std)
-            padding = (0, -width % 32, 0, -height % 32)  # with 0, the mean
-            images = torch.nn.functional.pad(images, padding).contiguous(
-                memory_format=torch.channels_last
-            )
-            return decode_chips(
-                self._network(images),
-                self._network.anchors(images),
-                height=height,
-                width=width,
-                settings=DecodeSettings(
-                    score=thresholds.score,
-                    nms_iou=thresholds.nms_iou,
-                    candidates_per_level=thresholds.candidates_per_level,
-                    detections_per_chip=thresholds.detections_per_chip,
-                ),
-            )
+    def name(self) -> str:
+        """`torch`, `openvino-int8` or `openvino-fp32`: backends of one name agree to rounding."""
+        return "torch" if self.artifact is None else f"openvino-{self.artifact.precision}"
 
 
 class Model:
@@ -187,7 +97,11 @@ class Model:
 
 
 def load_model(
-    model: str | Path = "tree-crowns", *, device: str = "auto", batch: int | None = None
+    model: str | Path = "tree-crowns",
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+    backend: str = "auto",
 ) -> Model:
     """Load a model by name or from a checkpoint.
 
@@ -195,70 +109,108 @@ def load_model(
         model: Name of a bundled model, or path of a checkpoint.
         device: `auto`, `cpu`, `cuda`, `cuda:1`...
         batch: Chips at once; None chooses.
+        backend: See `choose_backend`.
 
     Raises:
         ModelError: The model is unknown or its file is damaged.
         DeviceError: The device is not there.
+        ConfigError: The backend is unknown.
     """
-    return Model(load_detector(read_info(model), device=device, batch=batch))
+    info = read_info(model)
+    return Model(load_detector(info, device=device, batch=batch, backend=backend))
 
 
 def load_detector(
-    info: CheckpointInfo, *, device: str = "auto", batch: int | None = None
+    info: CheckpointInfo,
+    *,
+    device: str = "auto",
+    batch: int | None = None,
+    backend: str = "auto",
 ) -> Detector:
-    """Load the weights of a checkpoint onto a device.
+    """Load the weights of a checkpoint, or a graph exported from them, onto a device.
+
+    Args:
+        info: The checkpoint.
+        device: `auto`, `cpu`, `cuda`, `cuda:1`...
+        batch: Chips at once; None chooses.
+        backend: See `choose_backend`.
 
     Raises:
         ModelError: The weights are damaged.
         DeviceError: The device is not there.
+        ConfigError: The backend is unknown.
     """
-    return TorchDetector(info, find_device(device), batch)
+    return load_backend(info, choose_backend(info, backend=backend, device=device), batch=batch)
 
 
-def find_device(name: str) -> "torch.device":
-    """Turn `auto`, `cpu`, `cuda` or `cuda:N` into a device.
+def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = None) -> Detector:
+    """Load what `choose_backend` chose.
 
     Raises:
-        DeviceError: The name is unknown or the device is not there.
+        ModelError: The weights or the graph are damaged.
+        DeviceError: The device is not there.
     """
-    import torch
+    _log.info("the network runs on %s", backend.name)
+    if backend.artifact is None:
+        return TorchDetector(info, find_device(backend.device), batch)
+    return OpenVinoDetector(info, backend.artifact, batch)
 
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str = "auto") -> Backend:
+    """Choose what runs a network; nothing is loaded, and on a machine without CUDA not even torch.
+
+    `auto` takes OpenVINO on a CPU where it is installed and a graph lies beside the checkpoint that
+    was made from it and gives what it gives (see `Artifact.is_faithful`), and torch otherwise.
+    `openvino` takes the best graph beside the checkpoint, a faithful one if there is any.
+
+    Args:
+        info: The checkpoint.
+        backend: `auto`, `torch` or `openvino`.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+
+    Raises:
+        ConfigError: The backend is unknown.
+        DeviceError: The device is not there, or not one of the backend's.
+        DependencyError: `openvino` was asked for and is not installed.
+        ModelError: `openvino` was asked for, and there is no graph of these weights.
+    """
+    if backend not in get_args(BackendName):
+        raise ConfigError(
+            f"unknown backend {backend!r}; expected {', '.join(get_args(BackendName))}"
+        )
+    if backend == "openvino":
+        return Backend("cpu", _asked_for(info, device))
+    if device not in ("auto", "cpu"):
+        find_device(device)
+    elif backend == "auto" and find_spec("openvino") and not _takes_cuda(device):
+        faithful = [item for item in matching_artifacts(info) if item.is_faithful]
+        if faithful:
+            return Backend("cpu", faithful[0])
+    return Backend(device)
+
+
+def _asked_for(info: CheckpointInfo, device: str) -> Artifact:
+    if device not in ("auto", "cpu"):
+        raise DeviceError(f"backend openvino runs on the CPU, got --device {device}; leave it out")
+    if find_spec("openvino") is None:
+        raise DependencyError(
+            "backend openvino needs the library: `pip install openvino`, or choose --backend torch"
+        )
+    artifacts = matching_artifacts(info)
+    if not artifacts:
+        raise ModelError(
+            f"no OpenVINO graph of these weights lies beside {info.path}; make one with "
+            f"`geo-retina export {info.path} --to openvino-fp32`, or choose --backend torch"
+        )
+    return next((item for item in artifacts if item.is_faithful), artifacts[0])
+
+
+def _takes_cuda(device: str) -> bool:
+    """Whether this device is a GPU; torch is asked only where CUDA's driver is installed."""
+    if device == "cpu":
+        return False
     try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceError(f"unknown device {name!r}; expected auto, cpu, cuda or cuda:N") from error
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceError(
-            f"device {name!r} is not there: {torch.cuda.device_count()} CUDA devices are visible; "
-            "choose --device cpu or auto"
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
-    return device
-
-
-def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
-    """Compare an array of chips with what the card states.
-
-    Raises:
-        ModelError: They differ.
-    """
-    if pixels.ndim != 4 or pixels.shape[1] != len(card.bands):  # noqa: PLR2004
-        raise ModelError(
-            f"expected chips of shape (N, {len(card.bands)}, height, width) with the bands "
-            f"{', '.join(card.bands)}, got {pixels.shape}"
-        )
-    if pixels.dtype != np.dtype(card.dtype):
-        raise ModelError(
-            f"expected chips of type {card.dtype} with values from {card.value_range[0]:g} to "
-            f"{card.value_range[1]:g}, got {pixels.dtype}; scale the values first"
-        )
-
-
-def _to_result(found: "ChipBoxes") -> ChipResult:
-    detections = Detections.of(
-        found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.class_ids.cpu().numpy()
-    )
-    return ChipResult(detections, found.saturated)
+        ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    return find_device(device).type == "cuda"

@@ -1,30 +1,33 @@
 """Runs to files: with a ledger beside the output, so that a broken run can go on."""
 
+import json
 import logging
 import os
 import time
-from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from geo_retina.detection.backends import find_device, load_detector
+from geo_retina.detection.backends import choose_backend, load_detector
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
+from geo_retina.detection.holes import holes_path, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.pipeline import Counts, run_strips
-from geo_retina.detection.run import OnProgress, new_stitcher, report
-from geo_retina.detection.stitch import StitchState
-from geo_retina.detection.vector import open_writer, open_writers
+from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
+from geo_retina.detection.run import new_stitcher
+from geo_retina.detection.seams import SeamAudit
+from geo_retina.detection.stitch import Stitcher, StitchState
+from geo_retina.detection.vector import open_writers
 from geo_retina.detection.writers.layer import Geometry
-from geo_retina.errors import LedgerError, OutputError
-from geo_retina.space.detections import Detections
+from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError, WriteError
+from geo_retina.space.windows import Window
 
 _log = logging.getLogger(__name__)
 
@@ -41,10 +44,12 @@ class OutputOptions:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOptions:
-    """How the work is done; nothing here changes the result."""
+    """How the work is done; of this, only the backend can change the result, by rounding."""
 
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    backend: str = "auto"
+    """`auto`, `torch` or `openvino`, see `backends.choose_backend`."""
     batch: int | None = None
     """Chips at once; None chooses by device."""
     resume: bool = False
@@ -53,6 +58,12 @@ class WorkOptions:
     """Throw away what a broken run left."""
     skip_errors: bool = False
     """Go on past windows that cannot be read."""
+
+    def __post_init__(self) -> None:
+        if self.resume and self.restart:
+            raise ConfigError(
+                "expected one of resume and restart: to go on with a broken run, or to begin again"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,12 +81,28 @@ class RunSummary:
     seams: dict[str, Any]
     """What happened where windows meet: see `detection.seams.SeamAudit`."""
     seconds: float = 0.0
+    """Time that this run took; without that of the broken ones before it."""
     failed_windows_file: str | None = None
-    """GeoJSON or similar with the areas that could not be read."""
+    """File with the outlines of the windows that could not be read."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
         return asdict(self)
+
+    def write(self, path: str | Path) -> None:
+        """Write the summary as JSON; the file appears when it is whole.
+
+        Raises:
+            WriteError: The disk is full or lost.
+        """
+        path = Path(path)
+        begun = path.with_name(f".{path.name}.part")
+        try:
+            begun.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
+            begun.replace(path)
+        except OSError as error:
+            begun.unlink(missing_ok=True)
+            raise WriteError(f"cannot write the summary {path}: {error}") from error
 
 
 def detect_to_files(
@@ -102,7 +129,7 @@ def detect_to_files(
         output_options: How detections are written.
         work: How the work is done.
         also: Further writers that get the same detections, such as a picture.
-        on_progress: Called after each strip.
+        on_progress: Called after each window.
 
     Raises:
         UsageError: One of its kinds, for whatever is wrong with the input; before the model loads.
@@ -110,16 +137,20 @@ def detect_to_files(
         WriteError: The disk is full or lost.
     """
     started = time.monotonic()
-    work = work or WorkOptions()
+    work, how = work or WorkOptions(), output_options or OutputOptions()
     if not outputs:
         raise OutputError("expected at least one output file, got none")
     with open_job(raster, model, options or DetectOptions()) as job:
-        writers = _writers(job, outputs, output_options or OutputOptions())
-        find_device(work.device)  # an unknown device fails here, before a ledger is made
-        with _open_ledger(Path(f"{outputs[0]}.ledger"), _header(job), work) as ledger:
+        model_hash = hash_file(job.info.path)
+        writers = _writers(job, outputs, how, model_hash)
+        # an unknown backend or device fails here, before a ledger is made
+        backend = choose_backend(job.info, backend=work.backend, device=work.device).name
+        path = Path(f"{outputs[0]}.ledger")
+        header = _header(job, model_hash, backend)
+        with _open_ledger(path, header, work) as ledger, _kept(ledger, path):
             counts, seams = _compute(job, ledger, work, on_progress)
+            failed_file = _write_holes(job, ledger, outputs[0], counts, how)
             by_class = _render(job, ledger, [*also, writers])
-            failed_file = _write_failed_windows(job, outputs[0], counts)
             ledger.remove()
         grid = job.source.raster.grid
         return RunSummary(
@@ -130,38 +161,60 @@ def detect_to_files(
             windows=len(job.plan),
             counts=counts,
             objects_by_class=by_class,
-            seams=seams,
+            seams=seams.to_dict(),
             seconds=time.monotonic() - started,
-            failed_windows_file=failed_file,
+            failed_windows_file=None if failed_file is None else str(failed_file),
         )
 
 
 def _compute(
     job: Job, ledger: Ledger, work: WorkOptions, on_progress: OnProgress | None
-) -> tuple[Counts, dict[str, Any]]:
+) -> tuple[Counts, SeamAudit]:
     """Run the strips that the ledger lacks; the counts and the seam audit of all strips."""
-    before = ledger.counters
-    counts, state = Counts(), None
-    if before:
-        counts = Counts.from_dict(before["counts"])
-        state = StitchState.restore(job.plan, ledger.carried, before["stitcher"])
-    stitcher = new_stitcher(job, state)
-    if ledger.next_strip < len(job.plan.row_offs):
-        detector = load_detector(job.info, device=work.device, batch=work.batch)
-        strips = run_strips(
-            job,
-            detector,
-            stitcher,
-            start=ledger.next_strip,
-            counts=counts,
-            skip_errors=work.skip_errors,
-        )
+    counts, stitcher = _restore(job, ledger)
+    if ledger.next_strip == len(job.plan.row_offs):
+        return counts, stitcher.audit
+    detector = load_detector(job.info, device=work.device, batch=work.batch, backend=work.backend)
+    strips = run_strips(
+        job,
+        detector,
+        stitcher,
+        start=ledger.next_strip,
+        counts=counts,
+        skip_errors=work.skip_errors,
+        on_progress=on_progress,
+    )
+    audit = stitcher.audit
+    with closing(strips):
         for strip in strips:
-            counts = strip.counts
-            notes = {"counts": counts.to_dict(), "stitcher": stitcher.state.notes()}
-            ledger.commit(strip.index, strip.final, stitcher.carried, notes)
-            report(on_progress, job, strip.index, counts)
-    return counts, stitcher.audit.to_dict()
+            ledger.commit(
+                strip.index, strip.final, stitcher.carried, _notes(strip, stitcher, audit)
+            )
+            counts, audit = strip.counts, stitcher.audit
+    return counts, audit
+
+
+def _notes(strip: StripDone, stitcher: Stitcher, before: SeamAudit) -> dict[str, Any]:
+    """What the ledger keeps of a strip besides detections; of a size that does not add up.
+
+    Totals are few numbers. Lists (seams, unreadable windows) hold only what this strip added.
+    """
+    return {
+        "counts": strip.counts.to_dict(),
+        "stitcher": stitcher.state.notes(since=before),
+        "failed_windows": [astuple(window) for window in strip.failed],
+    }
+
+
+def _restore(job: Job, ledger: Ledger) -> tuple[Counts, Stitcher]:
+    """Counts and stitcher as they were after the last strip in the ledger."""
+    last = ledger.counters
+    if not last:
+        return Counts(), new_stitcher(job)
+    changes = (notes["stitcher"]["audit"] for notes in ledger.counters_of_strips())
+    state = StitchState.restore(job.plan, ledger.carried, last["stitcher"])
+    state = replace(state, audit=SeamAudit.of_changes(job.plan, changes))
+    return Counts.from_dict(last["counts"]), new_stitcher(job, state)
 
 
 def _render(job: Job, ledger: Ledger, writers: Sequence[Writer]) -> dict[str, int]:
@@ -177,13 +230,15 @@ def _render(job: Job, ledger: Ledger, writers: Sequence[Writer]) -> dict[str, in
     return dict(zip(names, by_class.tolist(), strict=True))
 
 
-def _writers(job: Job, outputs: Sequence[str | Path], how: OutputOptions) -> MultiWriter:
+def _writers(
+    job: Job, outputs: Sequence[str | Path], how: OutputOptions, model_hash: str
+) -> MultiWriter:
     """Prepare the outputs; nothing is touched yet."""
     card, options = job.info.card, job.options
     metadata = {
         "software": f"geo_retina {version('geo-retina')}",
         "model": card.name,
-        "model_hash": hash_file(job.info.path),
+        "model_hash": model_hash,
         "raster": Path(job.raster_path).name,
         "options": options.to_dict(),
     }
@@ -198,11 +253,11 @@ def _writers(job: Job, outputs: Sequence[str | Path], how: OutputOptions) -> Mul
     )
 
 
-def _header(job: Job) -> LedgerHeader:
+def _header(job: Job, model_hash: str, backend: str) -> LedgerHeader:
     """Everything that the result of a run depends on."""
-    aoi = job.options.aoi
+    aoi, raster = job.options.aoi, job.source.raster
     return LedgerHeader(
-        model={"name": job.info.card.name, "hash": hash_file(job.info.path)},
+        model={"name": job.info.card.name, "hash": model_hash, "backend": backend},
         options={
             **job.options.to_dict(),
             "chip_px": job.plan.chip_px,
@@ -210,13 +265,13 @@ def _header(job: Job) -> LedgerHeader:
             "aoi_hash": hash_file(aoi) if aoi and Path(aoi).is_file() else None,
             "software": version("geo-retina"),
         },
-        raster=raster_fingerprint(job.raster_path, job.source.raster.grid),
+        raster=raster_fingerprint(raster.path, raster.grid, files=raster.files),
     )
 
 
 def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
     if work.restart:
-        path.unlink(missing_ok=True)
+        Ledger.discard(path)
     if not path.exists():
         return Ledger.create(path, header)
     if work.resume:
@@ -229,21 +284,33 @@ def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
     )
 
 
-def _write_failed_windows(job: Job, output: str | Path, counts: Counts) -> str | None:
-    """Write the areas that could not be read to a side file of the first output."""
-    if not counts.failed_windows:
-        return None
-    output = Path(output)
-    path = output.with_name(f"{output.stem}.failed_windows{output.suffix}")
-    windows = np.array(counts.failed_windows, dtype=np.float64)
-    boxes = np.concatenate([windows[:, :2], windows[:, :2] + windows[:, 2:]], axis=1)
-    holes = Detections.of(boxes, np.zeros(len(boxes)), np.zeros(len(boxes)))
-    writer = open_writer(
-        path,
-        grid=job.source.raster.grid,
-        class_names=("failed_window",),
-        pixel_coordinates=job.source.raster.grid.crs is None,
-    )
-    with writer as opened:
-        opened.write(holes.scale(x=job.source.scale_x, y=job.source.scale_y))
-    return str(path)
+@contextmanager
+def _kept(ledger: Ledger, path: Path) -> Iterator[None]:
+    """Tell, when the work fails, how to go on; leave no ledger that holds nothing."""
+    try:
+        yield
+    except BaseException as error:
+        if ledger.next_strip == 0:
+            ledger.remove()
+            raise
+        kept = f"what was done is kept in {path}: go on with --resume"
+        if isinstance(error, RasterReadError):
+            skip = "add --skip-errors to leave such windows out"
+            raise RasterReadError(f"{error}; {kept}, and {skip}") from error
+        if isinstance(error, WriteError):
+            raise WriteError(f"{error}; {kept}") from error
+        raise
+
+
+def _write_holes(
+    job: Job, ledger: Ledger, output: str | Path, counts: Counts, how: OutputOptions
+) -> Path | None:
+    """Write the windows that could not be read, or clear away those of an earlier run."""
+    if counts.windows_failed:
+        strips = (
+            [Window(*sides) for sides in notes["failed_windows"]]
+            for notes in ledger.counters_of_strips()
+        )
+        return write_holes(job, output, strips, crs=how.crs)
+    holes_path(output).unlink(missing_ok=True)
+    return None

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
     from geo_retina.space.grid import Grid
 
@@ -56,17 +56,23 @@ def hash_file(path: str | Path) -> str:
     return digest.hexdigest()
 
 
-def raster_fingerprint(path: str | Path, grid: Grid) -> dict[str, Any]:
+def raster_fingerprint(
+    path: str | Path, grid: Grid, *, files: Iterable[str] = ()
+) -> dict[str, Any]:
     """Fingerprint of a raster without reading its pixels.
 
     Args:
         path: File, or the address of a remote raster.
         grid: Its grid.
+        files: All files it is made of, such as the sources of a VRT. `.aux.xml` files are passed
+            over: viewers write statistics there, and what else they hold is in `grid`.
 
     Returns:
-        Where it is, its size in bytes and the time of its last change (null for a remote one), and
-        its grid.
+        Where it is, its size in bytes and the time of its last change (null for a remote one), the
+        same over `files`, and its grid.
     """
+    parts = [Path(part) for part in files if not part.endswith(".aux.xml")]
+    states = [part.stat() for part in sorted(parts) if part.is_file()]
     file = Path(path)
     there = file.is_file()
     state = file.stat() if there else None
@@ -74,6 +80,11 @@ def raster_fingerprint(path: str | Path, grid: Grid) -> dict[str, Any]:
         "path": str(file.resolve()) if there else str(path),
         "bytes": state.st_size if state else None,
         "modified_ns": state.st_mtime_ns if state else None,
+        "files": {
+            "count": len(states),
+            "bytes": sum(part.st_size for part in states),
+            "modified_ns": max((part.st_mtime_ns for part in states), default=None),
+        },
         "width": grid.width,
         "height": grid.height,
         "transform": list(grid.transform[:6]),

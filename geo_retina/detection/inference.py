@@ -1,14 +1,16 @@
 """From chips to candidates: batches, invalid pixels, windows that hold too much."""
 
-from collections.abc import Generator, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.detection.backends import ChipResult, Detector, Thresholds
 from geo_retina.detection.reading import WindowRead, WindowState
+from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
+from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
 
@@ -17,6 +19,9 @@ LEAST_VALID_SHARE = 0.5
 
 SMALLEST_SPLIT_PX = 64
 """A window is not split into parts smaller than this."""
+
+MOST_WAITING = 1024
+"""So many windows, most of them empty, may wait for a batch to fill."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,20 +47,28 @@ def find_objects(
     """Run the detector on the chips of `reads`, batch by batch, and keep their order.
 
     What a window yields depends on its own pixels alone, not on the batch it is in. A window that
-    reaches a limit of `thresholds` is split into four overlapping parts, which are run one by one.
+    reaches a limit of `thresholds` is split into overlapping parts, which are run in its place.
 
     Args:
         reads: Windows in any order; those without chip pass through.
         detector: Finds boxes on chips.
         thresholds: Scores and limits.
         split_overlap_px: Overlap of the parts of a split window: about the largest object.
+
+    Yields:
+        What was found in each window, cut at the window's edges.
+
+    Raises:
+        ModelError: The detector returns what is not a number.
     """
     waiting: list[WindowRead] = []
+    chips = 0
     for read in reads:
         waiting.append(read)
-        if sum(item.chip is not None for item in waiting) >= detector.batch:
+        chips += read.chip is not None
+        if chips >= detector.batch or chips == 0 or len(waiting) >= MOST_WAITING:
             yield from _run(waiting, detector, thresholds, split_overlap_px)
-            waiting = []
+            waiting, chips = [], 0
     yield from _run(waiting, detector, thresholds, split_overlap_px)
 
 
@@ -65,7 +78,7 @@ def _run(
     chips = [read.chip for read in reads if read.chip is not None]
     results: Iterator[ChipResult] = iter(())
     if chips:
-        results = iter(detector.detect(np.stack([chip.pixels for chip in chips]), thresholds))
+        results = iter(_detect(detector, [chip.pixels for chip in chips], thresholds))
     for read in reads:
         if read.state is not WindowState.READ or read.chip is None:
             yield WindowFound(read, Detections.empty())
@@ -74,7 +87,7 @@ def _run(
         detections = found.detections
         if found.saturated:
             detections, splits, saturated = _split(
-                read.chip.pixels, detector, thresholds, split_overlap_px
+                read.chip.pixels, detections, detector, thresholds, split_overlap_px
             )
         detections = _on_valid_pixels(detections, read.chip)
         placed = detections.shift(x=read.window.col_off, y=read.window.row_off)
@@ -82,31 +95,65 @@ def _run(
 
 
 def _split(
-    pixels: NDArray[np.generic], detector: Detector, thresholds: Thresholds, overlap_px: int
+    pixels: NDArray[np.generic],
+    whole: Detections,
+    detector: Detector,
+    thresholds: Thresholds,
+    overlap_px: int,
 ) -> tuple[Detections, int, bool]:
-    """Run the parts of one chip: detections in the chip's frame, splits, still saturated."""
+    """Run the parts of one chip in place of `whole`, or keep that where parts would be too small.
+
+    Returns:
+        Detections in the chip's frame, how often something was split, whether a limit is still
+        reached.
+    """
     height, width = pixels.shape[-2:]
     part_px = (max(height, width) + overlap_px + 1) // 2
     if part_px < SMALLEST_SPLIT_PX or part_px >= max(height, width):
-        (result,) = detector.detect(pixels[None], thresholds)
-        return result.detections, 0, True
+        return whole, 0, True
     plan = WindowPlan(width, height, part_px, min(overlap_px, part_px - 1))
+    windows = [window for strip in plan.strips() for window in strip.windows]
+    parts = [pixels[:, w.row_off : w.row_end, w.col_off : w.col_end] for w in windows]
     found, splits, saturated = [], 1, False
-    for strip in plan.strips():
-        for window in strip.windows:
-            col, row, col_end, row_end = window.box
-            part = np.ascontiguousarray(pixels[:, row:row_end, col:col_end])
-            (result,) = detector.detect(part[None], thresholds)
-            detections = result.detections
-            if result.saturated:
-                detections, more, still = _split(part, detector, thresholds, overlap_px)
-                splits, saturated = splits + more, saturated or still
-            detections = detections.shift(x=col, y=row)
-            cut = plan.cut_and_seen_whole_by_neighbour(
-                detections.boxes, window, margin_px=CUT_MARGIN_PX
-            )
-            found.append(detections.select(~cut))
+    for window, part, result in zip(
+        windows, parts, _detect(detector, parts, thresholds), strict=True
+    ):
+        detections = result.detections
+        if result.saturated:
+            detections, more, still = _split(part, detections, detector, thresholds, overlap_px)
+            splits, saturated = splits + more, saturated or still
+        detections = detections.shift(x=window.col_off, y=window.row_off)
+        cut = plan.cut_and_seen_whole_by_neighbour(
+            detections.boxes, window, margin_px=CUT_MARGIN_PX
+        )
+        found.append(detections.select(~cut))
     return Detections.concat(found), splits, saturated
+
+
+def _detect(
+    detector: Detector, chips: Sequence[NDArray[np.generic]], thresholds: Thresholds
+) -> list[ChipResult]:
+    """Run chips of one size; boxes are cut at the chip's edges, those without area dropped."""
+    results = detector.detect(np.stack(chips), thresholds)
+    if len(results) != len(chips):
+        raise ModelError(
+            f"expected one result for each of {len(chips)} chips, the detector gave {len(results)}"
+        )
+    height, width = chips[0].shape[-2:]
+    return [
+        replace(result, detections=_inside(result.detections, width=width, height=height))
+        for result in results
+    ]
+
+
+def _inside(found: Detections, *, width: int, height: int) -> Detections:
+    if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
+        raise ModelError(
+            "the detector gave boxes or scores that are not finite numbers; look for damaged "
+            "weights, or for NaN in the raster that no mask covers"
+        )
+    boxes = box_arrays.clip(found.boxes, width=width, height=height)
+    return replace(found, boxes=boxes).select(box_arrays.area(boxes) > 0)
 
 
 def _on_valid_pixels(detections: Detections, chip: Chip) -> Detections:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.reading import READERS
+from geo_retina.detection.reading import ReadingOrder
 from geo_retina.errors import AoiError
 from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
@@ -79,7 +79,8 @@ def open_job(
         aoi = None if options.aoi is None else _read_aoi(options.aoi, source)
         _warn_of_small_overlap(plan, info)
         _log_job(source, plan)
-        with block_cache(source.block_cache_bytes(chip_px, handles=READERS)):
+        order = ReadingOrder.of(source, plan)
+        with block_cache(order.block_cache_bytes(source, plan)):
             yield Job(source, info, options, plan, aoi)
 
 

@@ -114,6 +114,17 @@ class Ledger:
             raise
         return ledger
 
+    @staticmethod
+    def discard(path: str | Path) -> None:
+        """Delete the ledger that an earlier run left, if there is one.
+
+        Raises:
+            LedgerError: Another run is using it.
+        """
+        if Path(path).exists():
+            with _open_locked(Path(path)):
+                Path(path).unlink(missing_ok=True)
+
     @property
     def header(self) -> LedgerHeader:
         """What the run's result depends on."""
@@ -175,6 +186,19 @@ class Ledger:
         Raises:
             LedgerError: The file was damaged since it was opened.
         """
+        for record in self._records():
+            yield unpack_detections(record.final)
+
+    def counters_of_strips(self) -> Iterator[dict[str, Any]]:
+        """Yield the counters given with each commit, in their order.
+
+        Raises:
+            LedgerError: The file was damaged since it was opened.
+        """
+        for record in self._records():
+            yield record.counters
+
+    def _records(self) -> Iterator[StripRecord]:
         with self._path.open("rb") as file:
             _read_header(self._path, file)
             for strip in range(self._next_strip):
@@ -184,7 +208,7 @@ class Ledger:
                         f"the ledger {self._path} is damaged at strip {strip}; resume the run to "
                         "compute again what is lost"
                     )
-                yield unpack_detections(record.final)
+                yield record
 
     def close(self) -> None:
         """Let go of the file and its lock; the ledger stays for a later resume."""

@@ -1,6 +1,7 @@
 """The main job: read, infer, stitch, strip by strip."""
 
-from collections.abc import Iterator, Mapping
+import logging
+from collections.abc import Callable, Generator, Mapping
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from itertools import groupby
@@ -9,10 +10,15 @@ from typing import Any, Self
 from geo_retina.detection.backends import Detector
 from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
-from geo_retina.detection.reading import READERS, WindowState, read_windows
+from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows
 from geo_retina.detection.stitch import Stitcher
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
+
+_log = logging.getLogger(__name__)
+
+OnProgress = Callable[[float, float, int], None]
+"""Takes the megapixels of the raster that are done, those of the whole, and the objects so far."""
 
 _AHEAD_BATCHES = 2  # batches that lie read while one is inferred
 
@@ -34,13 +40,12 @@ class Counts:
     """Boxes before stitching."""
     objects: int = 0
     """Boxes that are final."""
-    failed_windows: tuple[tuple[int, int, int, int], ...] = ()
-    """`col_off, row_off, width, height` of unreadable windows, in the source's grid."""
+    windows_failed: int = 0
+    """Unreadable: there may be objects in them."""
 
     def after(self, found: WindowFound) -> "Counts":
         """The counts with one more window."""
         state = found.read.state
-        failed = (_rectangle(found.read.window),) if state is WindowState.FAILED else ()
         return replace(
             self,
             windows_inferred=self.windows_inferred + (state is WindowState.READ),
@@ -49,7 +54,7 @@ class Counts:
             windows_split=self.windows_split + found.splits,
             windows_saturated=self.windows_saturated + found.saturated,
             candidates=self.candidates + len(found.detections),
-            failed_windows=self.failed_windows + failed,
+            windows_failed=self.windows_failed + (state is WindowState.FAILED),
         )
 
     def to_dict(self) -> dict[str, Any]:
@@ -59,8 +64,7 @@ class Counts:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """The counts that `to_dict` made the data from, also after a journey through JSON."""
-        failed = tuple(tuple(rectangle) for rectangle in values["failed_windows"])
-        return cls(**{**values, "failed_windows": failed})
+        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,6 +76,8 @@ class StripDone:
     """New final objects, in pixels of the raster."""
     counts: Counts
     """Of the run so far."""
+    failed: tuple[Window, ...]
+    """Its unreadable windows, in the source's grid."""
 
 
 def run_strips(
@@ -82,8 +88,10 @@ def run_strips(
     start: int = 0,
     counts: Counts | None = None,
     skip_errors: bool = False,
-) -> Iterator[StripDone]:
-    """Detect from strip `start` to the end.
+    order: ReadingOrder | None = None,
+    on_progress: OnProgress | None = None,
+) -> Generator[StripDone]:
+    """Detect from strip `start` to the end. Close the generator to end its threads at once.
 
     Args:
         job: What to do.
@@ -92,6 +100,8 @@ def run_strips(
         start: First strip to do.
         counts: Of the strips before.
         skip_errors: Go on past windows that cannot be read.
+        order: How windows are dealt out to readers; None chooses.
+        on_progress: Called after each window and each strip.
 
     Yields:
         One value a strip, from the top.
@@ -100,11 +110,14 @@ def run_strips(
         RasterReadError: A window cannot be read, and `skip_errors` is not set.
     """
     counts = counts or Counts()
+    columns = len(job.plan.col_offs)
+    tell = _Teller(job, on_progress)
     reads = read_windows(
         job.source,
-        job.plan.strips(start),
+        job.plan,
+        start=start,
         area=job.aoi,
-        threads=READERS,
+        order=order,
         ahead=_AHEAD_BATCHES * detector.batch,
     )
     found = find_objects(
@@ -115,15 +128,20 @@ def run_strips(
     )
     with closing(reads), closing(found):
         for index, windows in groupby(found, key=lambda item: item.read.strip_index):
-            candidates = []
-            for window in windows:
-                if window.read.error is not None and not skip_errors:
-                    raise window.read.error
+            candidates, failed = [], []
+            for number, window in enumerate(windows, start=index * columns + 1):
+                if window.read.error is not None:
+                    if not skip_errors:
+                        raise window.read.error
+                    _log.warning("skipped: %s", window.read.error)
+                    failed.append(window.read.window)
                 counts = counts.after(window)
                 candidates.append((window.read.window, window.detections))
+                tell(number, counts)
             final = _in_raster(job, stitcher.add_strip(index, candidates))
             counts = replace(counts, objects=counts.objects + len(final))
-            yield StripDone(index, final, counts)
+            tell((index + 1) * columns, counts)
+            yield StripDone(index, final, counts, tuple(failed))
 
 
 def _in_raster(job: Job, detections: Detections) -> Detections:
@@ -133,5 +151,16 @@ def _in_raster(job: Job, detections: Detections) -> Detections:
     return detections.scale(x=job.source.scale_x, y=job.source.scale_y)
 
 
-def _rectangle(window: Window) -> tuple[int, int, int, int]:
-    return window.col_off, window.row_off, window.width, window.height
+class _Teller:
+    """Tells how far a run is, if anybody wants to know."""
+
+    def __init__(self, job: Job, on_progress: OnProgress | None) -> None:
+        grid = job.source.raster.grid
+        self._megapixels = grid.width * grid.height / 1e6
+        self._windows = len(job.plan)
+        self._on_progress = on_progress
+
+    def __call__(self, windows_done: int, counts: Counts) -> None:
+        if self._on_progress is not None:
+            done = self._megapixels * windows_done / self._windows
+            self._on_progress(done, self._megapixels, counts.objects)

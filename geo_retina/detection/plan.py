@@ -1,5 +1,7 @@
 """What a run will read and compute, before doing it."""
 
+import resource
+import sys
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -8,7 +10,7 @@ import numpy as np
 
 from geo_retina.detection.backends import Detector
 from geo_retina.detection.job import Job
-from geo_retina.detection.reading import READERS
+from geo_retina.detection.reading import ReadingOrder
 from geo_retina.imagery.gdal import LARGEST_BLOCK_CACHE_BYTES, SMALLEST_BLOCK_CACHE_BYTES
 from geo_retina.space.windows import Window
 
@@ -18,25 +20,40 @@ MOST_WINDOWS_CHECKED = 500
 
 @dataclass(frozen=True, slots=True)
 class RasterReport:
-    """What a raster is, and how a model will see it."""
+    """What a raster is, and what would be done to it."""
 
     path: str
     driver: str
     width: int
     height: int
+    megapixels: float
     bands: tuple[str, ...]
-    """Colour interpretation or description of each band."""
+    """Description or colour interpretation of each band."""
     dtypes: tuple[str, ...]
     nodata: tuple[float | None, ...]
+    block_shape: tuple[int, int]
+    """Rows and columns that are stored together."""
+    overview_factors: tuple[int, ...]
     crs: str | None
     gsd_m: tuple[float, float] | None
     """Metres on the ground per pixel along x and y; None without a CRS that tells."""
-    overview_factors: tuple[int, ...]
     model: str
     bands_read: tuple[int, ...]
     """Band numbers, from 1, in the model's order."""
+    values_shown: tuple[tuple[float, float], ...]
+    """Raster values of each band read that become the ends of the model's range."""
+    all_valid: bool
+    """Whether no mask, alpha band or nodata value can make pixels invalid."""
     resampled_to: tuple[int, int] | None
     """Columns and rows at the model's GSD; None where the raster is read as it is."""
+    chip_px: int
+    """Edge of a window, in pixels of the model's GSD."""
+    overlap_px: int
+    windows: int
+    strips: int
+    """Rows of windows: a broken run goes on at the row that it broke in."""
+    readers: int
+    """Threads that read; one where the raster's blocks span its rows."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -51,15 +68,20 @@ class WorkReport:
     overlap_px: int
     windows: int
     windows_to_infer: int
-    """Windows that touch the AOI and may hold valid pixels; an estimate for large plans."""
+    """Windows that touch the AOI and hold valid pixels."""
     is_estimate: bool
-    """Whether `windows_to_infer` was told from a sample."""
-    megapixels: float
-    """Chip pixels to infer, overlap counted twice, at the model's GSD."""
+    """Whether numbers of windows and pixels were told from a sample of the windows."""
+    valid_megapixels: float
+    """Valid pixels of the raster, at its own GSD, in windows that touch the AOI."""
+    megapixels_to_infer: float
+    """Pixels of chips at the model's GSD, with overlap counted as often as it is inferred."""
+    memory_mib: float | None
+    """Peak memory: of this process with model and one batch, plus chips read ahead and decoded
+    blocks; None if no model was loaded. On a GPU, of the host alone."""
     block_cache_mib: float
-    """Memory for decoded blocks of the raster."""
+    """Of this the most that decoded blocks may take."""
     minutes: float | None
-    """Time of inference on this machine, from timing one chip; None if it was not timed."""
+    """Time of inference on this machine, from timing one batch; None if no model was loaded."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data, for JSON."""
@@ -67,8 +89,8 @@ class WorkReport:
 
 
 def describe_raster(job: Job) -> RasterReport:
-    """Say what the raster of a job is."""
-    raster, source = job.source.raster, job.source
+    """Say what the raster of a job is, and how it will be read."""
+    raster, source, plan = job.source.raster, job.source, job.plan
     grid = raster.grid
     tells = grid.crs is not None and not grid.crs.is_engineering
     names = tuple(
@@ -80,47 +102,81 @@ def describe_raster(job: Job) -> RasterReport:
         driver=raster.driver,
         width=grid.width,
         height=grid.height,
+        megapixels=grid.width * grid.height / 1e6,
         bands=names,
         dtypes=raster.dtypes,
         nodata=raster.nodata,
+        block_shape=raster.block_shape,
+        overview_factors=raster.overview_factors,
         crs=None if grid.crs is None else grid.crs.name,
         gsd_m=grid.gsd_m() if tells else None,
-        overview_factors=raster.overview_factors,
         model=job.info.card.name,
         bands_read=source.bands,
+        values_shown=tuple(source.radiometry.shown),
+        all_valid=source.all_valid,
         resampled_to=(source.grid.width, source.grid.height) if source.is_resampled else None,
+        chip_px=plan.chip_px,
+        overlap_px=plan.overlap_px,
+        windows=len(plan),
+        strips=len(plan.row_offs),
+        readers=ReadingOrder.of(source, plan).readers,
     )
 
 
 def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
-    """Count the windows of a job, and time one chip if a detector is given."""
+    """Count the windows of a job; time and weigh one batch if a detector is given.
+
+    Raises:
+        RasterReadError: A mask cannot be read.
+    """
     plan = job.plan
     chosen = np.unique(
         np.linspace(0, len(plan) - 1, min(len(plan), MOST_WINDOWS_CHECKED)).astype(np.int64)
     )
-    busy = sum(_has_work(job, plan.window(int(number))) for number in chosen)
-    to_infer = round(len(plan) * busy / len(chosen))
-    first = plan.window(0)
-    chip_pixels = first.width * first.height
-    cache = job.source.block_cache_bytes(plan.chip_px, handles=READERS)
-    bound = min(max(cache, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
+    shares = np.array([_valid_share(job, plan.window(int(number))) for number in chosen])
+    to_infer = round(len(plan) * float(np.mean(shares > 0)))
+    grid, first = job.source.raster.grid, plan.window(0)
+    cache = _block_cache_bytes(job)
     seconds = None if detector is None else _seconds_per_chip(job, detector, first)
+    memory = None if detector is None else _peak_bytes() + _chips_bytes(job, detector) + cache
     return WorkReport(
         chip_px=plan.chip_px,
         overlap_px=plan.overlap_px,
         windows=len(plan),
         windows_to_infer=to_infer,
         is_estimate=len(chosen) < len(plan),
-        megapixels=to_infer * chip_pixels / 1e6,
-        block_cache_mib=bound / 2**20,
+        valid_megapixels=grid.width * grid.height * float(np.mean(shares)) / 1e6,
+        megapixels_to_infer=to_infer * first.width * first.height / 1e6,
+        memory_mib=None if memory is None else memory / 2**20,
+        block_cache_mib=cache / 2**20,
         minutes=None if seconds is None else seconds * to_infer / 60,
     )
 
 
-def _has_work(job: Job, window: Window) -> bool:
+def _valid_share(job: Job, window: Window) -> float:
     if job.aoi is not None and not job.aoi.touches(window):
-        return False
-    return job.source.might_be_valid(window)
+        return 0.0
+    return job.source.valid_share(window)
+
+
+def _block_cache_bytes(job: Job) -> int:
+    wanted = ReadingOrder.of(job.source, job.plan).block_cache_bytes(job.source, job.plan)
+    return min(max(wanted, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
+
+
+def _chips_bytes(job: Job, detector: Detector) -> int:
+    """Memory of the chips that are read ahead, wait for a batch, or are in one."""
+    source, window = job.source, job.plan.window(0)
+    order = ReadingOrder.of(source, job.plan)
+    samples = (len(source.bands) * np.dtype(source.radiometry.dtype).itemsize) + 1
+    chips = (order.readers + 1) * order.run + 4 * detector.batch
+    return chips * samples * window.width * window.height
+
+
+def _peak_bytes() -> int:
+    """Most memory that this process has held so far."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def _seconds_per_chip(job: Job, detector: Detector, window: Window) -> float:

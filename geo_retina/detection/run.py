@@ -1,7 +1,7 @@
 """Runs in memory: a raster in, a GeoDataFrame out."""
 
 import os
-from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +9,12 @@ from geo_retina.detection.backends import Detector, load_detector
 from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.pipeline import Counts, run_strips
+from geo_retina.detection.pipeline import OnProgress, run_strips
 from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.space.detections import Detections
 
 if TYPE_CHECKING:
     import geopandas as gpd
-
-OnProgress = Callable[[float, float, int], None]
-"""Takes the megapixels of the raster that are done, those of the whole, and the objects so far."""
 
 
 def detect(
@@ -25,6 +22,7 @@ def detect(
     *,
     model: str | Path = "tree-crowns",
     device: str = "auto",
+    backend: str = "auto",
     batch: int | None = None,
     on_progress: OnProgress | None = None,
     **options: Any,  # noqa: ANN401  checked by DetectOptions
@@ -35,8 +33,9 @@ def detect(
         raster: File, URL or GDAL path.
         model: Name of a bundled model, or path of a checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        backend: `auto`, `torch` or `openvino`, see `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
-        on_progress: Called after each strip.
+        on_progress: Called after each window.
         **options: Fields of `DetectOptions`, such as `score=0.4` or `aoi="area.geojson"`.
 
     Returns:
@@ -48,7 +47,7 @@ def detect(
         RasterReadError: The raster is damaged.
     """
     with open_job(raster, model, DetectOptions(**options)) as job:
-        detector = load_detector(job.info, device=device, batch=batch)
+        detector = load_detector(job.info, device=device, batch=batch, backend=backend)
         found = find_in_raster(job, detector, on_progress=on_progress)
         return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)
 
@@ -61,21 +60,10 @@ def find_in_raster(
     Raises:
         RasterReadError: The raster is damaged.
     """
-    found = []
-    for strip in run_strips(job, detector, new_stitcher(job)):
-        found.append(strip.final)
-        report(on_progress, job, strip.index, strip.counts)
-    return Detections.concat(found)
+    with closing(run_strips(job, detector, new_stitcher(job), on_progress=on_progress)) as strips:
+        return Detections.concat([strip.final for strip in strips])
 
 
 def new_stitcher(job: Job, state: StitchState | None = None) -> Stitcher:
     """A stitcher as the job's options ask for, new or going on from `state`."""
     return Stitcher(job.plan, merging=job.options.merging(job.info.card), state=state)
-
-
-def report(on_progress: OnProgress | None, job: Job, strip_index: int, counts: Counts) -> None:
-    """Tell how far a run is, if anybody wants to know."""
-    if on_progress is not None:
-        grid = job.source.raster.grid
-        total = grid.width * grid.height / 1e6
-        on_progress(total * (strip_index + 1) / len(job.plan.row_offs), total, counts.objects)

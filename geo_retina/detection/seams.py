@@ -1,6 +1,6 @@
 """What happened where windows meet, counted for each seam."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import IntEnum
 from typing import Any, Self
@@ -51,12 +51,13 @@ class SeamAudit:
         )
 
     @classmethod
-    def from_dict(cls, plan: WindowPlan, data: Mapping[str, Any]) -> Self:
-        """Read back what `to_dict` gave for the same plan."""
+    def of_changes(cls, plan: WindowPlan, changes: Iterable[Mapping[str, Any]]) -> Self:
+        """The sum of what `changes` gave, time after time, for the same plan."""
         audit = cls.empty(plan)
-        for name, counts in (("vertical", audit.vertical), ("horizontal", audit.horizontal)):
-            for seam in data[name]:
-                counts[seam["seam"]] = [seam[key] for key in _KEYS]
+        for change in changes:
+            for name, counts in (("vertical", audit.vertical), ("horizontal", audit.horizontal)):
+                seams = np.array(change[name], dtype=np.int64).reshape(-1, 1 + len(SeamEvent))
+                counts[seams[:, 0]] += seams[:, 1:]
         return audit
 
     def counted(
@@ -86,6 +87,16 @@ class SeamAudit:
         sums = self.vertical.sum(axis=0) + self.horizontal.sum(axis=0)
         return dict(zip(_KEYS, sums.tolist(), strict=True))
 
+    def changes(self, since: Self) -> dict[str, Any]:
+        """What happened after `since`, as plain data whose size depends on that alone.
+
+        A row is the number of a seam, then its new events in the order of `SeamEvent`.
+        """
+        return {
+            "vertical": _changed_rows(self.vertical - since.vertical),
+            "horizontal": _changed_rows(self.horizontal - since.horizontal),
+        }
+
     def to_dict(self) -> dict[str, Any]:
         """Plain data: totals, and each seam where something happened with its middle in pixels."""
         size = min(self.plan.chip_px, self.plan.width), min(self.plan.chip_px, self.plan.height)
@@ -94,6 +105,12 @@ class SeamAudit:
             "vertical": _rows(self.vertical, self.plan.col_offs, size[0], "x_px"),
             "horizontal": _rows(self.horizontal, self.plan.row_offs, size[1], "y_px"),
         }
+
+
+def _changed_rows(counts: NDArray[np.int64]) -> list[list[int]]:
+    seams = np.flatnonzero(counts.any(axis=1))
+    rows: list[list[int]] = np.column_stack([seams, counts[seams]]).tolist()
+    return rows
 
 
 def _rows(

@@ -43,7 +43,11 @@ class StitchState:
 
     @classmethod
     def restore(cls, plan: WindowPlan, carried: Detections, notes: Mapping[str, Any]) -> Self:
-        """Read back `carried` and what `notes` gave, for the same plan."""
+        """Read back `carried` and what `notes` gave, for the same plan.
+
+        The audit is the one that `notes` tell of; where they were taken strip by strip, sum up
+        those of all strips with `SeamAudit.of_changes`.
+        """
         watched = {name: np.array(values) for name, values in notes["watched"].items()}
         return cls(
             notes["next_strip"],
@@ -54,15 +58,20 @@ class StitchState:
                 watched["class_ids"].astype(np.int64),
                 watched["window_ids"].astype(np.int64),
             ),
-            SeamAudit.from_dict(plan, notes["audit"]),
+            SeamAudit.of_changes(plan, [notes["audit"]]),
         )
 
-    def notes(self) -> dict[str, Any]:
-        """All but `carried` as plain data, for JSON; numbers come back exactly."""
+    def notes(self, *, since: SeamAudit | None = None) -> dict[str, Any]:
+        """All but `carried` as plain data, for JSON; numbers come back exactly.
+
+        Args:
+            since: Tell of the seams only what happened after this; None = everything.
+        """
+        earlier = SeamAudit.empty(self.audit.plan) if since is None else since
         return {
             "next_strip": self.next_strip,
             "watched": {name: values.tolist() for name, values in asdict(self.watched).items()},
-            "audit": self.audit.to_dict(),
+            "audit": self.audit.changes(earlier),
         }
 
 

@@ -100,6 +100,12 @@ class Raster:
         return self.grid.crs is not None
 
     @property
+    def files(self) -> tuple[str, ...]:
+        """Files the raster is made of: itself, side files, the sources of a VRT."""
+        with self._lock, session():
+            return tuple(map(str, self._dataset.files))
+
+    @property
     def levels(self) -> tuple[Level, ...]:
         """The raster itself, then its overviews from fine to coarse.
 

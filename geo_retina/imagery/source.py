@@ -88,6 +88,11 @@ class ChipSource:
         """True where the working grid is not the raster's own."""
         return self._recipe.level is not None
 
+    @property
+    def all_valid(self) -> bool:
+        """True where no mask, alpha band or nodata value can make a pixel invalid."""
+        return self._recipe.masks.is_trivial
+
     def read(self, window: Window) -> Chip:
         """Read the chip of a window of `grid`. Pixels are not read where the mask is empty.
 
@@ -116,14 +121,25 @@ class ChipSource:
             ValueError: The window is not inside the grid.
             RasterReadError: See `read`.
         """
+        return self.valid_share(window) > 0
+
+    def valid_share(self, window: Window) -> float:
+        """Share of a window of `grid`, 0 to 1, that its masks call valid; reads no pixels.
+
+        Raises:
+            ValueError: The window is not inside the grid.
+            RasterReadError: See `read`.
+        """
         self._check_inside(window)
-        if self._recipe.masks.is_trivial:
-            return True
+        if self.all_valid:
+            return 1.0
         halves = self._halves(window)
         if halves is not None:
-            return any(self.might_be_valid(half) for half in halves)
+            areas = [half.width * half.height for half in halves]
+            shares = [self.valid_share(half) for half in halves]
+            return float(np.average(shares, weights=areas))
         footprint, _ = self._footprint(window)
-        return bool(self._recipe.masks.read(self.raster, footprint, self._recipe.level).any())
+        return float(self._recipe.masks.read(self.raster, footprint, self._recipe.level).mean())
 
     def block_cache_bytes(self, strip_px: int, *, handles: int = 1) -> int:
         """Memory that keeps every block decoded once while strips are read from top to bottom.

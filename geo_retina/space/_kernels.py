@@ -1,27 +1,346 @@
-"""Compiled loops over overlapping boxes. Importing this module loads numba: see `_buckets`.
+"""Compiled search for overlapping boxes of any size: loose quadtrees kept in one hash table.
 
-All take boxes (N, 4) float64 in rank order and groups (N,) int64 in 0..G-1, both contiguous.
+Boxes of one group (class) and about one aspect ratio form a family. Each family has a quadtree
+whose cells have the family's aspect ratio. A box is listed in the one cell that holds its
+upper-left corner, at the depth where cells are just larger than the box, and that cell and all
+above it are marked. A search visits the marked cells that can list an overlapping box, at the
+depths where boxes are of a size to overlap enough. So small boxes do not crowd the cells of large
+ones, and a large box does not walk through all the small cells that it covers.
+
+Cells are hashed into one table. A collision costs time and changes nothing, because each box knows
+its cell.
+
+Importing this module loads numba, which takes about a second: import it where it is used. It is one
+module on purpose: the machine code that numba keeps on disk is renewed when the file that holds a
+function changes, but not when another file does that the function calls.
+
+All loops take boxes (N, 4) float64 in rank order and groups (N,) int64 in 0..G-1, contiguous.
 """
 
+import math
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeVar, cast
+
+import numba
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.space._buckets import (
-    IOU,
-    KEPT,
-    SUPPRESSED,
-    UNKNOWN,
-    build,
-    compiled,
-    overlap_of,
-    rivals,
-    store,
-)
+from geo_retina.space.boxes import Overlap
 
 Boxes = NDArray[np.float64]
 Integers = NDArray[np.int64]
 
+_Function = TypeVar("_Function", bound=Callable[..., Any])
+
+IOU = int(Overlap.IOU)
+KEPT, SUPPRESSED, UNKNOWN = 0, 1, 2
+
+_ASPECTS = 8  # aspect ratios from 4^-8 to 4^8 are told apart, in steps of 4
+_PER_GROUP = 2 * _ASPECTS + 1
+_ROOT = 9  # cells at depth 0 are 2^9 times the largest box, wide enough for any aspect
+_DEPTHS = 63
+_ROW_HASH = 0x9E3779B1  # odd: rows of cells fall far apart in the table, cells of a row stay close
+_DEPTH_HASH = 0x85EBCA6B
+_MORE, _LESS = 1 + 1e-9, 1 - 1e-9  # the search may not miss a pair that rounding favours
+_STACK = 256  # 9 cells at the first depth, and 3 more for each depth
+_MANY = 2**31
+_NO_BOX, _NO_CELL = -1, -2
 _FEW_CROSS = 0.3  # sectors pay while at most this share of the boxes may meet boxes of another one
+
+
+def compiled(function: _Function) -> _Function:
+    """Compile with numba on the first call; keep the machine code on disk where that is allowed."""
+    try:
+        kernel = numba.njit(cache=True)(function)
+    except RuntimeError:  # neither the package's folder nor the user's cache can be written
+        kernel = numba.njit(function)
+    return cast("_Function", kernel)
+
+
+class Buckets(NamedTuple):
+    """N boxes, what counts as too much overlap, and the quadtrees of the boxes stored so far."""
+
+    boxes: Boxes
+    """(N, 4) pixel edges."""
+    groups: Integers
+    """(N,) in 0..G-1; only boxes of the same group are compared."""
+    threshold: float
+    """Overlap above which boxes are found, in [0, 1]."""
+    measure: int
+    """An `Overlap`."""
+    shared: float
+    """Least part of each of its sides that a box shares with one that overlaps it too much."""
+    reach: float
+    """Most that the aspects of two such boxes differ, as a base-2 logarithm."""
+    families: NDArray[np.int32]
+    """(G * _PER_GROUP,) number of the family of a group and aspect, or -1."""
+    scales: NDArray[np.float64]
+    """(F, 2) cells at depth 0 per pixel, along x and y, of each family."""
+    depths: NDArray[np.int64]
+    """(F, 3) deepest allowed, shallowest in use and deepest in use, of each family."""
+    frame: NDArray[np.float64]
+    """(3,) least x, least y, and the rounding error to allow for, in pixels."""
+    heads: NDArray[np.int32]
+    """(T,) newest box listed in each bucket, `_NO_BOX`, or `_NO_CELL` where none of its cells is
+    marked; T is a power of two."""
+    marks: NDArray[np.int64]
+    """(T, 2) the cell of each bucket that was marked last; -1 for none."""
+    older: NDArray[np.int32]
+    """(N,) next older box of the same bucket, or `_NO_BOX`."""
+    homes: NDArray[np.int64]
+    """(N, 2) cell that lists the box, written like `marks`."""
+    ranges: NDArray[np.int64]
+    """(_DEPTHS, 4) scratch: first and last cell along x and along y, at each depth."""
+    stack: NDArray[np.int64]
+    """(_STACK, 3) scratch: depth and cell numbers along x and y of the cells still to visit."""
+
+
+@compiled
+def _aspect(log_ratio: float) -> int:
+    """Step of aspect, from the base-2 logarithm of width over height."""
+    return max(-_ASPECTS, min(_ASPECTS, math.floor(0.5 * log_ratio + 0.5)))
+
+
+@compiled
+def _depth(size: float) -> int:
+    """Depth at which a cell is just larger than `size`, in cells at depth 0."""
+    exponent = int(np.float64(size).view(np.int64) >> 52) - 1022  # as math.frexp, but inline
+    return max(0, min(_DEPTHS - 1, -exponent))
+
+
+@compiled
+def _bucket(buckets: Buckets, level: int, cell_x: int, cell_y: int) -> int:
+    mixed = cell_x + cell_y * _ROW_HASH + level * _DEPTH_HASH
+    return mixed & (len(buckets.heads) - 1)
+
+
+@compiled
+def _families(boxes: Boxes, groups: Integers) -> NDArray[np.int32]:
+    """Number the families that occur, (G * _PER_GROUP,)."""
+    num_groups = 0
+    for group in groups:
+        num_groups = max(num_groups, group + 1)
+    families = np.full(num_groups * _PER_GROUP, -1, np.int32)
+    count = 0
+    for i in range(len(boxes)):
+        width, height = boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1]
+        if width > 0 and height > 0:
+            slot = groups[i] * _PER_GROUP + _ASPECTS + _aspect(math.log2(width / height))
+            if families[slot] < 0:
+                families[slot] = count
+                count += 1
+    return families
+
+
+@compiled
+def _quadtrees(
+    families: NDArray[np.int32], unit: float, extent: float
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """`scales` and `depths` of empty quadtrees; `unit` is a square root cell's edge in pixels."""
+    count = families.max() + 1 if len(families) else 0
+    scales, depths = np.empty((count, 2)), np.empty((count, 3), np.int64)
+    for slot in range(len(families)):
+        family = families[slot]
+        if family < 0:
+            continue
+        stretch = 2.0 ** (slot % _PER_GROUP - _ASPECTS)
+        scales[family, 0], scales[family, 1] = 1 / (unit * stretch), stretch / unit
+        cells = extent * max(scales[family, 0], scales[family, 1])
+        deepest = 0
+        while deepest < _DEPTHS - 1 and cells < 2.0**29:  # cell numbers must fit in 31 bits
+            cells *= 2
+            deepest += 1
+        depths[family, 0], depths[family, 1], depths[family, 2] = deepest, _DEPTHS, -1
+    return scales, depths
+
+
+@compiled
+def build(boxes: Boxes, groups: Integers, threshold: float, measure: int) -> Buckets:
+    """Prepare the search among boxes (N, 4) of groups (N,) in 0..G-1; nothing is stored yet."""
+    shared, reach = 0.0, np.inf
+    if measure == IOU and threshold > 0:
+        # IoU > t leaves each side a factor of 1 / t, and the aspect ((1 / t + 1) / 2) squared
+        # (two boxes that cross differ most).
+        shared = threshold * _LESS
+        reach = 2 * math.log2((1 / shared + 1) / 2)
+    low_x = low_y = np.inf
+    high_x = high_y = -np.inf
+    longest = 0.0
+    for i in range(len(boxes)):
+        low_x, low_y = min(low_x, boxes[i, 0]), min(low_y, boxes[i, 1])
+        high_x, high_y = max(high_x, boxes[i, 2]), max(high_y, boxes[i, 3])
+        longest = max(longest, boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1])
+    extent = max(high_x - low_x, high_y - low_y)
+    far = max(abs(low_x), abs(high_x), abs(low_y), abs(high_y))
+    families = _families(boxes, groups)
+    unit = max(longest, extent * 2.0**-18) * 2.0**_ROOT * _MORE
+    scales, depths = _quadtrees(families, unit, extent)
+    size = 256
+    while size < 4 * len(boxes):
+        size *= 2
+    return Buckets(
+        boxes=boxes,
+        groups=groups,
+        threshold=threshold,
+        measure=measure,
+        shared=shared,
+        reach=reach,
+        families=families,
+        scales=scales,
+        depths=depths,
+        frame=np.array([low_x, low_y, far * 2.0**-48]),
+        heads=np.full(size, _NO_CELL, np.int32),
+        marks=np.full((size, 2), -1, np.int64),
+        older=np.empty(len(boxes), np.int32),
+        homes=np.empty((len(boxes), 2), np.int64),
+        ranges=np.empty((_DEPTHS, 4), np.int64),
+        stack=np.empty((_STACK, 3), np.int64),
+    )
+
+
+@compiled
+def store(buckets: Buckets, i: int) -> None:
+    """Let box `i` be found from now on. A box without area overlaps nothing and is left out."""
+    boxes, frame = buckets.boxes, buckets.frame
+    width, height = boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1]
+    if not (width > 0 and height > 0):
+        return
+    aspect = _aspect(math.log2(width / height))
+    family = buckets.families[buckets.groups[i] * _PER_GROUP + _ASPECTS + aspect]
+    scale_x, scale_y = buckets.scales[family, 0], buckets.scales[family, 1]
+    depth = min(_depth(max(width * scale_x, height * scale_y)), buckets.depths[family, 0])
+    cell_x = math.floor((boxes[i, 0] - frame[0]) * scale_x * (1 << depth))
+    cell_y = math.floor((boxes[i, 1] - frame[1]) * scale_y * (1 << depth))
+    level = family * _DEPTHS + depth
+    bucket = _bucket(buckets, level, cell_x, cell_y)
+    buckets.older[i] = max(buckets.heads[bucket], _NO_BOX)
+    buckets.heads[bucket] = i
+    buckets.homes[i, 0], buckets.homes[i, 1] = level, (cell_x << 32) + cell_y
+    buckets.depths[family, 1] = min(buckets.depths[family, 1], depth)
+    buckets.depths[family, 2] = max(buckets.depths[family, 2], depth)
+    _mark(buckets, level, cell_x, cell_y)
+
+
+@compiled
+def _mark(buckets: Buckets, level: int, cell_x: int, cell_y: int) -> None:
+    """Mark a cell and those above it, up to one whose mark shows that the rest is done."""
+    marks = buckets.marks
+    for _ in range(level % _DEPTHS + 1):
+        bucket = _bucket(buckets, level, cell_x, cell_y)
+        cell = (cell_x << 32) + cell_y
+        if marks[bucket, 0] == level and marks[bucket, 1] == cell:
+            return
+        marks[bucket, 0], marks[bucket, 1] = level, cell
+        buckets.heads[bucket] = max(buckets.heads[bucket], _NO_BOX)
+        level, cell_x, cell_y = level - 1, cell_x >> 1, cell_y >> 1
+
+
+@compiled
+def overlap_of(boxes: Boxes, i: int, j: int, measure: int) -> float:
+    """Overlap of two boxes, with the arithmetic of `boxes.iou` and `boxes.ios` bit for bit."""
+    width = min(boxes[i, 2], boxes[j, 2]) - max(boxes[i, 0], boxes[j, 0])
+    height = min(boxes[i, 3], boxes[j, 3]) - max(boxes[i, 1], boxes[j, 1])
+    if not (width > 0 and height > 0):
+        return 0.0
+    shared = width * height
+    first = (boxes[i, 2] - boxes[i, 0]) * (boxes[i, 3] - boxes[i, 1])
+    second = (boxes[j, 2] - boxes[j, 0]) * (boxes[j, 3] - boxes[j, 1])
+    whole = first + second - shared if measure == IOU else min(first, second)
+    return shared / whole if whole > 0 else 0.0
+
+
+@compiled
+def _set_ranges(buckets: Buckets, i: int, family: int, start: int, end: int) -> None:
+    """Write which cells of a family can list a box that overlaps box `i`, at each depth.
+
+    A box listed at a depth, or below it, is smaller than a cell of that depth.
+    """
+    boxes, frame, ranges = buckets.boxes, buckets.frame, buckets.ranges
+    scale_x, scale_y = buckets.scales[family, 0], buckets.scales[family, 1]
+    x = buckets.shared * (boxes[i, 2] - boxes[i, 0]) - frame[2]
+    y = buckets.shared * (boxes[i, 3] - boxes[i, 1]) - frame[2]
+    low_x, high_x = boxes[i, 0] + x - frame[0], boxes[i, 2] - x - frame[0]
+    low_y, high_y = boxes[i, 1] + y - frame[1], boxes[i, 3] - y - frame[1]
+    for depth in range(start, end + 1):
+        per_x, per_y = scale_x * (1 << depth), scale_y * (1 << depth)
+        ranges[depth, 0] = max(0, math.floor(low_x * per_x - 1))
+        ranges[depth, 1] = math.floor(high_x * per_x)
+        ranges[depth, 2] = max(0, math.floor(low_y * per_y - 1))
+        ranges[depth, 3] = math.floor(high_y * per_y)
+
+
+@compiled
+def _push(buckets: Buckets, top: int, depth: int, corner: tuple[int, int, int, int]) -> int:
+    """Put the cells first x .. last x, first y .. last y on the stack, if they are in range."""
+    ranges, stack = buckets.ranges, buckets.stack
+    for y in range(max(corner[2], ranges[depth, 2]), min(corner[3], ranges[depth, 3]) + 1):
+        for x in range(max(corner[0], ranges[depth, 0]), min(corner[1], ranges[depth, 1]) + 1):
+            stack[top, 0], stack[top, 1], stack[top, 2] = depth, x, y
+            top += 1
+    return top
+
+
+@compiled
+def rivals(  # noqa: C901  one loop of the search, compiled as a whole
+    buckets: Buckets, i: int, states: NDArray[np.int8], found: NDArray[np.int32]
+) -> int:
+    """Find the stored boxes of its group that overlap box `i` by more than the threshold.
+
+    Stops at the first one whose state is KEPT: that one comes last.
+
+    Args:
+        buckets: The boxes and those stored so far.
+        i: A box that is not stored yet.
+        states: (N,) state of each stored box.
+        found: (N,) receives the positions of the boxes found.
+
+    Returns:
+        How many were found.
+    """
+    boxes, stack = buckets.boxes, buckets.stack
+    width, height = boxes[i, 2] - boxes[i, 0], boxes[i, 3] - boxes[i, 1]
+    if not (width > 0 and height > 0):
+        return 0
+    first_aspect, last_aspect = -_ASPECTS, _ASPECTS
+    if buckets.reach < np.inf:
+        aspect = math.log2(width / height)
+        first_aspect, last_aspect = _aspect(aspect - buckets.reach), _aspect(aspect + buckets.reach)
+    count = 0
+    slot = buckets.groups[i] * _PER_GROUP + _ASPECTS
+    for family_slot in range(slot + first_aspect, slot + last_aspect + 1):
+        family = buckets.families[family_slot]
+        if family < 0 or buckets.depths[family, 2] < 0:
+            continue
+        size = max(width * buckets.scales[family, 0], height * buckets.scales[family, 1])
+        start, end = min(_depth(size), buckets.depths[family, 1]), buckets.depths[family, 2]
+        if buckets.shared > 0:
+            start = max(start, _depth(size / buckets.shared))
+            end = min(end, _depth(size * buckets.shared))
+        if start > end:
+            continue
+        _set_ranges(buckets, i, family, start, end)
+        top = _push(buckets, 0, start, (0, _MANY, 0, _MANY))
+        while top > 0:
+            top -= 1
+            depth, x, y = stack[top, 0], stack[top, 1], stack[top, 2]
+            level = family * _DEPTHS + depth
+            j = buckets.heads[_bucket(buckets, level, x, y)]
+            if j == _NO_CELL:
+                continue
+            while j >= 0:
+                if (
+                    overlap_of(boxes, i, j, buckets.measure) > buckets.threshold
+                    and buckets.homes[j, 0] == level
+                    and buckets.homes[j, 1] == (x << 32) + y
+                ):
+                    found[count] = j
+                    count += 1
+                    if states[j] == KEPT:
+                        return count
+                j = buckets.older[j]
+            if depth < end:
+                top = _push(buckets, top, depth + 1, (2 * x, 2 * x + 1, 2 * y, 2 * y + 1))
+    return count
 
 
 @compiled
@@ -29,13 +348,13 @@ def settle(
     boxes: Boxes, groups: Integers, may_change: NDArray[np.bool_], threshold: float, measure: int
 ) -> tuple[NDArray[np.int8], Integers]:
     """Greedy NMS: state of each box and position of the box that suppressed it, or -1."""
-    buckets = build(boxes, groups)
+    buckets = build(boxes, groups, threshold, measure)
     states = np.zeros(len(boxes), np.int8)
     suppressors = np.full(len(boxes), -1, np.int64)
     found = np.empty(len(boxes), np.int32)
     for i in range(len(boxes)):
         states[i] = UNKNOWN if may_change[i] else KEPT
-        count = rivals(buckets, i, threshold, measure, states, found)
+        count = rivals(buckets, i, states, found)
         if count > 0:
             last = found[count - 1]
             states[i] = UNKNOWN
@@ -92,14 +411,16 @@ def settle_sectors(  # noqa: PLR0917  compiled functions take no keywords
     threshold: float,
     measure: int,
     per_axis: int,
-) -> tuple[NDArray[np.int8], Integers]:
-    """Like `settle`, but one sector after the other.
+) -> tuple[NDArray[np.int8], Integers, bool]:
+    """Like `settle`, but one sector after the other where that pays.
 
-    What depends on several of the `per_axis` squared sectors stays UNKNOWN.
+    What depends on several of the `per_axis` squared sectors stays UNKNOWN. The last value tells
+    that all were settled at once instead, because too many boxes reach into other sectors.
     """
     sectors, crossing = _sectors(boxes, threshold, measure, per_axis)
     if crossing.sum() > _FEW_CROSS * len(boxes):
-        return settle(boxes, groups, may_change, threshold, measure)
+        states, suppressors = settle(boxes, groups, may_change, threshold, measure)
+        return states, suppressors, True
     crossing |= may_change
     ends = np.cumsum(np.bincount(sectors, minlength=per_axis * per_axis))
     members = np.empty(len(boxes), np.int64)
@@ -116,19 +437,19 @@ def settle_sectors(  # noqa: PLR0917  compiled functions take no keywords
             for i in range(len(part)):
                 states[part[i]] = found[i]
                 suppressors[part[i]] = part[by[i]] if by[i] >= 0 else -1
-    return states, suppressors
+    return states, suppressors, False
 
 
 @compiled
 def pairs(boxes: Boxes, groups: Integers, threshold: float, measure: int) -> Integers:
     """All pairs of one group that overlap by more than the threshold, (P, 2), later one first."""
-    buckets = build(boxes, groups)
+    buckets = build(boxes, groups, threshold, measure)
     states = np.full(len(boxes), UNKNOWN, np.int8)
     found = np.empty(len(boxes), np.int32)
     linked = np.empty((max(len(boxes), 1), 2), np.int64)
     total = 0
     for i in range(len(boxes)):
-        count = rivals(buckets, i, threshold, measure, states, found)
+        count = rivals(buckets, i, states, found)
         if total + count > len(linked):
             grown = np.empty((2 * (total + count), 2), np.int64)
             grown[:total] = linked[:total]
@@ -151,12 +472,12 @@ def _root(parents: Integers, i: int) -> int:
 @compiled
 def components(boxes: Boxes, groups: Integers, threshold: float, measure: int) -> Integers:
     """First member of each box's connected component, (N,)."""
-    buckets = build(boxes, groups)
+    buckets = build(boxes, groups, threshold, measure)
     states = np.full(len(boxes), UNKNOWN, np.int8)
     found = np.empty(len(boxes), np.int32)
     parents = np.arange(len(boxes))
     for i in range(len(boxes)):
-        count = rivals(buckets, i, threshold, measure, states, found)
+        count = rivals(buckets, i, states, found)
         for j in found[:count]:
             a, b = _root(parents, i), _root(parents, j)
             parents[max(a, b)] = min(a, b)

@@ -38,7 +38,7 @@ def overlapping_pairs(
         return np.argwhere(over).astype(np.int64)
     from geo_retina.space import _kernels
 
-    found = _kernels.pairs(np.ascontiguousarray(checked), groups, threshold, int(overlap))
+    found = _kernels.pairs(np.ascontiguousarray(checked), groups, float(threshold), int(overlap))
     return found[np.lexsort([found[:, 0], found[:, 1]])][:, ::-1]
 
 
@@ -60,4 +60,6 @@ def components(
     groups = groups_of(class_ids, len(checked))
     from geo_retina.space import _kernels
 
-    return _kernels.components(np.ascontiguousarray(checked), groups, threshold, int(overlap))
+    return _kernels.components(
+        np.ascontiguousarray(checked), groups, float(threshold), int(overlap)
+    )

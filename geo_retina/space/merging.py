@@ -102,8 +102,8 @@ class SoftNms:
             found.boxes[parts.members],
             found.scores[parts.members].astype(np.float64),
             parts.starts,
-            self.threshold,
-            self.score_floor,
+            float(self.threshold),
+            float(self.score_floor),
         )
         keep = scores >= self.score_floor
         lost = np.flatnonzero(~keep & (decayed_by >= 0))
@@ -137,7 +137,7 @@ class BoxFusion:
             found.boxes[parts.members],
             found.scores[parts.members].astype(np.float64),
             parts.starts,
-            self.threshold,
+            float(self.threshold),
         )
         leads = leaders == np.arange(len(leaders))
         sources = parts.members[leads]

@@ -157,9 +157,8 @@ def checked_boxes(boxes: NDArray[np.floating], threshold: float) -> NDArray[np.f
         raise ValueError(f"expected boxes of shape (N, 4), got {boxes.shape}")
     if not 0 <= threshold <= 1:
         raise ValueError(f"expected a threshold in [0, 1], got {threshold}")
-    fine = np.abs(boxes) <= _FARTHEST  # False for NaN
-    if not fine.all():
-        bad = np.flatnonzero(~fine.all(axis=1))
+    if len(boxes) and not (boxes.min() >= -_FARTHEST and boxes.max() <= _FARTHEST):  # or NaN
+        bad = np.flatnonzero(~(np.abs(boxes) <= _FARTHEST).all(axis=1))
         raise ValueError(
             f"expected finite coordinates within 2^53 px, got {len(bad)} other boxes, the first is "
             f"number {bad[0]}: {boxes[bad[0]]}; drop what the detector returns as NaN or infinity"
@@ -211,21 +210,47 @@ def _settle(
     """State and suppressor (or -1) of boxes in rank order, by the way that suits their number."""
     if len(boxes) <= _FEW:
         return _settle_few(boxes, groups, may_change, threshold, overlap)
+    states, suppressors, certain = _settle_round(
+        boxes, groups, may_change, threshold, overlap, sector=_SECTOR
+    )
+    before = 2 * len(boxes)
+    while not certain:
+        left = np.flatnonzero(states == UNKNOWN)
+        found, by, certain = _settle_round(
+            boxes[left],
+            groups[left],
+            may_change[left],
+            threshold,
+            overlap,
+            # where sectors decide less than half, the rest depends on too much for them
+            sector=_SECTOR if 2 * len(left) <= before else len(left),
+        )
+        states[left], suppressors[left] = found, np.where(by >= 0, left[by], -1)
+        before = len(left)
+    return states, suppressors
+
+
+def _settle_round(
+    boxes: NDArray[np.float64],
+    groups: Integers,
+    may_change: NDArray[np.bool_],
+    threshold: float,
+    overlap: Overlap,
+    *,
+    sector: float,
+) -> tuple[NDArray[np.int8], Integers, bool]:
+    """States, suppressors, and whether all is said that can be said.
+
+    Where there are boxes for several sectors of about `sector` boxes each, what depends on more
+    than one sector may still be UNKNOWN.
+    """
     from geo_retina.space import _kernels
 
-    states = np.full(len(boxes), UNKNOWN, np.int8)
-    suppressors = np.full(len(boxes), -1, np.int64)
-    left, before = np.arange(len(boxes)), 2 * len(boxes)
-    while len(left):
-        part = boxes[left], groups[left], may_change[left], threshold, int(overlap)
-        per_axis = int(np.sqrt(len(left) / _SECTOR))
-        last = per_axis < 2 or 2 * len(left) > before  # noqa: PLR2004  one sector, or no progress
-        found, by = _kernels.settle(*part) if last else _kernels.settle_sectors(*part, per_axis)
-        states[left], suppressors[left] = found, np.where(by >= 0, left[by], -1)
-        if last:
-            break
-        left, before = left[found == UNKNOWN], len(left)
-    return states, suppressors
+    arguments = boxes, groups, may_change, float(threshold), int(overlap)
+    per_axis = int(np.sqrt(len(boxes) / sector))
+    if per_axis < 2:  # noqa: PLR2004  one sector is all there is
+        return *_kernels.settle(*arguments), True
+    return _kernels.settle_sectors(*arguments, per_axis)
 
 
 def _settle_few(

@@ -1,3 +1,4 @@
+import errno
 import json
 import re
 from collections.abc import Callable
@@ -180,3 +181,93 @@ def test_info_and_plan_print_json(
     assert (shown["width"], shown["height"]) == (200, 150)
     assert shown["gsd_m"] == pytest.approx([0.1, 0.1], rel=0.01)
     assert detector.calls == 0
+
+
+def test_the_summary_counts_windows_and_seams(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    summary = tmp_path / "a.json"
+    done = run("detect", field, "-o", tmp_path / "a.csv", "--summary", summary, "--quiet")
+    totals = json.loads(summary.read_text())["seams"]["totals"]
+    assert totals["merged"] > 0
+    assert totals["cut"] > 0
+    assert (
+        f"seams    {totals['merged']} boxes merged, {totals['cut']} dropped as cut, "
+        f"{totals['suspected']} suspected duplicates\n" in done.stdout
+    )
+    assert "windows  12 searched, 0 empty, 0 outside the AOI, 0 split\n" in done.stdout
+
+
+def test_plan_option_detects_nothing(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    field: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = blob_model()
+    monkeypatch.setattr(
+        "geo_retina.detection.backends.load_detector", lambda _info, **_options: detector
+    )
+    done = run("detect", field, "-o", tmp_path / "a.csv", "--plan", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    assert re.search(r"^windows +12$", done.stdout, re.MULTILINE)
+    assert re.search(r"^minutes +\d", done.stdout, re.MULTILINE)
+    assert detector.calls == 2, "one chip to warm up, one to be timed"
+    assert not list(tmp_path.glob("a.csv*"))
+
+
+def test_ctrl_c_keeps_what_was_done_and_says_how_to_go_on(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    detector, out = blob_model(), tmp_path / "a.csv"
+    detect, calls = detector.detect, 0
+
+    def interrupted(*arguments: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise KeyboardInterrupt
+        return detect(*arguments)
+
+    detector.detect = interrupted  # type: ignore[method-assign]
+    done = run("detect", field, "-o", out, "--quiet")
+    assert done.exit_code == 130
+    assert re.fullmatch(r"interrupted: [^\n]+--resume[^\n]+\n", done.stderr)
+    assert not out.exists()
+    assert run("detect", field, "-o", out, "--quiet").exit_code == 2
+    assert run("detect", field, "-o", out, "--quiet", "--resume").exit_code == 0
+    assert out.exists()
+
+
+def test_full_disk_is_one_line_and_exit_code_1(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    field: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blob_model()
+    out = tmp_path / "a.csv"
+
+    def full(*_arguments: Any) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("geo_retina.detection.ledger.os.pwrite", full)
+        done = run("detect", field, "-o", out, "--quiet")
+    assert done.exit_code == 1
+    assert re.fullmatch(r"error: [^\n]*No space left on device[^\n]*\n", done.stderr)
+    assert run("detect", field, "-o", out, "--quiet", "--resume").exit_code == 0
+
+
+def test_skipped_windows_exit_with_1(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    field.write_bytes(field.read_bytes()[: field.stat().st_size * 3 // 4])
+    done = run("detect", field, "-o", tmp_path / "a.csv", "--skip-errors", "--quiet")
+    assert done.exit_code == 1
+    assert "a.failed_windows.csv" in done.stderr
+    assert (tmp_path / "a.csv").exists()

@@ -219,7 +219,7 @@ def test_unreadable_window_keeps_what_was_done(
         detect_to_files(path, [out])
 
     skipped = detect_to_files(path, [out], work=WorkOptions(resume=True, skip_errors=True))
-    assert skipped.counts.failed_windows == ((0, 136, 64, 64),)
+    assert skipped.counts.windows_failed == 1
     assert len(gpd.read_file(str(skipped.failed_windows_file))) == 1
     assert 0 < len(gpd.read_file(out)) < len(boxes)
     assert not Path(f"{out}.ledger").exists()
@@ -258,8 +258,9 @@ def test_resume_refuses_another_job(
     pixels, _ = field_of_objects(300, 300)
     path, out = write_raster("field.tif", pixels), tmp_path / "out.geojson"
 
-    def interrupt(_done: float, _total: float, _found: int) -> None:
-        raise KeyboardInterrupt
+    def interrupt(done: float, total: float, _found: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         detect_to_files(path, [out], on_progress=interrupt)

@@ -139,7 +139,7 @@ def test_weights_that_do_not_fit_the_settings_are_an_error(
     state = load_file(path)
     del state["heads.boxes.last.bias"]
     save_file(state, path, metadata=header_of(make_card(), network.settings))
-    with pytest.raises(ModelError, match="heads.boxes.last.bias"):
+    with pytest.raises(ModelError, match=r"heads\.boxes\.last\.bias"):
         load_network(read_info(path))
 
 

@@ -1,6 +1,5 @@
 import builtins
 from collections import OrderedDict
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -140,10 +139,10 @@ def test_the_hub_of_timm_is_asked_by_name(
     monkeypatch: pytest.MonkeyPatch, source: str, asked: str
 ) -> None:
     backbone = backbone_of("timm:test_resnet", bands=4)
-    create: Callable[..., Any] = timm.create_model
+    create: Any = timm.create_model
     made = []
 
-    def create_model(name: str, *, pretrained: bool = False, **options: object) -> Any:  # noqa: ANN401
+    def create_model(name: str, *, pretrained: bool = False, **options: object) -> Any:
         assert pretrained
         assert name == asked
         made.append(create(name, pretrained=False, **options))

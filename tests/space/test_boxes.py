@@ -3,6 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.boxes import Overlap
@@ -10,19 +11,19 @@ from geo_retina.space.boxes import Overlap
 coordinates = st.floats(-1e4, 1e4, width=32)
 
 
-def arrays(count):
+def arrays(count: int) -> st.SearchStrategy[NDArray[np.float64]]:
     return hnp.arrays(np.float64, (count, 4), elements=coordinates)
 
 
 some_boxes = st.integers(0, 8).flatmap(arrays)
 
 
-def test_area_counts_an_inverted_box_as_empty():
+def test_area_counts_an_inverted_box_as_empty() -> None:
     boxes = np.array([[0, 0, 2, 3], [2, 0, 0, 3], [1, 1, 1, 5]], dtype=np.float64)
     assert box_arrays.area(boxes).tolist() == [6, 0, 0]
 
 
-def test_clip_shift_scale_centres_of_one_box():
+def test_clip_shift_scale_centres_of_one_box() -> None:
     boxes = np.array([[-1.0, 2.0, 9.0, 12.0]])
     assert box_arrays.clip(boxes, width=8, height=10).tolist() == [[0, 2, 8, 10]]
     assert box_arrays.shift(boxes, x=1, y=-2).tolist() == [[0, 0, 10, 10]]
@@ -31,7 +32,9 @@ def test_clip_shift_scale_centres_of_one_box():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_functions_keep_the_precision_and_leave_their_argument_alone(dtype):
+def test_functions_keep_the_precision_and_leave_their_argument_alone(
+    dtype: type[np.floating],
+) -> None:
     boxes = np.array([[-1, 2, 9, 12]], dtype=dtype)
     before = boxes.copy()
     results = [
@@ -47,7 +50,7 @@ def test_functions_keep_the_precision_and_leave_their_argument_alone(dtype):
     assert np.array_equal(boxes, before)
 
 
-def test_iou_and_ios_of_known_boxes():
+def test_iou_and_ios_of_known_boxes() -> None:
     first = np.array([[0.0, 0.0, 4.0, 4.0]])
     second = np.array(
         [[0, 0, 4, 4], [2, 0, 6, 4], [1, 1, 2, 2], [4, 0, 8, 4], [9, 9, 9, 9]], dtype=np.float64
@@ -57,7 +60,9 @@ def test_iou_and_ios_of_known_boxes():
 
 
 @given(some_boxes, some_boxes)
-def test_overlaps_lie_in_0_to_1_are_symmetric_and_ios_is_the_larger(first, second):
+def test_overlaps_lie_in_0_to_1_are_symmetric_and_ios_is_the_larger(
+    first: NDArray[np.float64], second: NDArray[np.float64]
+) -> None:
     iou, ios = box_arrays.iou(first, second), box_arrays.ios(first, second)
     assert iou.shape == ios.shape == (len(first), len(second))
     assert ((iou >= 0) & (iou <= 1 + 1e-12) & (ios >= iou - 1e-12) & (ios <= 1 + 1e-12)).all()
@@ -66,11 +71,11 @@ def test_overlaps_lie_in_0_to_1_are_symmetric_and_ios_is_the_larger(first, secon
 
 
 @given(some_boxes)
-def test_a_box_with_area_overlaps_itself_wholly(boxes):
+def test_a_box_with_area_overlaps_itself_wholly(boxes: NDArray[np.float64]) -> None:
     for measure in box_arrays.MEASURES.values():
         itself = np.diag(measure(boxes, boxes))
         assert np.array_equal(itself, (box_arrays.area(boxes) > 0).astype(float))
 
 
-def test_each_overlap_has_a_measure():
+def test_each_overlap_has_a_measure() -> None:
     assert set(box_arrays.MEASURES) == set(Overlap)

@@ -2,14 +2,17 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from geo_retina.space.windows import Window, WindowPlan
 
+Box = NDArray[np.float64]
+
 
 @st.composite
-def plans(draw, max_size=60):
+def plans(draw: st.DrawFn, max_size: int = 60) -> WindowPlan:
     chip = draw(st.integers(1, 20))
     return WindowPlan(
         width=draw(st.integers(1, max_size)),
@@ -19,18 +22,18 @@ def plans(draw, max_size=60):
     )
 
 
-def windows_of(plan):
+def windows_of(plan: WindowPlan) -> list[Window]:
     return [window for strip in plan.strips() for window in strip.windows]
 
 
-def seen_part(box, window):
+def seen_part(box: Box, window: Window) -> Box | None:
     """What a window sees of a box, or None."""
     low, high = np.maximum(box[:2], window.box[:2]), np.minimum(box[2:], window.box[2:])
     return None if (low >= high).any() else np.concatenate([low, high])
 
 
 @given(plans())
-def test_windows_cover_every_pixel_and_none_lies_outside(plan):
+def test_windows_cover_every_pixel_and_none_lies_outside(plan: WindowPlan) -> None:
     seen = np.zeros((plan.height, plan.width), dtype=np.int64)
     for window in windows_of(plan):
         assert window.col_off >= 0
@@ -42,7 +45,7 @@ def test_windows_cover_every_pixel_and_none_lies_outside(plan):
 
 
 @given(plans())
-def test_all_windows_have_one_size_and_neighbours_overlap_enough(plan):
+def test_all_windows_have_one_size_and_neighbours_overlap_enough(plan: WindowPlan) -> None:
     size = min(plan.chip_px, plan.width), min(plan.chip_px, plan.height)
     assert {(window.width, window.height) for window in windows_of(plan)} == {size}
     for offsets, length in ((plan.col_offs, size[0]), (plan.row_offs, size[1])):
@@ -52,7 +55,7 @@ def test_all_windows_have_one_size_and_neighbours_overlap_enough(plan):
 
 
 @given(plans())
-def test_ids_number_the_windows_row_by_row(plan):
+def test_ids_number_the_windows_row_by_row(plan: WindowPlan) -> None:
     strips = list(plan.strips())
     assert [strip.index for strip in strips] == list(range(len(plan.row_offs)))
     numbered = [
@@ -64,12 +67,12 @@ def test_ids_number_the_windows_row_by_row(plan):
     assert all(plan.window(number) == window for number, window in numbered)
 
 
-def test_strips_can_start_further_down():
+def test_strips_can_start_further_down() -> None:
     plan = WindowPlan(width=10, height=40, chip_px=10, overlap_px=0)
     assert [strip.index for strip in plan.strips(2)] == [2, 3]
 
 
-def test_a_raster_smaller_than_the_chip_is_one_window():
+def test_a_raster_smaller_than_the_chip_is_one_window() -> None:
     plan = WindowPlan(width=3, height=5, chip_px=8, overlap_px=4)
     assert windows_of(plan) == [Window(0, 0, 3, 5)]
 
@@ -78,7 +81,7 @@ def test_a_raster_smaller_than_the_chip_is_one_window():
     ("numbers", "said"),
     [((0, 5, 4, 1), "at least one pixel"), ((5, 5, 4, 4), "overlap_px"), ((5, 5, 4, -1), "overl")],
 )
-def test_impossible_plans_are_refused(numbers, said):
+def test_impossible_plans_are_refused(numbers: tuple[int, int, int, int], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         WindowPlan(*numbers)
     with pytest.raises(ValueError, match="at least one pixel"):
@@ -86,7 +89,7 @@ def test_impossible_plans_are_refused(numbers, said):
 
 
 @st.composite
-def plans_with_an_object(draw):
+def plans_with_an_object(draw: st.DrawFn) -> tuple[WindowPlan, Box]:
     plan = draw(plans())
     x_min, y_min = draw(st.floats(0, plan.width - 0.5)), draw(st.floats(0, plan.height - 0.5))
     width = draw(st.floats(0.25, plan.width))
@@ -96,7 +99,9 @@ def plans_with_an_object(draw):
 
 
 @given(plans_with_an_object(), st.floats(0, 6))
-def test_of_the_windows_that_see_an_object_one_does_not_mark_it(plan_and_box, margin):
+def test_of_the_windows_that_see_an_object_one_does_not_mark_it(
+    plan_and_box: tuple[WindowPlan, Box], margin: float
+) -> None:
     plan, box = plan_and_box
     parts = [(window, seen_part(box, window)) for window in windows_of(plan)]
     assert any(
@@ -106,10 +111,23 @@ def test_of_the_windows_that_see_an_object_one_does_not_mark_it(plan_and_box, ma
     )
 
 
-@given(plans_with_an_object(), st.floats(0, 4))
-def test_an_object_that_fits_the_overlap_is_whole_and_unmarked_somewhere(plan_and_box, margin):
-    plan, box = plan_and_box
-    assume((box[2:] - box[:2] <= plan.overlap_px - 2 * margin).all())
+@st.composite
+def plans_with_a_small_object(draw: st.DrawFn) -> tuple[WindowPlan, float, Box]:
+    """A plan, a margin, and an object that fits `overlap_px - 2 * margin`."""
+    plan = draw(plans().filter(lambda plan: plan.overlap_px > 0))
+    margin = draw(st.floats(0, plan.overlap_px * 0.45))
+    largest = plan.overlap_px - 2 * margin
+    width = draw(st.floats(0.1, min(largest, plan.width)))
+    height = draw(st.floats(0.1, min(largest, plan.height)))
+    x_min, y_min = draw(st.floats(0, plan.width - width)), draw(st.floats(0, plan.height - height))
+    return plan, margin, np.array([x_min, y_min, x_min + width * 0.999, y_min + height * 0.999])
+
+
+@given(plans_with_a_small_object())
+def test_an_object_that_fits_the_overlap_is_whole_and_unmarked_somewhere(
+    case: tuple[WindowPlan, float, Box],
+) -> None:
+    plan, margin, box = case
     assert any(
         np.array_equal(seen_part(box, window), box)
         and not plan.cut_and_seen_whole_by_neighbour(box[None], window, margin_px=margin)[0]
@@ -119,7 +137,9 @@ def test_an_object_that_fits_the_overlap_is_whole_and_unmarked_somewhere(plan_an
 
 
 @given(plans_with_an_object(), st.floats(0, 4))
-def test_a_neighbour_sees_more_of_what_is_marked(plan_and_box, margin):
+def test_a_neighbour_sees_more_of_what_is_marked(
+    plan_and_box: tuple[WindowPlan, Box], margin: float
+) -> None:
     plan, box = plan_and_box
     columns = len(plan.col_offs)
     for number, window in enumerate(windows_of(plan)):
@@ -134,7 +154,7 @@ def test_a_neighbour_sees_more_of_what_is_marked(plan_and_box, margin):
                 assert (other[2:] >= part[2:]).all()
 
 
-def test_which_sides_cut():
+def test_which_sides_cut() -> None:
     plan = WindowPlan(width=30, height=30, chip_px=10, overlap_px=5)
     window = plan.window(plan.col_offs.searchsorted(10) + len(plan.col_offs) * 2)
     assert window == Window(10, 10, 10, 10)
@@ -150,7 +170,7 @@ def test_which_sides_cut():
     assert sides.astype(int).tolist() == [*np.eye(4, dtype=int).tolist(), [0] * 4, [0] * 4]
 
 
-def test_the_edge_of_the_raster_cuts_nothing():
+def test_the_edge_of_the_raster_cuts_nothing() -> None:
     plan = WindowPlan(width=20, height=20, chip_px=10, overlap_px=5)
     for col, row in itertools.product((0, 1), (0, 1)):
         window = plan.window(col * 2 + row * 2 * len(plan.col_offs))

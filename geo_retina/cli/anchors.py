@@ -1,0 +1,60 @@
+"""`geo-retina anchors`: anchors that fit some labels, and what they could ever find."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geo_retina.cli import label_options as options
+from geo_retina.cli.reporting import exit_codes
+
+
+def anchors(
+    path: options.LabelsPath,
+    images: options.Images = None,
+    gsd: Annotated[
+        float | None,
+        typer.Option(help="GSD of the model, metres. [default: the rasters' own pixels]"),
+    ] = None,
+    chip: Annotated[int, typer.Option(min=32, help="Side of a chip, model pixels.")] = 512,
+    sizes: Annotated[int, typer.Option(min=1, help="Anchor sizes of each level.")] = 3,
+    ratios: Annotated[int, typer.Option(min=1, help="Shapes of each size.")] = 3,
+    picture: Annotated[
+        Path | None, typer.Option(help="PNG: share of the objects found at best, by size.")
+    ] = None,
+    label_format: options.Format = None,
+    classes: options.Classes = None,
+    class_column: options.ClassColumn = None,
+    point_size_m: options.PointSize = None,
+    crs: options.LabelCrs = None,
+    layer: options.Layer = None,
+    area: options.Area = None,
+    first_pixel: options.FirstPixel = 0,
+    only: options.Only = None,
+    split: options.Split = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+) -> None:
+    """Propose pyramid levels and anchors for labels; compare them with the RetinaNet paper's."""
+    with exit_codes(quiet=quiet):
+        from geo_retina.training.anchors import propose_anchors
+
+        labelled = options.label_choice(
+            path,
+            images,
+            label_format=label_format,
+            classes=classes,
+            class_column=class_column,
+            point_size_m=point_size_m,
+            crs=crs,
+            layer=layer,
+            area=area,
+            first_pixel=first_pixel,
+            only=only,
+            split=split,
+        ).read()
+        proposed = propose_anchors(
+            labelled, gsd_m=gsd, chip_px=chip, sizes_per_level=sizes, ratios=ratios
+        )
+        print(proposed.to_text())
+        if picture is not None:
+            print(f"picture  {proposed.draw(options.writable(picture))}")

@@ -1,0 +1,123 @@
+"""`geo-retina chips`: cut training chips out of labelled rasters."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geo_retina.cli import label_options as options
+from geo_retina.cli.reporting import exit_codes
+
+_SPLITTING = "Dividing into train, val and test"
+
+
+class DivideBy(StrEnum):
+    """What stays together when rasters are divided."""
+
+    FILE = "file"
+    SITE = "site"
+    BLOCK = "block"
+    GROUND = "ground"
+
+
+class ChipSuffix(StrEnum):
+    """File format of chips."""
+
+    TIF = "tif"
+    PNG = "png"
+
+
+def chips(
+    path: options.LabelsPath,
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for chips and COCO files.")],
+    images: options.Images = None,
+    chip: Annotated[int, typer.Option(min=1, help="Side of a chip, raster pixels.")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, raster pixels.")] = 0,
+    visible: Annotated[
+        float, typer.Option(help="Share of a cut object that must be seen to be a label.")
+    ] = 0.3,
+    empty: Annotated[float, typer.Option(help="Share of the chips without labels to keep.")] = 0.1,
+    suffix: Annotated[ChipSuffix, typer.Option(help="tif keeps bands and CRS.")] = ChipSuffix.TIF,
+    divide_by: Annotated[
+        DivideBy | None,
+        typer.Option(help="[default: as the labels say]", rich_help_panel=_SPLITTING),
+    ] = None,
+    shares: Annotated[
+        tuple[float, float, float],
+        typer.Option(metavar="TRAIN VAL TEST", rich_help_panel=_SPLITTING),
+    ] = (0.7, 0.15, 0.15),
+    block_m: Annotated[
+        float | None,
+        typer.Option(help="Side of the squares, metres.", rich_help_panel=_SPLITTING),
+    ] = None,
+    guard_m: Annotated[
+        float | None,
+        typer.Option(help="Metres between splits of ground.", rich_help_panel=_SPLITTING),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_SPLITTING)] = 0,
+    label_format: options.Format = None,
+    classes: options.Classes = None,
+    class_column: options.ClassColumn = None,
+    point_size_m: options.PointSize = None,
+    crs: options.LabelCrs = None,
+    layer: options.Layer = None,
+    area: options.Area = None,
+    first_pixel: options.FirstPixel = 0,
+    only: options.Only = None,
+    split: options.Split = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+) -> None:
+    """Cut chips of one size into a folder, with a COCO file for each split.
+
+    Training needs no chips: it cuts its own from the rasters. They are for other programs.
+    """
+    with exit_codes(quiet=quiet):
+        from geo_retina.config import parse_settings
+        from geo_retina.labels.chips import ChipOptions, cut_chips
+        from geo_retina.labels.leakage import audit_splits
+        from geo_retina.training.division import Division
+
+        chip_options = ChipOptions(
+            chip_px=chip,
+            overlap_px=overlap,
+            min_visible=visible,
+            empty_share=empty,
+            chip_format=suffix.value,
+        )
+        labelled = options.label_choice(
+            path,
+            images,
+            label_format=label_format,
+            classes=classes,
+            class_column=class_column,
+            point_size_m=point_size_m,
+            crs=crs,
+            layer=layer,
+            area=area,
+            first_pixel=first_pixel,
+            only=only,
+            split=split,
+        ).read()
+        if divide_by is not None:
+            given = {"block_m": block_m, "guard_m": guard_m}
+            division = parse_settings(
+                {
+                    "kind": divide_by.value,
+                    "shares": dict(zip(("train", "val", "test"), shares, strict=True)),
+                    "seed": seed,
+                    **{key: value for key, value in given.items() if value is not None},
+                },
+                Division,
+                source="--divide-by",
+            )
+            labelled = division.divide(labelled)
+        cut = cut_chips(labelled, out, options=chip_options)
+        print(
+            f"cut      {cut.chips:,} chips, {cut.empty_chips:,} of them empty; {cut.labels:,} "
+            f"labels, and {cut.ignored:,} that show too little and are marked as ignored"
+        )
+        if len({item.split for item in labelled}) > 1:
+            print(audit_splits(labelled).to_text())
+        for annotations in cut.annotations:
+            print(f"written  {annotations}")

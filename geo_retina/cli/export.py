@@ -1,0 +1,165 @@
+"""`geo-retina export`: a checkpoint in, graphs that run without torch out."""
+
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from geo_retina.cli.reporting import exit_codes
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from geo_retina.labels.labels import LabelledRaster
+    from geo_retina.model.artifacts import Artifact
+    from geo_retina.model.checkpoint import CheckpointInfo
+
+
+class Target(StrEnum):
+    """What a checkpoint is exported to."""
+
+    ONNX = "onnx"
+    FP32 = "openvino-fp32"
+    INT8 = "openvino-int8"
+
+
+_INT8 = "For openvino-int8"
+
+
+def export(
+    model: Annotated[
+        str, typer.Argument(help="Name of a bundled model, or path of a checkpoint.")
+    ] = "tree-crowns",
+    to: Annotated[
+        list[Target] | None, typer.Option(help="What to write; repeatable. [default: onnx]")
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder to write to. [default: the checkpoint's]")
+    ] = None,
+    calibrate: Annotated[
+        list[Path] | None,
+        typer.Option(
+            help="Raster, or folder of rasters, whose values set the rounding; repeatable.",
+            rich_help_panel=_INT8,
+        ),
+    ] = None,
+    chips: Annotated[
+        int, typer.Option(min=1, help="Most chips to calibrate with.", rich_help_panel=_INT8)
+    ] = 128,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            help="Labels to measure the loss of precision on, any known format.",
+            rich_help_panel=_INT8,
+        ),
+    ] = None,
+    images: Annotated[
+        Path | None,
+        typer.Option(help="Raster, or folder of the rasters.", rich_help_panel=_INT8),
+    ] = None,
+    split: Annotated[
+        str | None,
+        typer.Option(help="Only rasters of this split of the labels.", rich_help_panel=_INT8),
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+) -> None:
+    """Export a model to ONNX, or to OpenVINO graphs that `detect` finds beside the checkpoint.
+
+    An int8 graph is used by `detect` unasked only if its loss was measured here and is small.
+    """
+    with exit_codes(quiet=quiet):
+        from geo_retina.detection.calibration import read_calibration_chips
+        from geo_retina.errors import OutputError
+        from geo_retina.model.checkpoint import read_info
+
+        info, targets = read_info(model), to or [Target.ONNX]
+        folder = out or info.path.parent
+        if not folder.is_dir():
+            raise OutputError(f"the folder {folder} does not exist; make it first")
+        labelled = None if labels is None else _read_labels(info, labels, images, split)
+        if Target.ONNX in targets:
+            _export_onnx(info, folder)
+        if Target.FP32 in targets:
+            _export_fp32(info, folder)
+        if Target.INT8 in targets:
+            pixels = read_calibration_chips(calibrate or [], info.card, most=chips)
+            artifact = _export_int8(info, folder, pixels)
+            if labelled is not None:
+                what = f"{split or 'all labels'}, {len(labelled)} rasters"
+                artifact = _measure(info, artifact, labelled, what)
+            _tell_loss(artifact)
+
+
+def _read_labels(
+    info: "CheckpointInfo", labels: Path, images: Path | None, split: str | None
+) -> "list[LabelledRaster]":
+    from geo_retina.evaluation.runs import choose_split
+    from geo_retina.labels.formats import LabelSource, read_labels
+
+    source = LabelSource(
+        path=str(labels),
+        images=None if images is None else str(images),
+        class_names=info.card.class_names,
+    )
+    return choose_split(read_labels(source), split)
+
+
+def _export_onnx(info: "CheckpointInfo", folder: Path) -> None:
+    from geo_retina.model.export import export_onnx
+
+    path = folder / f"{info.path.stem}.onnx"
+    export_onnx(info, path)
+    _tell(path)
+
+
+def _export_fp32(info: "CheckpointInfo", folder: Path) -> None:
+    from geo_retina.model.artifacts import Artifact, artifact_path, network_hash
+    from geo_retina.model.export import export_openvino, write_openvino
+
+    path = artifact_path(info.path, "fp32", folder=folder)
+    write_openvino(export_openvino(info), Artifact(path, "fp32", network_hash(info)))
+    _tell(path)
+
+
+def _export_int8(info: "CheckpointInfo", folder: Path, pixels: "list[NDArray[Any]]") -> "Artifact":
+    from geo_retina.model.artifacts import Artifact, artifact_path, network_hash
+    from geo_retina.model.export import export_openvino, quantise, write_openvino
+
+    artifact = Artifact(artifact_path(info.path, "int8", folder=folder), "int8", network_hash(info))
+    write_openvino(quantise(export_openvino(info), pixels), artifact)
+    _tell(artifact.path)
+    return artifact
+
+
+def _measure(
+    info: "CheckpointInfo", artifact: "Artifact", labelled: "list[LabelledRaster]", what: str
+) -> "Artifact":
+    """Measure what the graph loses, and note it inside the graph."""
+    from geo_retina.evaluation.export_loss import measure_ap_loss
+    from geo_retina.model.export import note_in_openvino
+
+    loss = measure_ap_loss(info, artifact, labelled, images=what)
+    measured = replace(artifact, loss=loss)
+    note_in_openvino(measured)
+    return measured
+
+
+def _tell_loss(artifact: "Artifact") -> None:
+    from geo_retina.model.artifacts import LARGEST_AP_LOSS
+
+    loss = artifact.loss
+    if loss is None:
+        print("loss     not measured: used only with --backend openvino; measure it with --labels")
+        return
+    use = "detect takes it" if loss.is_small else "used only with --backend openvino"
+    print(
+        f"loss     AP {loss.before:.4f} before, {loss.after:.4f} after ({loss.where}); {use} "
+        f"(most that may be lost: {LARGEST_AP_LOSS:g})"
+    )
+
+
+def _tell(path: Path) -> None:
+    size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
+    print(f"written  {path} ({size / 2**20:.1f} MiB)")

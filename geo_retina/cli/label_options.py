@@ -1,0 +1,120 @@
+"""Options of all commands that read labels, and what they make of them."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from geo_retina.evaluation.runs import LabelChoice
+
+_LABELS = "Reading the labels"
+_FORMATS = "coco, deepforest, dota, points, vector, voc, xview or yolo"
+
+LabelsPath = Annotated[str, typer.Argument(help="Label file or folder, any known format.")]
+Images = Annotated[
+    str | None,
+    typer.Option(help="Raster, or folder of the rasters. [default: beside the labels]"),
+]
+Format = Annotated[
+    str | None,
+    typer.Option(
+        "--format", help=f"{_FORMATS}. [default: told by the file]", rich_help_panel=_LABELS
+    ),
+]
+Classes = Annotated[
+    str | None,
+    typer.Option(
+        help="Class names in the order of their ids, such as car,truck.", rich_help_panel=_LABELS
+    ),
+]
+ClassColumn = Annotated[
+    str | None,
+    typer.Option(
+        help="Column of a vector file with the class. [default: class]", rich_help_panel=_LABELS
+    ),
+]
+PointSize = Annotated[
+    float | None,
+    typer.Option(help="Side of the box around a point, metres.", rich_help_panel=_LABELS),
+]
+LabelCrs = Annotated[
+    str | None,
+    typer.Option(help="CRS of labels that state none, such as EPSG:4326.", rich_help_panel=_LABELS),
+]
+Layer = Annotated[str | None, typer.Option(help="Layer of a vector file.", rich_help_panel=_LABELS)]
+Area = Annotated[
+    str | None,
+    typer.Option(
+        help="Vector file: polygons inside which all is labelled.", rich_help_panel=_LABELS
+    ),
+]
+FirstPixel = Annotated[
+    int,
+    typer.Option(min=0, max=1, help="VOC: number of the first pixel.", rich_help_panel=_LABELS),
+]
+Only = Annotated[
+    Path | None,
+    typer.Option(help="Text file that names the images to take.", rich_help_panel=_LABELS),
+]
+Split = Annotated[
+    str | None, typer.Option(help="Only rasters of this split.", rich_help_panel=_LABELS)
+]
+
+
+def label_choice(
+    path: str,
+    images: str | None,
+    *,
+    label_format: str | None = None,
+    classes: str | None = None,
+    class_column: str | None = None,
+    point_size_m: float | None = None,
+    crs: str | None = None,
+    layer: str | None = None,
+    area: str | None = None,
+    first_pixel: int = 0,
+    only: Path | None = None,
+    split: str | None = None,
+) -> "LabelChoice":
+    """The labels that these options describe."""
+    from geo_retina.evaluation.runs import LabelChoice
+    from geo_retina.labels.formats import LabelSource, VectorOptions
+
+    source = LabelSource(
+        path=path,
+        images=images,
+        class_names=None if classes is None else tuple(map(str.strip, classes.split(","))),
+        vector=VectorOptions(
+            class_column=class_column, point_size_m=point_size_m, crs=crs, layer=layer, area=area
+        ),
+        first_pixel=first_pixel,
+    )
+    return LabelChoice(source=source, label_format=label_format, only=only, split=split)
+
+
+def writable(path: Path) -> Path:
+    """The path, if its folder is there.
+
+    Raises:
+        OutputError: It is not.
+    """
+    if not path.absolute().parent.is_dir():
+        from geo_retina.errors import OutputError
+
+        raise OutputError(f"the folder of {path} does not exist; make it first")
+    return path
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small file.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    from geo_retina.errors import OutputError
+
+    try:
+        writable(path).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"{path} cannot be written: {error}") from error

@@ -1,0 +1,66 @@
+"""Chips of real rasters, by which the rounding of an int8 graph is set."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.card import ModelCard
+from geo_retina.detection.detector import pad_chips
+from geo_retina.errors import RasterError
+from geo_retina.imagery.gdal import session
+from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.source import open_chip_source
+from geo_retina.space.windows import WindowPlan
+
+_RASTERS = frozenset({".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2"})
+
+
+def read_calibration_chips(
+    paths: Sequence[Path], card: ModelCard, *, most: int
+) -> list[NDArray[Any]]:
+    """Read chips as detection would, evenly spread over the rasters.
+
+    Args:
+        paths: Rasters, or folders of which every raster is taken. Without georeference the model's
+            own GSD is assumed.
+        card: What the model needs.
+        most: How many chips at most, at least one of each raster.
+
+    Returns:
+        (1, bands, H, W) chips with at least some valid pixels, padded for the network.
+
+    Raises:
+        RasterError: There are no rasters, or nothing in them is valid.
+        UsageError: One of its kinds, for a raster that does not fit the model.
+    """
+    rasters = [raster for path in paths for raster in _rasters_at(path)]
+    if not rasters:
+        raise RasterError(
+            f"no rasters to calibrate with in {', '.join(map(str, paths)) or 'nothing'}; expected "
+            f"files or folders with {', '.join(sorted(_RASTERS))}"
+        )
+    each = max(most // len(rasters), 1)
+    chips = [chip for raster in rasters[:most] for chip in _chips_of(raster, card, most=each)]
+    if not chips:
+        raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
+    return chips
+
+
+def _rasters_at(path: Path) -> Iterable[Path]:
+    if not path.is_dir():
+        return [path]
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in _RASTERS)
+
+
+def _chips_of(path: Path, card: ModelCard, *, most: int) -> Iterator[NDArray[Any]]:
+    with session(), open_raster(path, pixel_coordinates=True) as raster:
+        source = open_chip_source(raster, card, pixel_coordinates=True)
+        plan = WindowPlan(source.grid.width, source.grid.height, card.chip_px, card.overlap_px)
+        numbers = np.unique(np.linspace(0, len(plan) - 1, most).round().astype(np.int64))
+        for number in numbers.tolist():
+            chip = source.read(plan.window(number))
+            if chip.valid.any():
+                yield pad_chips(chip.pixels[None], card)

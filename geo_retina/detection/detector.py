@@ -1,0 +1,110 @@
+"""What runs a network on chips: the `Detector` protocol and the values that pass through it."""
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.card import ModelCard
+from geo_retina.errors import ModelError
+from geo_retina.space.detections import Detections
+
+CHIP_MULTIPLE_PX = 32
+"""Networks take chips of multiples of the coarsest stride of their backbones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Thresholds:
+    """What counts as found on one chip, and how many boxes are kept."""
+
+    score: float
+    """Boxes with a lower score are dropped; in [0, 1]."""
+    nms_iou: float
+    """Of two boxes of one class that overlap more, the lower-scored one is dropped; in (0, 1]."""
+    candidates_per_level: int
+    """Highest-scored anchors of each level that are decoded."""
+    detections_per_chip: int
+    """Most boxes of one chip."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
+            raise ModelError(
+                "expected a score in [0, 1] and nms_iou in (0, 1], got "
+                f"{self.score} and {self.nms_iou}"
+            )
+
+    @classmethod
+    def of(cls, card: ModelCard) -> "Thresholds":
+        """What the card states."""
+        return cls(card.score, card.nms_iou, card.candidates_per_level, card.detections_per_chip)
+
+
+@dataclass(frozen=True, slots=True)
+class ChipResult:
+    """What was found on one chip."""
+
+    detections: Detections
+    """Boxes in the chip's frame: (0, 0) is its upper-left corner. Highest score first."""
+    saturated: bool
+    """Whether a limit cut the boxes or the candidates: there may be more objects."""
+
+
+class Detector(Protocol):
+    """Finds objects on chips. One thread at a time."""
+
+    @property
+    def card(self) -> ModelCard:
+        """What the chips must look like."""
+
+    @property
+    def batch(self) -> int:
+        """How many chips to pass at once."""
+
+    def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
+        """Find objects on (N, bands, height, width) chips of the card's data type."""
+
+
+def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
+    """Compare an array of chips with what the card states.
+
+    Raises:
+        ModelError: They differ.
+    """
+    if pixels.ndim != 4 or pixels.shape[1] != len(card.bands):  # noqa: PLR2004
+        raise ModelError(
+            f"expected chips of shape (N, {len(card.bands)}, height, width) with the bands "
+            f"{', '.join(card.bands)}, got {pixels.shape}"
+        )
+    if pixels.dtype != np.dtype(card.dtype):
+        raise ModelError(
+            f"expected chips of type {card.dtype} with values from {card.value_range[0]:g} to "
+            f"{card.value_range[1]:g}, got {pixels.dtype}; scale the values first"
+        )
+
+
+def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
+    """Fill chips up to multiples of `CHIP_MULTIPLE_PX`, below and to the right.
+
+    The fill is each band's mean, rounded for whole-number types, so that the network sees about the
+    zeros that its convolutions pad with, and every backend sees the same pixels.
+
+    Args:
+        pixels: (N, bands, height, width) chips of the card's data type.
+        card: What the chips look like.
+
+    Returns:
+        Contiguous (N, bands, H, W) chips; `pixels` itself where nothing is missing.
+    """
+    count, bands, height, width = pixels.shape
+    below, right = -height % CHIP_MULTIPLE_PX, -width % CHIP_MULTIPLE_PX
+    if not below and not right:
+        return np.ascontiguousarray(pixels)
+    low, high = card.value_range
+    fill = low + np.array(card.mean) * (high - low)
+    if np.issubdtype(pixels.dtype, np.integer):
+        fill = fill.round()
+    padded = np.empty((count, bands, height + below, width + right), dtype=pixels.dtype)
+    padded[:] = fill.astype(pixels.dtype)[:, None, None]
+    padded[:, :, :height, :width] = pixels
+    return padded

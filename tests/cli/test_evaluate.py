@@ -1,0 +1,137 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from typer.testing import CliRunner
+
+from geo_retina.cli.main import app
+
+Field = Callable[..., tuple[Any, Any]]
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["evaluate", *map(str, arguments)])
+
+
+@pytest.fixture
+def model(blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Any:
+    """`--model` and the default find every bright patch."""
+    from geo_retina.detection import job
+
+    detector = blob_model()
+    runs = "geo_retina.evaluation.runs"
+    monkeypatch.setattr(f"{runs}.read_info", job.read_info)
+    monkeypatch.setattr(f"{runs}.choose_backend", lambda *_args, **_options: None)
+    monkeypatch.setattr(f"{runs}.load_backend", lambda *_args, **_options: detector)
+    return detector
+
+
+@pytest.fixture
+def field(tmp_path: Path, write_raster_at: Callable[..., Path], field_of_objects: Field) -> Path:
+    """A folder with images `a.tif`, `b.tif` and what is in them, as `boxes.csv`, `points/`."""
+    (tmp_path / "images").mkdir()
+    (tmp_path / "points").mkdir()
+    rows = ["image_path,xmin,ymin,xmax,ymax,label,split"]
+    for number, name in enumerate("ab"):
+        pixels, boxes = field_of_objects(200, 150, seed=number)
+        write_raster_at(tmp_path / "images" / f"{name}.tif", pixels)
+        rows += [f"{name}.tif,{','.join(map(str, box))},tree,{name}" for box in boxes.tolist()]
+        centres = (boxes[:, :2] + boxes[:, 2:]) / 2
+        lines = ["x,y", *(f"{x},{y}" for x, y in centres.tolist())]
+        (tmp_path / "points" / f"{name}.csv").write_text("\n".join(lines))
+    (tmp_path / "boxes.csv").write_text("\n".join(rows))
+    (tmp_path / "list.txt").write_text("b\n")
+    return tmp_path
+
+
+def test_a_model_that_finds_all(field: Path, model: Any) -> None:
+    done = run("--labels", field / "boxes.csv", "--images", field / "images",
+               "--json", field / "e.json", "--report", field / "e.html")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "on 2 rasters, match by IoU 0.4" in done.stdout
+    assert f"report   {field / 'e.html'}" in done.stdout
+    numbers = json.loads((field / "e.json").read_text())
+    assert numbers["quality"]["ap"] == pytest.approx(1)
+    assert numbers["quality"]["ap50_95"] == pytest.approx(1)
+    assert "<svg" in (field / "e.html").read_text()
+    assert model.calls > 0
+
+
+def test_points_are_matched_by_distance(field: Path, model: Any) -> None:
+    done = run("--labels", field / "points", "--images", field / "images", "--format", "points",
+               "--distance-m", 0.2, "--json", field / "e.json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "0.2 m between centres" in done.stdout
+    numbers = json.loads((field / "e.json").read_text())
+    assert numbers["quality"]["ap"] == pytest.approx(1)
+    assert numbers["quality"]["ap50"] is None
+    assert model.calls > 0
+
+
+@pytest.mark.parametrize("chosen", [["--split", "b"], ["--only", "list.txt"]])
+@pytest.mark.parametrize("source", ["model", "file"])
+def test_a_part_of_the_rasters(
+    chosen: list[str], source: str, field: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(field)
+    found = [] if source == "model" else ["--detections", _shifted(field)]
+    done = run("--labels", "boxes.csv", "--images", "images", *chosen, *found)
+    assert done.exit_code == 0, done.output
+    assert "on 1 rasters" in done.stdout
+    assert (model.calls > 0) == (source == "model")
+
+
+def _shifted(field: Path) -> Path:
+    """The labels of b.tif as detections, one of them misplaced."""
+    rows = [line.split(",") for line in (field / "boxes.csv").read_text().splitlines()[1:]]
+    kept = [[*row[:6], "0.9"] for row in rows if row[0] == "b.tif"]
+    kept[0][1:5] = [str(float(value) + 100) for value in kept[0][1:5]]
+    lines = ["image_path,xmin,ymin,xmax,ymax,label,score", *map(",".join, kept)]
+    (field / "found.csv").write_text("\n".join(lines))
+    return field / "found.csv"
+
+
+def test_detections_of_a_vector_file(field: Path) -> None:
+    boxes = np.loadtxt(
+        field / "boxes.csv", delimiter=",", skiprows=1, usecols=(1, 2, 3, 4), ndmin=2
+    )
+    names = [line[0] for line in (field / "boxes.csv").read_text().splitlines()[1:]]
+    own = boxes[np.array(names) == "a"]
+    world = own * [0.1, -0.1, 0.1, -0.1] + [500_000, 5_400_000, 500_000, 5_400_000]
+    frame = gpd.GeoDataFrame(geometry=shapely.box(*world.T), crs="EPSG:32633")
+    frame = frame.assign(**{"class": "tree", "score": 0.9})
+    frame.to_file(field / "found.gpkg")
+    done = run("--labels", field / "boxes.csv", "--images", field / "images", "--split", "a",
+               "--detections", field / "found.gpkg", "--json", field / "e.json")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert json.loads((field / "e.json").read_text())["quality"]["ap50"] == pytest.approx(1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--labels", "none.csv"], "none.csv"),
+        (["--labels", "boxes.csv", "--split", "c"], "split 'c'"),
+        (["--labels", "boxes.csv", "--model", "x", "--detections", "y"], "exclude each other"),
+        (["--labels", "boxes.csv", "--report", "none/e.html"], "folder"),
+        (["--labels", "boxes.csv", "--json", "none/e.json"], "folder"),
+        (["--labels", "boxes.csv", "--classes", "car"], "expected the classes car"),
+        (["--labels", "boxes.csv", "--iou", "0"], "IoU of a match"),
+        (["--labels", "boxes.csv", "--detections", "boxes.csv"], "need a score"),
+        (["--labels", "boxes.csv", "--bands", "red"], "--bands"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, field: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(field)
+    done = run(*arguments, "--images", "images", "--quiet")
+    assert done.exit_code == 2, done.output
+    assert said in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert model.calls == 0 or "--iou" in arguments

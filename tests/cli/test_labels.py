@@ -1,0 +1,80 @@
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from geo_retina.cli.main import app
+
+
+def run(*arguments: object) -> Any:
+    return CliRunner().invoke(app, ["labels", "check", *map(str, arguments)])
+
+
+@pytest.fixture
+def labelled(
+    write_raster: Callable[..., Path], field_of_objects: Callable[..., Any], tmp_path: Path
+) -> Path:
+    """`labels.csv` of one raster without fault."""
+    pixels, boxes = field_of_objects(120, 100)
+    write_raster("a.tif", pixels)
+    rows = [f"a.tif,{','.join(map(str, box))},tree" for box in boxes.astype(int).tolist()]
+    csv = tmp_path / "labels.csv"
+    csv.write_text("\n".join(["image_path,xmin,ymin,xmax,ymax,label", *rows]) + "\n")
+    return csv
+
+
+def test_labels_without_fault(labelled: Path, tmp_path: Path) -> None:
+    sheet, outcome = tmp_path / "sheet.png", tmp_path / "check.json"
+    done = run(labelled, "--sheet", sheet, "--json", outcome)
+    assert done.exit_code == 0, done.output
+    assert "to mend: nothing" in done.stdout
+    assert f"sheet    {sheet}" in done.stdout
+    assert json.loads(outcome.read_text())["is_clean"]
+    with Image.open(sheet) as picture:
+        assert picture.size[0] == 4 * 320
+
+
+def test_faults_are_counted_and_end_in_exit_code_1(labelled: Path, tmp_path: Path) -> None:
+    with labelled.open("a") as file:
+        file.write("a.tif,30,30,20,20,tree\na.tif,500,500,520,520,tree\na.tif,7,7,7,9,tree\n")
+    done = run(labelled, "--json", tmp_path / "check.json")
+    assert done.exit_code == 1
+    totals = json.loads((tmp_path / "check.json").read_text())["totals"]
+    assert (totals["swapped"], totals["outside"], totals["too_small"]) == (1, 1, 1)
+    assert "1 swapped" in done.stdout
+
+
+def test_splits_that_leak_are_a_fault(
+    labelled: Path, write_raster: Callable[..., Path], field_of_objects: Callable[..., Any]
+) -> None:
+    write_raster("b.tif", field_of_objects(120, 100)[0])
+    labelled.write_text(
+        "image_path,xmin,ymin,xmax,ymax,label,split\n"
+        "a.tif,1,1,9,9,tree,train\nb.tif,1,1,9,9,tree,val\n"
+    )
+    done = run(labelled)
+    assert done.exit_code == 1
+    assert "LEAK" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["none.csv"], "none.csv"),
+        (["labels.csv", "--format", "docx"], "expected a label format among"),
+        (["labels.csv", "--classes", "car"], "expected the classes car"),
+        (["labels.csv", "--split", "test"], "belongs to the split 'test'"),
+        (["labels.csv", "--sheet", "none/sheet.png"], "folder"),
+    ],
+)
+def test_bad_input_is_exit_code_2(
+    arguments: list[str], said: str, labelled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(labelled.parent)
+    done = run(*arguments)
+    assert done.exit_code == 2
+    assert said in done.stderr

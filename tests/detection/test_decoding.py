@@ -1,0 +1,178 @@
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from geo_retina.detection import decoding
+from geo_retina.detection.decoding import RawOutputs, decode_chip, level_grids
+from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.errors import ModelError
+from geo_retina.model import anchors as torch_anchors
+from geo_retina.model.decode import ChipBoxes, DecodeSettings, decode_chips
+from geo_retina.model.heads import HeadOutputs
+from geo_retina.model.settings import AnchorSettings, HeadSettings, NetworkSettings
+
+HEIGHT, WIDTH = 96, 64
+
+
+def settings_of(*, num_classes: int = 2, objectness: bool = False, **anchors: Any) -> Any:
+    plain = {"sizes": ((9.0, 14.0), (21.0, 30.0)), "ratios": (0.5, 1.0, 1.7)}
+    return NetworkSettings(
+        num_classes=num_classes,
+        levels=(3, 4),
+        head=HeadSettings(objectness=objectness),
+        anchors=AnchorSettings(**(plain | anchors)),
+    )
+
+
+def outputs_of(settings: NetworkSettings, *, seed: int, spread: float = 2.0) -> HeadOutputs:
+    """Outputs of a chip as a network would give them, most scores low and no two alike."""
+    grids = level_grids(settings, height=HEIGHT, width=WIDTH)
+    count, random = sum(map(len, grids)), np.random.default_rng(seed)
+    logits = random.normal(-2, spread, (1, count, settings.num_classes)).astype(np.float32)
+    deltas = random.normal(0, 0.4, (1, count, 4)).astype(np.float32)
+    objectness = random.normal(1, 2, (1, count)).astype(np.float32)
+    return HeadOutputs(
+        torch.from_numpy(logits),
+        torch.from_numpy(deltas),
+        torch.from_numpy(objectness) if settings.head.objectness else None,
+        tuple(map(len, grids)),
+    )
+
+
+def by_torch(
+    settings: NetworkSettings, outputs: HeadOutputs, limits: Thresholds, height: int, width: int
+) -> ChipBoxes:
+    anchors = torch_anchors.chip_anchors(
+        settings.anchors,
+        levels=settings.levels,
+        height=HEIGHT,
+        width=WIDTH,
+        device=torch.device("cpu"),
+    )
+    (found,) = decode_chips(
+        outputs,
+        anchors,
+        height=height,
+        width=width,
+        settings=DecodeSettings(
+            limits.score, limits.nms_iou, limits.candidates_per_level, limits.detections_per_chip
+        ),
+    )
+    return found
+
+
+def by_numpy(
+    settings: NetworkSettings, outputs: HeadOutputs, limits: Thresholds, height: int, width: int
+) -> ChipResult:
+    objectness = None if outputs.objectness is None else outputs.objectness[0].numpy()
+    raw = RawOutputs(outputs.logits[0].numpy(), outputs.deltas[0].numpy(), objectness)
+    grids = level_grids(settings, height=HEIGHT, width=WIDTH)
+    return decode_chip(raw, grids, height=height, width=width, thresholds=limits)
+
+
+def assert_same(settings: NetworkSettings, outputs: HeadOutputs, limits: Thresholds) -> int:
+    """Both decodings agree: boxes, scores, classes, order, saturation; how many boxes there are."""
+    expected = by_torch(settings, outputs, limits, HEIGHT - 5, WIDTH - 9)
+    found = by_numpy(settings, outputs, limits, HEIGHT - 5, WIDTH - 9)
+    assert found.saturated == expected.saturated
+    assert found.detections.class_ids.tolist() == expected.class_ids.tolist()
+    np.testing.assert_allclose(found.detections.scores, expected.scores.numpy(), atol=1e-6)
+    np.testing.assert_allclose(found.detections.boxes, expected.boxes.numpy(), atol=1e-4)
+    return len(found.detections)
+
+
+@hypothesis_settings(deadline=None, max_examples=60)
+@given(
+    seed=st.integers(0, 10_000),
+    num_classes=st.integers(1, 3),
+    objectness=st.booleans(),
+    score=st.sampled_from([0.05, 0.3, 0.7]),
+    candidates=st.sampled_from([5, 40, 5000]),
+    detections=st.sampled_from([3, 30, 5000]),
+)
+def test_equals_the_decoding_of_torch(
+    *,
+    seed: int,
+    num_classes: int,
+    objectness: bool,
+    score: float,
+    candidates: int,
+    detections: int,
+) -> None:
+    settings = settings_of(num_classes=num_classes, objectness=objectness)
+    outputs = outputs_of(settings, seed=seed)
+    assert_same(settings, outputs, Thresholds(score, 0.5, candidates, detections))
+
+
+@pytest.mark.parametrize(
+    "anchors",
+    [{"offset": 0.0}, {"whole_pixels": True}, {"spacing": "even", "offset": 0.0}],
+    ids=str,
+)
+def test_follows_every_rule_for_anchors(anchors: dict[str, Any]) -> None:
+    settings = settings_of(**anchors)
+    outputs = outputs_of(settings, seed=1)
+    assert assert_same(settings, outputs, Thresholds(0.3, 0.5, 5000, 5000)) > 20
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (96, 64), (160, 224)])
+def test_anchors_of_every_level_are_those_of_the_network(height: int, width: int) -> None:
+    settings = NetworkSettings(num_classes=1, anchors=AnchorSettings(spacing="even"))
+    expected = torch_anchors.chip_anchors(
+        settings.anchors,
+        levels=settings.levels,
+        height=height,
+        width=width,
+        device=torch.device("cpu"),
+    )
+    grids = level_grids(settings, height=height, width=width)
+    for grid, level in zip(grids, expected, strict=True):
+        np.testing.assert_array_equal(grid.anchors(np.arange(len(grid))), level.numpy())
+
+
+def test_every_score_is_reached() -> None:
+    settings = settings_of()
+    outputs = outputs_of(settings, seed=3)
+    everything = Thresholds(0.0, 1.0, 10**6, 10**6)
+    assert assert_same(settings, outputs, everything) == outputs.logits.numel()
+    assert assert_same(settings, outputs, Thresholds(1.0, 0.5, 100, 100)) == 0
+
+
+@pytest.mark.parametrize("score", [1e-7, 0.05, 0.5, 0.999999])
+def test_scores_at_the_threshold_pass_as_in_torch(score: float) -> None:
+    settings = settings_of(num_classes=1)
+    outputs = outputs_of(settings, seed=4)
+    edge = math.log(score / (1 - score))
+    near = np.linspace(edge - 1e-4, edge + 1e-4, outputs.logits.numel(), dtype=np.float64)
+    outputs.logits[:] = torch.from_numpy(near.astype(np.float32)).reshape(outputs.logits.shape)
+    passing = int((outputs.logits.sigmoid() > score).sum())
+    found = by_numpy(settings, outputs, Thresholds(score, 1.0, 10**6, 10**6), HEIGHT, WIDTH)
+    assert abs(len(found.detections) - passing) <= 2  # sigmoids differ in the last bit
+
+
+def test_nothing_is_an_empty_value() -> None:
+    settings = settings_of()
+    outputs = outputs_of(settings, seed=5)
+    outputs.logits[:] = -20
+    found = by_numpy(settings, outputs, Thresholds(0.3, 0.5, 100, 100), HEIGHT, WIDTH)
+    assert found.detections.boxes.shape == (0, 4)
+    assert not found.saturated
+
+
+@pytest.mark.parametrize("part", ["logits", "deltas", "objectness"])
+def test_outputs_that_are_no_numbers_are_an_error(part: str) -> None:
+    settings = settings_of(objectness=True)
+    outputs = outputs_of(settings, seed=6)
+    getattr(outputs, part)[0, 3] = math.nan
+    with pytest.raises(ModelError, match="not a number"):
+        by_numpy(settings, outputs, Thresholds(0.3, 0.5, 100, 100), HEIGHT, WIDTH)
+
+
+def test_the_limit_of_growth_is_that_of_torch() -> None:
+    assert decoding.LOG_SCALE_LIMIT == torch_anchors.LOG_SCALE_LIMIT

@@ -1,0 +1,93 @@
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+from rasterio.env import get_gdal_config
+
+from geo_retina.detection.job import open_job
+from geo_retina.detection.options import DetectOptions
+from geo_retina.errors import AoiError, ConfigError
+from geo_retina.imagery.gdal import SMALLEST_BLOCK_CACHE_BYTES
+
+
+@pytest.fixture
+def rgb(write_raster: Callable[..., Path]) -> Path:
+    return write_raster("rgb.tif", np.zeros((3, 100, 200), np.uint8))
+
+
+def test_a_job_is_the_raster_the_model_and_the_plan(
+    rgb: Path, blob_model: Callable[..., Any]
+) -> None:
+    detector = blob_model()
+    with open_job(rgb, "blobs", DetectOptions(chip_px=96)) as job:
+        assert job.raster_path == str(rgb)
+        assert (job.plan.width, job.plan.height) == (200, 100)
+        assert (job.plan.chip_px, job.plan.overlap_px) == (96, 16)
+        assert job.aoi is None
+        assert job.info.card == detector.card
+    assert detector.calls == 0
+
+
+def test_the_block_cache_is_bounded_while_the_job_is_open(
+    rgb: Path, blob_model: Callable[..., Any]
+) -> None:
+    blob_model()
+    before = int(get_gdal_config("GDAL_CACHEMAX"))
+    with open_job(rgb, "blobs", DetectOptions()):
+        assert int(get_gdal_config("GDAL_CACHEMAX")) == SMALLEST_BLOCK_CACHE_BYTES
+    assert int(get_gdal_config("GDAL_CACHEMAX")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "said"),
+    [
+        (DetectOptions(method="magic"), ConfigError, "magic"),
+        (DetectOptions(chip_px=32), ConfigError, "at least 64 px"),
+        (DetectOptions(chip_px=64, overlap_px=64), ConfigError, "smaller than the chip"),
+        (DetectOptions(aoi=""), AoiError, "empty text"),
+    ],
+)
+def test_wrong_options_are_found_before_anything_runs(
+    options: DetectOptions,
+    error: type[Exception],
+    said: str,
+    rgb: Path,
+    blob_model: Callable[..., Any],
+) -> None:
+    blob_model()
+    with pytest.raises(error, match=said), open_job(rgb, "blobs", options):
+        pass
+
+
+@pytest.mark.parametrize(("overlap_px", "warned"), [(15, True), (16, False)])
+def test_an_overlap_under_the_models_is_warned_of(
+    overlap_px: int,
+    warned: bool,
+    rgb: Path,
+    blob_model: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    blob_model()
+    with (
+        caplog.at_level(logging.WARNING),
+        open_job(rgb, "blobs", DetectOptions(overlap_px=overlap_px)),
+    ):
+        pass
+    assert ("found in pieces" in caplog.text) is warned
+
+
+def test_an_aoi_beside_the_raster_is_warned_of(
+    rgb: Path, blob_model: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    blob_model()
+    far = tmp_path / "far.gpkg"
+    gpd.GeoSeries([shapely.box(0, 0, 1, 1)], crs="EPSG:32633").to_file(far)
+    with open_job(rgb, "blobs", DetectOptions(aoi=str(far))) as job:
+        assert job.aoi is not None
+        assert job.aoi.is_empty
+    assert "lies outside" in caplog.text

@@ -1,0 +1,85 @@
+from pathlib import Path
+
+import pytest
+
+from geo_retina.config import load_settings, parse_settings
+from geo_retina.errors import ConfigError
+from geo_retina.training.division import Division
+from geo_retina.training.settings import TrainingSettings
+
+CONFIGS = sorted((Path(__file__).parents[1] / "configs").glob("*.toml"))
+RECIPE = CONFIGS[0]
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
+def test_every_recipe_is_valid(path: Path) -> None:
+    settings = load_settings(path, TrainingSettings)
+    assert settings.card.name
+
+
+def test_overrides_are_toml_or_words() -> None:
+    settings = load_settings(
+        RECIPE,
+        TrainingSettings,
+        overrides=[
+            "schedule.steps=7",
+            "augment.zoom=[0.5, 2.0]",
+            "card.name=other",
+            "train.0.weight=3",
+            "train.0.reading.scale=[0, 100]",
+        ],
+    )
+    assert settings.schedule.steps == 7
+    assert settings.augment.zoom == (0.5, 2.0)
+    assert settings.card.name == "other"
+    assert settings.train[0].weight == 3
+    assert settings.train[0].reading.scale == (0, 100)
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("schedule.stepz=3", "unknown key 'schedule.stepz'; did you mean 'steps'"),
+        ("augmentation.crop_px=64", "unknown key 'augmentation'; did you mean 'augment'"),
+        ("schedule.steps=many", r"schedule\.steps: .* \(got 'many'\)"),
+        ("schedule.steps=-1", r"schedule\.steps: .*greater than 0 \(got -1\)"),
+        ("schedule.steps", "expected key=value"),
+        ("=3", "expected key=value"),
+        ("card.name.first=x", "is a value, not a table"),
+        ("train.99.weight=3", "expected an entry 0 to"),
+        ("train.first.weight=3", "expected an entry 0 to"),
+        ("train.99=3", "expected an entry 0 to"),
+        ("network.num_classes=5", "network.num_classes is 5, but the card names"),
+    ],
+)
+def test_bad_keys_and_values_are_named(override: str, said: str) -> None:
+    path = next(path for path in CONFIGS if path.stem == "dense-small")
+    with pytest.raises(ConfigError, match=said):
+        load_settings(path, TrainingSettings, overrides=[override])
+
+
+def test_files_that_cannot_be_read(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot read the configuration"):
+        load_settings(tmp_path / "none.toml", TrainingSettings)
+    (tmp_path / "bad.toml").write_text("steps = = 3")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_settings(tmp_path / "bad.toml", TrainingSettings)
+    (tmp_path / "bad.json").write_text("{")
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        load_settings(tmp_path / "bad.json", TrainingSettings)
+    (tmp_path / "list.json").write_text("[1]")
+    with pytest.raises(ConfigError, match="expected named values"):
+        load_settings(tmp_path / "list.json", TrainingSettings)
+
+
+def test_json_of_a_run_says_the_same(tmp_path: Path) -> None:
+    settings = load_settings(RECIPE, TrainingSettings)
+    (tmp_path / "recipe.json").write_text(settings.model_dump_json())
+    assert load_settings(tmp_path / "recipe.json", TrainingSettings) == settings
+
+
+def test_a_union_is_told_apart_by_its_kind() -> None:
+    found = parse_settings({"kind": "block", "block_m": 5}, Division, source="here")
+    assert found.block_m == 5
+    with pytest.raises(ConfigError, match=r"^here: block\.block_m: Field required"):
+        parse_settings({"kind": "block"}, Division, source="here")

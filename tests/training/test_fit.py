@@ -1,0 +1,181 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from geo_retina.detection.run import detect
+from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingError
+from geo_retina.model.checkpoint import read_info
+from geo_retina.training.fit import fit
+from geo_retina.training.records import TrainingProgress
+from geo_retina.training.run_folder import RECIPE_NAME, STATE_NAME
+
+Recipe = Callable[..., Any]
+
+
+class _PulledPlugError(Exception):
+    pass
+
+
+def _pull_plug_at(step: int) -> Callable[[TrainingProgress], None]:
+    def watch(progress: TrainingProgress) -> None:
+        if progress.step >= step:
+            raise _PulledPlugError
+
+    return watch
+
+
+def _train(settings: Any, data: Path, out: Path, **options: Any) -> Path:
+    return fit(settings, data_folder=data, run_folder=out, device="cpu", **options)
+
+
+def _same_weights(first: Path, second: Path) -> bool:
+    one, two = load_file(first), load_file(second)
+    return one.keys() == two.keys() and all(torch.equal(one[key], two[key]) for key in one)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {},
+        {"schedule__accumulate": 2, "schedule__optimiser": "sgd"},
+        {"schedule__ema_decay": 0, "schedule__clip_norm": 0, "schedule__steps": 5},
+    ],
+    ids=["adamw", "sgd-accumulated", "last-weights-short-epoch"],
+)
+def test_a_broken_run_ends_as_an_unbroken_one(
+    changes: dict[str, Any], recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    settings = recipe(val=[val_source], **changes)
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    expected = _train(settings, field_data, whole)
+    with pytest.raises(_PulledPlugError):
+        _train(settings, field_data, broken, on_progress=_pull_plug_at(3))
+    found = _train(settings, field_data, broken, resume=True)
+    assert (broken / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
+    assert (broken / "validation.csv").read_text() == (whole / "validation.csv").read_text()
+    assert len((whole / "metrics.csv").read_text().splitlines()) == 1 + 3
+    assert _same_weights(found, expected)
+    assert read_info(found).card == read_info(expected).card
+
+
+def test_the_checkpoint_detects_and_its_card_tells_where_it_comes_from(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    path = _train(recipe(val=[val_source]), field_data, tmp_path / "run")
+    card = read_info(path).card
+    assert [item.role for item in card.trained_on] == ["train", "val"]
+    assert {item.split for item in card.metrics} == {"val (1 rasters, 42 labels)"}
+    assert card.metrics[0].name == "AP"
+    found = detect(field_data / "images" / "c.tif", model=path, score=0.0)
+    assert "class" in found
+
+
+def test_recipe_json_trains_again(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
+    from geo_retina.config import load_settings
+    from geo_retina.training.settings import TrainingSettings
+
+    settings = recipe()
+    first = _train(settings, field_data, tmp_path / "run")
+    again = load_settings(tmp_path / "run" / RECIPE_NAME, TrainingSettings)
+    assert again == settings
+    assert _same_weights(first, _train(again, field_data, tmp_path / "again"))
+
+
+def test_the_loss_falls(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
+    losses: list[float] = []
+    settings = recipe(
+        schedule__steps=40, schedule__epoch_steps=40, schedule__learning_rate=3e-3,
+        schedule__backbone_learning_rate=3e-3,
+    )  # fmt: skip
+    _train(
+        settings,
+        field_data,
+        tmp_path / "run",
+        on_progress=lambda progress: losses.append(progress.loss),
+    )
+    assert len(losses) == 40
+    assert np.mean(losses[-5:]) < 0.7 * np.mean(losses[:5])
+
+
+def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    settings = recipe()
+    path = _train(settings, field_data, tmp_path / "run")
+    before = {key: value.clone() for key, value in load_file(path).items()}
+    path.unlink()
+    again = load_file(_train(settings, field_data, tmp_path / "run", resume=True))
+    assert all(torch.equal(before[key], again[key]) for key in before)
+
+
+def test_patience_ends_a_training(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    settings = recipe(
+        val=[val_source],
+        validation__patience=1,
+        validation__iou=1.0,
+        schedule__steps=20,
+        schedule__epoch_steps=1,
+    )
+    seen: list[int] = []
+    run = tmp_path / "run"
+    _train(settings, field_data, run, on_progress=lambda p: seen.append(p.step))
+    assert max(seen) == 2, "no box has an IoU of 1, so the second measurement is no better"
+    _train(settings, field_data, run, resume=True, on_progress=lambda p: seen.append(p.step))
+    assert max(seen) == 2, "a run that ended early does not go on"
+
+
+def test_a_loss_that_is_not_finite_names_the_batch(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    settings = recipe(
+        schedule__learning_rate=1e30, schedule__clip_norm=0, schedule__warm_up_steps=0
+    )
+    with pytest.raises(TrainingError, match=r"loss is .* in batch \d+ of epoch .*images/[ab]\.tif"):
+        _train(settings, field_data, tmp_path / "run")
+
+
+def test_run_folders_are_not_mixed_up(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    with pytest.raises(ConfigError, match="nothing to resume"):
+        _train(recipe(), field_data, run, resume=True)
+    _train(recipe(), field_data, run)
+    assert (run / STATE_NAME).is_file()
+    with pytest.raises(ConfigError, match="--resume or choose another --out"):
+        _train(recipe(), field_data, run)
+    with pytest.raises(ConfigError, match=r"schedule\.batch was 2, is 4"):
+        _train(recipe(schedule__batch=4), field_data, run, resume=True)
+
+
+def test_train_and_val_that_share_pixels_are_refused(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    settings = recipe(val=[val_source | {"split": "train", "names": "a.tif"}])
+    with pytest.raises(LabelError, match=r"(?s)share pixels.*a\.tif"):
+        _train(settings, field_data, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_batch_that_does_not_fit_says_what_to_lower(
+    recipe: Recipe, field_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("geo_retina.training.memory.free_bytes", lambda _device: 2**20)
+    with pytest.raises(DeviceError, match=r"needs about .* GiB.*schedule\.batch \(now 2"):
+        _train(recipe(), field_data, tmp_path / "run")
+
+
+@pytest.mark.slow
+def test_prepared_in_other_processes_chips_are_the_same(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    alone = _train(recipe(), field_data, tmp_path / "alone")
+    with pytest.raises(_PulledPlugError):
+        _train(recipe(), field_data, tmp_path / "helped", workers=2, on_progress=_pull_plug_at(3))
+    helped = _train(recipe(), field_data, tmp_path / "helped", workers=2, resume=True)
+    assert _same_weights(alone, helped)

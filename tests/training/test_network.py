@@ -1,0 +1,145 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.model.checkpoint import save_checkpoint
+from geo_retina.model.retinanet import RetinaNet, build_retinanet
+from geo_retina.model.settings import NetworkSettings
+from geo_retina.training.anchors import propose_anchors
+from geo_retina.training.data import read_data
+from geo_retina.training.memory import free_bytes, training_bytes
+from geo_retina.training.network import audit_network, audit_text, resolve_network
+from geo_retina.training.start import fill_network, start_network
+
+
+def _tiny(recipe: Callable[..., Any], **changes: Any) -> NetworkSettings:
+    network = recipe().network
+    return NetworkSettings.model_validate(network.model_dump() | changes)
+
+
+def _fresh(settings: NetworkSettings, seed: int = 0) -> RetinaNet:
+    torch.manual_seed(seed)
+    return build_retinanet(settings).eval()
+
+
+def test_anchors_are_fitted_unless_stated(recipe: Callable[..., Any], field_data: Path) -> None:
+    stated = recipe()
+    assert resolve_network(stated, ()) == stated.network
+    settings = recipe(network__levels=None, network__anchors=None)
+    rasters = read_data(settings, field_data).train
+    fitted = resolve_network(settings, rasters)
+    assert fitted.levels == (2,), "all objects have sides of 12 px"
+    assert np.mean(fitted.anchors.sizes[0]) == pytest.approx(12, abs=0.5)
+    audit = audit_network(fitted, settings, rasters)
+    assert len(audit) == sum(len(item) for item in rasters)
+    assert audit.recall_ceiling > 0.9
+    assert "objects audited; recall cannot exceed" in audit_text(audit)
+
+
+def test_the_audit_counts_no_forced_matches(recipe: Callable[..., Any], field_data: Path) -> None:
+    settings = recipe(network__anchors={"sizes": ((100,), (200,)), "ratios": (1.0,)})
+    rasters = read_data(settings, field_data).train
+    assert settings.loss.assignment.low_quality
+    assert audit_network(settings.network, settings, rasters).recall_ceiling == 0
+
+
+def test_starting_from_itself_changes_nothing(
+    recipe: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    known, network = _fresh(_tiny(recipe), 1), _fresh(_tiny(recipe), 2)
+    card = make_card()
+    assert fill_network(network, known, card=card, known_card=card) == ()
+    image = torch.rand(1, 3, 64, 64)
+    assert torch.equal(network(image).logits, known(image).logits)
+
+
+def test_classes_keep_their_filters_by_name(
+    recipe: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    known_card = make_card(class_names=("tree", "shrub"))
+    card = make_card(class_names=("car", "shrub", "tree"))
+    known = _fresh(_tiny(recipe, num_classes=2), 1)
+    network = _fresh(_tiny(recipe, num_classes=3), 2)
+    fill_network(network, known, card=card, known_card=known_card)
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        before, after = known(image), network(image)
+    torch.testing.assert_close(after.logits[..., [2, 1]], before.logits)
+    torch.testing.assert_close(after.deltas, before.deltas)
+    assert after.logits[..., 0].sigmoid().mean() == pytest.approx(0.01, rel=0.2)
+
+
+def test_bands_keep_their_filters_by_name(
+    recipe: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    card = make_card(bands=("nir", "blue", "green", "red"), mean=(0.5,) * 4, std=(0.2,) * 4)
+    known, network = _fresh(_tiny(recipe), 1), _fresh(_tiny(recipe, in_bands=4), 2)
+    fill_network(network, known, card=card, known_card=make_card())
+    image = torch.rand(1, 4, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image).logits, known(image[:, [3, 2, 1]]).logits)
+
+
+def test_what_does_not_fit_starts_new(
+    recipe: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    known = _fresh(_tiny(recipe), 1)
+    wide = _fresh(_tiny(recipe, head={"depth": 1, "width": 24}), 2)
+    fresh = fill_network(wide, known, card=make_card(), known_card=make_card())
+    assert fresh
+    assert all(name.startswith("heads.") for name in fresh)
+
+
+def test_starting_from_a_checkpoint_takes_its_network(
+    recipe: Callable[..., Any], make_card: Callable[..., Any], tmp_path: Path
+) -> None:
+    path = tmp_path / "known.safetensors"
+    known = _fresh(_tiny(recipe), 1)
+    save_checkpoint(path, known, make_card())
+    two = make_card(class_names=("tree", "car")).model_dump()
+    settings = recipe(network=None, start_from=str(path), card=two)
+    network_settings = resolve_network(settings, ())
+    assert network_settings.num_classes == 2
+    assert network_settings.anchors == known.settings.anchors
+    network = start_network(network_settings, settings).eval()
+    image = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(network(image).logits[..., :1], known(image).logits)
+
+
+def test_memory_grows_with_the_batch_and_the_chip(recipe: Callable[..., Any]) -> None:
+    network = _fresh(_tiny(recipe))
+    statistics = {k: v.clone() for k, v in network.state_dict().items()}
+    small = training_bytes(network, recipe())
+    assert training_bytes(network, recipe(schedule__batch=20)) > 5 * small
+    large = recipe(augment__crop_px=128, card__chip_px=128)
+    assert training_bytes(network, large) > 2.5 * small
+    assert all(torch.equal(statistics[k], v) for k, v in network.state_dict().items())
+
+
+def test_free_memory_is_told_on_linux() -> None:
+    free = free_bytes(torch.device("cpu"))
+    assert free is None or free > 2**20
+
+
+def test_proposed_anchors_say_what_they_find(
+    write_raster: Callable[..., Path], field_of_objects: Callable[..., Any], tmp_path: Path
+) -> None:
+    pixels, boxes = field_of_objects(120, 100)
+    path = write_raster("a.tif", pixels)
+    labelled = [LabelledRaster(str(path), Labels.of(boxes, np.zeros(len(boxes)), ["tree"]))]
+    proposed = propose_anchors(labelled, gsd_m=0.05, chip_px=128)
+    assert proposed.proposal.levels == (2,), "sides of 12 px at 0.1 m are 24 px at 0.05 m"
+    assert proposed.fitted.recall_ceiling > proposed.paper.recall_ceiling
+    assert "[network.anchors]" in proposed.to_text()
+    assert proposed.draw(tmp_path / "audit.png").stat().st_size > 1000
+    with pytest.raises(LabelError, match="anchors need objects"):
+        propose_anchors(
+            [LabelledRaster(str(path), Labels.empty(["tree"]))], gsd_m=None, chip_px=128
+        )

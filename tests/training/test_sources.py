@@ -1,0 +1,201 @@
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+
+from geo_retina.errors import BandError, GeoreferenceError, LabelError, RadiometryError
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.training.data import read_data
+from geo_retina.training.division import (
+    ByColumn,
+    ByGround,
+    ByRaster,
+    Folds,
+    refuse_empty_side,
+)
+from geo_retina.training.rasters import prepare_rasters
+from geo_retina.training.sources import AnySource, CsvSource, Reading
+
+CSV = {"kind": "deepforest-csv", "labels": "labels.csv", "images": "images"}
+
+
+def _names(labelled: list[LabelledRaster]) -> list[str]:
+    return [Path(item.raster).stem for item in labelled]
+
+
+def test_a_source_chooses_images(field_data: Path) -> None:
+    (field_data / "some.txt").write_text("a\nb.tif\n\n")
+    read = lambda **keys: _names(CsvSource(**CSV | keys).read(field_data, ("tree",)))  # noqa: E731
+    assert read() == ["a", "b", "c"]
+    assert read(split="val") == ["c"]
+    assert read(names="[bc]*") == ["b", "c"]
+    assert read(only="some.txt", names="a*") == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("keys", "said"),
+    [
+        ({"split": "test"}, "no image left"),
+        ({"labels": "none.csv"}, "none.csv"),
+        ({"only": "none.txt"}, "none.txt"),
+        ({"only": "lost.txt"}, "1 of them are not among"),
+    ],
+)
+def test_a_source_without_images_is_refused(
+    keys: dict[str, Any], said: str, field_data: Path
+) -> None:
+    (field_data / "lost.txt").write_text("a\nzebra\n")
+    with pytest.raises(LabelError, match=said):
+        CsvSource(**CSV | keys).read(field_data, ("tree",))
+
+
+def test_unknown_classes_are_refused(field_data: Path) -> None:
+    with pytest.raises(LabelError, match="expected the classes car, found also 'tree'"):
+        CsvSource(**CSV).read(field_data, ("car",))
+
+
+def test_labels_that_a_model_was_unsure_of_are_left_out(field_data: Path) -> None:
+    (field_data / "scored.csv").write_text(
+        "image_path,xmin,ymin,xmax,ymax,label,score\n"
+        "a.tif,1,1,9,9,tree,0.9\na.tif,20,20,30,30,tree,0.2\n"
+    )
+    source = CsvSource(**CSV | {"labels": "scored.csv"}, least_score=0.5)
+    (item,) = source.read(field_data, ("tree",))
+    assert len(item.labels) == 1
+
+
+def test_any_format_with_its_options(field_data: Path) -> None:
+    (field_data / "points").mkdir()
+    (field_data / "points" / "a.csv").write_text("x,y\n50,40\n")
+    source = AnySource(
+        kind="labels", labels="points", images="images", format="points", point_size_m=2
+    )
+    found = source.read(field_data, ("tree",))
+    assert [len(item.labels) for item in found] == [1, 0, 0]
+    np.testing.assert_allclose(found[0].labels.boxes, [[40, 30, 60, 50]], atol=0.05)
+
+
+def _labelled(path: Path, boxes: Any, **changes: Any) -> LabelledRaster:
+    return LabelledRaster(str(path), Labels.of(boxes, np.zeros(len(boxes)), ["tree"]), **changes)
+
+
+def test_objects_come_in_pixels_of_the_model(
+    write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    path = write_raster("fine.tif", noise(3, 80, 120), gsd=0.05)
+    area = shapely.box(0, 0, 60, 80)
+    labelled = [_labelled(path, [(10, 20, 30, 40), (100, 70, 140, 90)], area=area)]
+    (item,) = prepare_rasters(labelled, Reading(), make_card(), source="x", weight=2)
+    assert (item.width, item.height, item.weight) == (60, 40, 2)
+    np.testing.assert_allclose(item.boxes, [[5, 10, 15, 20], [50, 35, 60, 40]])
+    assert item.area is not None
+    assert item.area.bounds == (0, 0, 30, 40)
+    assert item.pixels == 30 * 40
+
+
+def test_rasters_that_do_not_fit_the_card_are_refused(
+    write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    def prepare(path: Path, **reading: Any) -> Any:
+        return prepare_rasters([_labelled(path, [])], Reading(**reading), make_card(), source="x")
+
+    four = write_raster("four.tif", noise(4, 20, 20), colours=["nir", "gray", "gray", "gray"])
+    with pytest.raises(BandError, match=r"red, green, blue.*reading\.bands"):
+        prepare(four)
+    assert prepare(four, bands=(2, 3, 4))
+    deep = write_raster("deep.tif", noise(3, 20, 20, dtype="uint16"))
+    with pytest.raises(RadiometryError, match=r"reading\.scale"):
+        prepare(deep)
+    assert prepare(deep, scale=(0, 250))
+    plain = write_raster("plain.png", noise(3, 20, 20), crs=None, driver="PNG")
+    with pytest.raises(GeoreferenceError, match=r"reading\.gsd_m"):
+        prepare(plain)
+    (item,) = prepare(plain, gsd_m=0.2)
+    assert (item.width, item.height) == (40, 40)
+
+
+def test_labels_of_another_raster_are_refused(
+    write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    path = write_raster("a.tif", noise(3, 20, 20))
+    labelled = [_labelled(path, [(1, 1, 9, 9), (500, 1, 510, 9), (700, 3, 800, 9)])]
+    with pytest.raises(LabelError, match=r"2 of 3 labels lie off their rasters"):
+        prepare_rasters(labelled, Reading(), make_card(), source="x")
+
+
+SHARES = {"train": 0.5, "val": 0.5}
+
+
+def test_divisions_by_raster(field_data: Path) -> None:
+    labelled = CsvSource(**CSV).read(field_data, ("tree",))
+    column = ByColumn(kind="column").divide(labelled)
+    assert [item.split for item in column] == ["train", "train", "val"]
+    swapped = ByColumn(kind="column", train="val", val="train").divide(labelled)
+    assert [item.split for item in swapped] == ["val", "val", "train"]
+    sites = [replace(item, site="s" if index < 2 else "t") for index, item in enumerate(labelled)]
+    by_site = ByRaster(kind="site", shares=SHARES).divide(sites)
+    assert by_site[0].split == by_site[1].split
+
+
+def test_each_raster_is_val_in_one_fold(field_data: Path) -> None:
+    labelled = CsvSource(**CSV).read(field_data, ("tree",))
+    sides = [
+        [item.split for item in Folds(kind="folds", folds=3, fold=fold).divide(labelled)]
+        for fold in range(3)
+    ]
+    for per_raster in zip(*sides, strict=True):
+        assert sorted(per_raster) == ["train", "train", "val"]
+
+
+def test_folds_must_exist() -> None:
+    with pytest.raises(ValueError, match=r"fold must be in 0\.\.2"):
+        Folds(kind="folds", folds=3, fold=3)
+    with pytest.raises(ValueError, match="block_m belongs to"):
+        Folds(kind="folds", folds=3, fold=0, by="block")
+
+
+def test_an_empty_side_is_refused(field_data: Path) -> None:
+    labelled = CsvSource(**CSV).read(field_data, ("tree",))
+    with pytest.raises(LabelError, match="val has 0 rasters and no object"):
+        refuse_empty_side(ByColumn(kind="column", val="validation").divide(labelled))
+
+
+def test_one_large_raster_is_divided_by_ground(
+    recipe: Callable[..., Any], field_data: Path
+) -> None:
+    """15 m x 12 m are divided into blocks of 4 m with 1 m between train and val."""
+    settings = recipe(
+        train=[CSV | {"names": "a.tif"}],
+        divide=ByGround(kind="ground", block_m=4, guard_m=1, shares=SHARES).model_dump(),
+    )
+    data = read_data(settings, field_data)
+    assert data.leakage is not None
+    assert not data.leakage.leaks
+    (nearest,) = data.leakage.nearest
+    assert nearest.metres >= 0.99
+    (train,), (val,) = data.train, data.val
+    assert train.area is not None
+    assert val.labelled.area is not None
+    assert not shapely.intersects(train.area, val.labelled.area)
+
+
+def test_val_sources_are_read_apart(
+    recipe: Callable[..., Any], field_data: Path, val_source: Any
+) -> None:
+    data = read_data(recipe(val=[val_source]), field_data)
+    assert [Path(item.path).stem for item in data.train] == ["a", "b"]
+    assert [Path(item.labelled.raster).stem for item in data.val] == ["c"]
+    assert data.leakage is not None
+    (nearest,) = data.leakage.nearest
+    assert nearest.metres == pytest.approx(85, abs=1)
+    assert read_data(recipe(), field_data).leakage is None
+
+
+def test_nothing_to_learn_from_is_refused(recipe: Callable[..., Any], field_data: Path) -> None:
+    (field_data / "empty.csv").write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,,,,,\n")
+    with pytest.raises(LabelError, match="hold no object"):
+        read_data(recipe(train=[CSV | {"labels": "empty.csv"}]), field_data)
