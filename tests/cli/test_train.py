@@ -1,5 +1,7 @@
 import os
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -225,3 +227,19 @@ def _ap(text: str) -> float:
 
     value = json.loads(text)["quality"]["ap"]
     return float("nan") if value is None else float(value)
+
+
+@pytest.mark.slow
+def test_two_processes_train_together(work: Path) -> None:
+    (work / "recipe.toml").write_text(RECIPE + VAL)
+    done = subprocess.run(
+        [
+            sys.executable, "-c", "from geo_retina.cli.main import run; run()", "train",
+            "recipe.toml", "--device", "cpu", "--devices", "2", "--out", "out",
+        ],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stdout == "written  out/tiny.safetensors\n"
+    assert done.stderr.count("val AP") == 2
+    assert len((work / "out" / "metrics.csv").read_text().splitlines()) == 1 + 2

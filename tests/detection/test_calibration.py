@@ -1,0 +1,56 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from geo_retina.card import ModelCard
+from geo_retina.detection.calibration import read_calibration_chips
+from geo_retina.errors import BandError, RasterError
+
+
+def test_chips_are_spread_over_rasters_and_padded(
+    write_raster: Callable[..., Path],
+    noise: Callable[..., Any],
+    make_card: Callable[..., ModelCard],
+    tmp_path: Path,
+) -> None:
+    write_raster("a.tif", noise(3, 200, 150))
+    small = write_raster("b.png", noise(3, 40, 70), driver="PNG", crs=None)
+    (tmp_path / "notes.txt").write_text("no raster")
+    chips = read_calibration_chips([tmp_path], make_card(chip_px=64, overlap_px=16), most=10)
+    shapes = [chip.shape for chip in chips]
+    assert shapes.count((1, 3, 64, 64)) == len(chips) == 7  # five of a, both of b
+    np.testing.assert_array_equal(chips[0][0, :, 0, 0], noise(3, 200, 150)[:, 0, 0])
+    np.testing.assert_array_equal(chips[4][0, :, -1, -1], noise(3, 200, 150)[:, -1, -1])
+    (one,) = read_calibration_chips([small], make_card(chip_px=96), most=1)
+    assert one.shape == (1, 3, 64, 96)
+
+
+def test_most_is_a_limit_where_there_are_many_rasters(
+    write_raster: Callable[..., Path],
+    noise: Callable[..., Any],
+    make_card: Callable[..., ModelCard],
+) -> None:
+    paths = [write_raster(f"{number}.tif", noise(3, 64, 64)) for number in range(5)]
+    assert len(read_calibration_chips(paths, make_card(), most=3)) == 3
+
+
+def test_rasters_without_pixels_are_an_error(
+    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard], tmp_path: Path
+) -> None:
+    with pytest.raises(RasterError, match="no rasters to calibrate with"):
+        read_calibration_chips([tmp_path], make_card(), most=3)
+    empty = write_raster("empty.tif", np.zeros((3, 64, 64), np.uint8), nodata=0)
+    with pytest.raises(RasterError, match="no valid pixels"):
+        read_calibration_chips([empty], make_card(), most=3)
+
+
+def test_rasters_that_do_not_fit_the_model_are_an_error(
+    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+) -> None:
+    with pytest.raises(BandError):
+        read_calibration_chips(
+            [write_raster("one.tif", np.ones((1, 64, 64), np.uint8))], make_card(), most=3
+        )
