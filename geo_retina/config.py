@@ -1,44 +1,73 @@
 """TOML files and `key=value` overrides into settings; unknown keys are errors."""
 
 import difflib
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from geo_retina.errors import ConfigError
 
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
+_SHORT = 60
+
 
 def load_settings(
     path: str | Path, kind: type[SettingsT], *, overrides: Sequence[str] = ()
 ) -> SettingsT:
-    """Read settings from a TOML file.
+    """Read settings from a TOML file, or from the JSON of a run's `recipe.json`.
 
     Args:
         path: The file.
         kind: The type that the whole file describes.
-        overrides: `dotted.key=value` texts; the value is TOML, or a plain word.
+        overrides: `dotted.key=value` texts; the value is TOML, or a plain word. Entries of a list
+            are counted from 0: `train.0.weight=2`.
 
     Raises:
         ConfigError: The file is missing or not TOML, a key is unknown, or a value does not fit.
     """
-    try:
-        with Path(path).open("rb") as file:
-            values = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path} is not valid TOML: {error}") from error
+    values = _read(Path(path))
     for override in overrides:
         _override(values, override)
+    settings: SettingsT = parse_settings(values, kind, source=str(path))
+    return settings
+
+
+def parse_settings(values: Mapping[str, object], kind: Any, *, source: str) -> Any:  # noqa: ANN401
+    """Turn plain values into settings.
+
+    Args:
+        values: As a TOML file gives them.
+        kind: A settings type, or a union of some that a key tells apart.
+        source: Where the values come from, for messages.
+
+    Raises:
+        ConfigError: A key is unknown, or a value does not fit.
+    """
+    adapter = TypeAdapter(kind)
     try:
-        return kind.model_validate(values)
+        return adapter.validate_python(values)
     except ValidationError as error:
-        raise ConfigError(f"{path}: {_explain(error, kind)}") from error
+        known = _known_keys(adapter.json_schema())
+        raise ConfigError(f"{source}: {_explain(error, known)}") from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        text = path.read_text(encoding="utf-8")
+        values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
+    except OSError as error:
+        raise ConfigError(f"cannot read the configuration {path}: {error}") from error
+    except ValueError as error:  # of either format, or of a text that is not UTF-8
+        what = "JSON" if path.suffix == ".json" else "TOML"
+        raise ConfigError(f"{path} is not valid {what}: {error}") from error
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path}: expected named values, got {_short(values)}")
+    return values
 
 
 def _override(values: dict[str, Any], text: str) -> None:
@@ -46,38 +75,55 @@ def _override(values: dict[str, Any], text: str) -> None:
     if not separator or not key:
         raise ConfigError(f"expected key=value, such as schedule.steps=200, got {text!r}")
     *parents, last = key.strip().split(".")
-    place = values
+    place: Any = values
     for parent in parents:
-        place = place.setdefault(parent, {})
-        if not isinstance(place, dict):
-            raise ConfigError(f"{key!r}: {parent!r} holds a value, not a table")
+        place = _enter(place, parent, key)
     try:
-        place[last] = tomllib.loads(f"value = {value}")["value"]
+        parsed = tomllib.loads(f"value = {value}")["value"]
     except tomllib.TOMLDecodeError:
-        place[last] = value.strip()
+        parsed = value.strip()
+    if isinstance(place, list):
+        _enter(place, last, key)
+        place[int(last)] = parsed
+    elif isinstance(place, dict):
+        place[last] = parsed
+    else:
+        raise ConfigError(f"{key!r}: what holds {last!r} is a value, not a table")
 
 
-def _explain(error: ValidationError, kind: type[BaseModel]) -> str:
-    """One line a fault: the key's path, what is wrong, and the nearest known key."""
+def _enter(place: Any, name: str, key: str) -> Any:  # noqa: ANN401  whatever TOML knows
+    """The table or list entry called `name`; a table that is not there is made."""
+    if isinstance(place, dict):
+        return place.setdefault(name, {})
+    if isinstance(place, list) and name.isdecimal() and int(name) < len(place):
+        return place[int(name)]
+    if isinstance(place, list):
+        raise ConfigError(f"{key!r}: expected an entry 0 to {len(place) - 1}, got {name!r}")
+    raise ConfigError(f"{key!r}: what holds {name!r} is a value, not a table")
+
+
+def _explain(error: ValidationError, known: Sequence[str]) -> str:
+    """What is wrong, one part a fault: the key's path, the fault, and the nearest known key."""
     lines = []
     for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"]) or "file"
+        path = ".".join(str(part) for part in fault["loc"]) or "the whole"
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(fault["loc"][-1]), _known_keys(kind), n=1)
+            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             lines.append(f"unknown key {path!r}{hint}")
+        elif fault["type"] == "value_error":
+            lines.append(f"{path}: {fault['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{path}: {fault['msg']} (got {_short(fault.get('input'))})")
     return "; ".join(lines)
 
 
-def _known_keys(kind: type[BaseModel]) -> list[str]:
+def _known_keys(schema: Mapping[str, Any]) -> list[str]:
     """Names of all keys of a settings type and of the types inside it."""
-    schema: Mapping[str, Any] = kind.model_json_schema()
     tables = [schema, *schema.get("$defs", {}).values()]
     return sorted({key for table in tables for key in table.get("properties", {})})
 
 
 def _short(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."  # noqa: PLR2004
+    return text if len(text) <= _SHORT else f"{text[: _SHORT - 3]}..."

@@ -70,5 +70,9 @@ class DeviceError(UsageError, RuntimeError):
     """The requested compute device is not there."""
 
 
+class DependencyError(UsageError, ImportError):
+    """A library that only some commands need is not installed."""
+
+
 class TrainingError(GeoRetinaError, RuntimeError):
     """Training cannot go on, for instance because the loss is not finite."""

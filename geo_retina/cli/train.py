@@ -39,12 +39,12 @@ def train(
     """
     with exit_codes(quiet=quiet, interrupted="interrupted; go on with --resume"):
         from geo_retina.config import load_settings
-        from geo_retina.training.fit import fit
+        from geo_retina.training.fit import fit, is_first_process
         from geo_retina.training.settings import TrainingSettings
 
         settings = load_settings(config, TrainingSettings, overrides=overrides or ())
         folder = out or Path("runs") / settings.card.name
-        with training_bar(quiet=quiet) as on_progress:
+        with training_bar(quiet=quiet or not is_first_process()) as on_progress:
             path = fit(
                 settings,
                 data_folder=data,
@@ -55,4 +55,5 @@ def train(
                 resume=resume,
                 on_progress=on_progress,
             )
-        print(f"written  {path}")
+        if is_first_process():
+            print(f"written  {path}")

@@ -180,8 +180,8 @@ def _anchor_shapes(sizes: tuple[float, ...], settings: AnchorSettings) -> Floats
 
 
 def _check_numbers(raw: RawOutputs) -> None:
-    parts = [raw.logits, raw.deltas, *([] if raw.objectness is None else [raw.objectness])]
-    if any(np.isnan(part).any() for part in parts):
+    parts = (raw.logits, raw.deltas, raw.objectness)
+    if any(part is not None and np.isnan(part).any() for part in parts):
         raise ModelError(
             "the network's outputs are not a number (NaN), so no score means anything; look for "
             "NaN or infinite pixels (nodata that is not masked?) or damaged weights"
@@ -194,5 +194,4 @@ def _logit(score: float) -> float:
 
 def _sigmoid(logits: Floats) -> Floats:
     with np.errstate(over="ignore"):  # exp(89) overflows float32, and 1 / inf is the right answer
-        scores: Floats = 1 / (1 + np.exp(-logits))
-    return scores
+        return np.reciprocal(1 + np.exp(-logits), dtype=np.float32)

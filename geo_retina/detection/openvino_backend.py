@@ -73,9 +73,10 @@ class OpenVinoDetector:
         thresholds: Thresholds,
     ) -> ChipResult:
         request.wait()
-        outputs = [request.get_tensor(name).data[0] for name in ("logits", "deltas")]
         objectness = request.get_tensor("objectness").data[0] if self._has_objectness else None
-        raw = RawOutputs(*outputs, objectness)
+        raw = RawOutputs(
+            request.get_tensor("logits").data[0], request.get_tensor("deltas").data[0], objectness
+        )
         return decode_chip(raw, grids, height=height, width=width, thresholds=thresholds)
 
 

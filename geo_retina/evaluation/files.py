@@ -10,6 +10,7 @@ from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import LabelSource, format_of, read_labels
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.vector import read_vector
 
 
@@ -27,6 +28,9 @@ class ComparedFiles:
     """Likewise."""
     split: str | None = None
     """Only rasters of this split; None = all. Detections on others are left out."""
+    only: str | Path | None = None
+    """Text file that names the rasters to take, one a line; None = all. Detections on others are
+    left out."""
 
 
 def read_pairs(files: ComparedFiles) -> list[Pair]:
@@ -39,7 +43,8 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         RasterError: A raster cannot be opened.
     """
     labelled = read_labels(files.labels, label_format=files.label_format)
-    known = [item for item in labelled if files.split in (None, item.split)]
+    listed = labelled if files.only is None else choose_listed(labelled, files.only)
+    known = [item for item in listed if files.split in (None, item.split)]
     if not known:
         splits = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "(none)"
         raise LabelError(f"{files.labels.path}: no raster of split {files.split!r}; has {splits}")

@@ -205,7 +205,9 @@ def note_in_openvino(artifact: Artifact) -> None:
     """
     import openvino as ov
 
-    write_openvino(ov.Core().read_model(artifact.path), artifact)
+    core = ov.Core()
+    core.set_property({"ENABLE_MMAP": False})  # the files that are read are also replaced
+    write_openvino(core.read_model(artifact.path), artifact)
 
 
 def _to_onnx(

@@ -1,19 +1,19 @@
-"""Training chips, cut at random from labelled images."""
+"""Training chips by number."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
-import rasterio
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
-from geo_retina.labels.labels import LabelledRaster
+from geo_retina.card import ModelCard
 from geo_retina.model.criterion import Targets
-from geo_retina.training.augment import build_augmenter
+from geo_retina.training.augment import Augmenter, CutSquare
+from geo_retina.training.draw import SquareDraw
+from geo_retina.training.pixels import PixelReader, Square
+from geo_retina.training.rasters import TrainingRaster
 from geo_retina.training.settings import AugmentSettings
 
 
@@ -22,61 +22,74 @@ class Sample:
     """One training chip."""
 
     pixels: Tensor
-    """(bands, crop_px, crop_px), the type of the image."""
+    """(bands, crop_px, crop_px), of the card's data type."""
     targets: Targets
+    origin: str
+    """Raster and square that it was cut from."""
 
 
 @dataclass(frozen=True, slots=True)
-class WeightedRaster:
-    """A labelled raster and how often it is drawn, relative to its share of all pixels."""
+class Batch:
+    """Training chips that go through the network together."""
 
-    labelled: LabelledRaster
-    weight: float
+    pixels: Tensor
+    """(N, bands, crop_px, crop_px), of the card's data type."""
+    targets: tuple[Targets, ...]
+    """N entries."""
+    origins: tuple[str, ...]
+    """N entries."""
+
+    def to(self, device: torch.device | str, *, non_blocking: bool = False) -> "Batch":
+        """The same batch on another device."""
+        return Batch(
+            self.pixels.to(device, non_blocking=non_blocking),
+            tuple(item.to(device, non_blocking=non_blocking) for item in self.targets),
+            self.origins,
+        )
 
 
 class RandomChips(Dataset[Sample]):
-    """Random chips by number; each depends on nothing but the seed and its number.
-
-    An image is drawn with a probability proportional to its area times its weight, then a window of
-    random place is cut from it and changed by the augmenter.
-    """
+    """Random chips by number; each depends on nothing but the seed and its number."""
 
     def __init__(
         self,
-        rasters: Sequence[WeightedRaster],
+        rasters: Sequence[TrainingRaster],
         *,
+        card: ModelCard,
         augment: AugmentSettings,
-        bands: int,
         seed: int,
     ) -> None:
-        self.rasters = list(rasters)
-        self.augment = augment
-        self.bands = bands
-        self.seed = seed
-        areas = [weighted.weight * _pixel_count(weighted.labelled) for weighted in rasters]
-        self.shares = np.array(areas) / np.sum(areas)
+        self._draw = SquareDraw(rasters, augment)
+        self._reader = PixelReader(card)
+        self._augmenter = Augmenter(augment, card)
+        self._seed = seed
 
     def __getitem__(self, number: int) -> Sample:
         """Cut and change chip `number`."""
-        random = np.random.default_rng([self.seed, number])
-        labelled = self.rasters[random.choice(len(self.rasters), p=self.shares)].labelled
-        pixels, boxes, class_ids = _random_window(labelled, random, self._largest_side())
-        change = build_augmenter(self.augment, bands=self.bands, seed=int(random.integers(2**31)))
-        chip, boxes_left, ids_left = change(pixels, boxes, class_ids)
+        random = np.random.default_rng([self._seed, number])
+        raster, square = self._draw.draw(random)
+        cut = _cut(self._reader, raster, square)
+        chip = self._augmenter(cut, seed=int(random.integers(2**31)))
         return Sample(
-            torch.from_numpy(np.ascontiguousarray(chip.transpose(2, 0, 1))),
-            Targets(torch.from_numpy(boxes_left), torch.from_numpy(ids_left)),
+            torch.from_numpy(chip.pixels),
+            Targets(
+                torch.from_numpy(chip.boxes.astype(np.float32)), torch.from_numpy(chip.class_ids)
+            ),
+            f"{raster.path} at {square.col_off}, {square.row_off} ({square.side} px)",
         )
-
-    def _largest_side(self) -> int:
-        return round(self.augment.crop_px / self.augment.zoom[0])
 
 
 class EpochSampler(Sampler[int]):
-    """Numbers of the chips of one epoch: no chip is seen twice, whatever epoch a run resumes at."""
+    """Numbers of the chips of one epoch: no chip is seen twice, whatever epoch a run resumes at.
 
-    def __init__(self, chips: int) -> None:
+    With several processes each takes every `processes`-th number, so that together they see the
+    same chips whatever their count.
+    """
+
+    def __init__(self, chips: int, *, process: int = 0, processes: int = 1) -> None:
         self.chips = chips
+        self.process = process
+        self.processes = processes
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -85,43 +98,27 @@ class EpochSampler(Sampler[int]):
 
     def __iter__(self) -> Iterator[int]:
         """Yield the numbers in order."""
-        return iter(range(self.epoch * self.chips, (self.epoch + 1) * self.chips))
+        first = self.epoch * self.chips
+        return iter(range(first + self.process, first + self.chips, self.processes))
 
     def __len__(self) -> int:
-        """Count the chips of an epoch."""
-        return self.chips
+        """Count the chips of an epoch, for this process."""
+        return len(range(self.process, self.chips, self.processes))
 
 
-def collate(samples: Sequence[Sample]) -> tuple[Tensor, list[Targets]]:
-    """Stack the pixels of a batch; targets stay a list, one a chip."""
-    return torch.stack([sample.pixels for sample in samples]), [
-        sample.targets for sample in samples
-    ]
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Put samples together; targets stay a list, one a chip."""
+    return Batch(
+        torch.stack([sample.pixels for sample in samples]),
+        tuple(sample.targets for sample in samples),
+        tuple(sample.origin for sample in samples),
+    )
 
 
-def _random_window(
-    labelled: LabelledRaster, random: np.random.Generator, side: int
-) -> tuple[NDArray[np.generic], NDArray[np.float64], NDArray[np.int64]]:
-    """Cut a window of `side` pixels, or the whole image where it is smaller."""
-    pixels = _read(labelled.raster)
-    height, width = pixels.shape[:2]
-    row = int(random.integers(max(height - side, 0) + 1))
-    column = int(random.integers(max(width - side, 0) + 1))
-    cut = pixels[row : row + side, column : column + side]
-    boxes = labelled.labels.boxes - np.array([column, row, column, row], dtype=np.float64)
-    bottom, right = cut.shape[:2]
-    seen = (boxes[:, 0] < right) & (boxes[:, 1] < bottom) & (boxes[:, 2] > 0) & (boxes[:, 3] > 0)
-    return cut, boxes[seen], labelled.labels.class_ids[seen]
-
-
-@lru_cache(maxsize=512)
-def _read(path: str) -> NDArray[np.generic]:
-    """All pixels of an image, (height, width, bands)."""
-    with rasterio.open(path) as raster:
-        pixels: NDArray[np.generic] = raster.read().transpose(1, 2, 0)
-    return np.ascontiguousarray(pixels)
-
-
-def _pixel_count(labelled: LabelledRaster) -> int:
-    with rasterio.open(labelled.raster) as raster:
-        return int(raster.width) * int(raster.height)
+def _cut(reader: PixelReader, raster: TrainingRaster, square: Square) -> CutSquare:
+    """The pixels of a square and the objects that touch it; ignored ones are painted over."""
+    pixels, valid = reader.read(raster, square)
+    boxes = raster.boxes - np.tile([square.col_off, square.row_off], 2)
+    seen = (boxes[:, :2] < square.side).all(axis=1) & (boxes[:, 2:] > 0).all(axis=1)
+    seen &= ~raster.ignored
+    return CutSquare(pixels, valid, boxes[seen], raster.class_ids[seen])

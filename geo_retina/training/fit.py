@@ -1,32 +1,35 @@
-"""From settings to a checkpoint."""
+"""From a recipe to a checkpoint."""
 
 import logging
-from collections.abc import Sequence
-from dataclasses import replace
-from fnmatch import fnmatch
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pytorch_lightning as pl
-from pytorch_lightning.callbacks import EMAWeightAveraging, ModelCheckpoint
-from pytorch_lightning.loggers import CSVLogger
-from torch.utils.data import DataLoader
+import torch
+from pytorch_lightning.utilities import rank_zero_only
 
-from geo_retina.errors import ConfigError, LabelError, OutputError
-from geo_retina.labels.deepforest import read_deepforest_csv
-from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.voc import read_voc
-from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
-from geo_retina.model.pretrained import load_pretrained
-from geo_retina.model.retinanet import build_retinanet
-from geo_retina.training.dataset import EpochSampler, RandomChips, WeightedRaster, collate
+from geo_retina.detection.backends import find_device
+from geo_retina.errors import ConfigError, DeviceError
+from geo_retina.model.checkpoint import SUFFIX
+from geo_retina.model.retinanet import RetinaNet
+from geo_retina.training.averaging import AveragedWeights, kept_network
+from geo_retina.training.data import TrainingData, read_data
+from geo_retina.training.finish import write_model
+from geo_retina.training.memory import advice, refuse_too_large_batch
 from geo_retina.training.module import DetectorModule
-from geo_retina.training.settings import CsvSource, ScheduleSettings, Source, TrainingSettings
+from geo_retina.training.network import audit_network, audit_text, resolve_network
+from geo_retina.training.records import LossRecord, OnProgress
+from geo_retina.training.run_folder import find_state, start_run
+from geo_retina.training.settings import TrainingSettings
+from geo_retina.training.start import start_network
+from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
+from geo_retina.training.validation import Validation
+
+if TYPE_CHECKING:
+    import pytorch_lightning as pl
 
 _log = logging.getLogger(__name__)
-
-
-STATE_NAME = "state.ckpt"
-"""File in the run folder from which a training goes on."""
 
 
 def fit(
@@ -36,135 +39,109 @@ def fit(
     run_folder: Path,
     workers: int = 0,
     device: str = "auto",
+    devices: int = 1,
     resume: bool = False,
-    quiet: bool = False,
+    on_progress: OnProgress | None = None,
 ) -> Path:
     """Train a model.
+
+    The run folder gets the recipe with all defaults, the losses, what was measured on val, a state
+    after every epoch and, at the end, the model.
 
     Args:
         settings: The whole recipe.
         data_folder: Folder that the paths of the sources are relative to.
         run_folder: Where logs, states for resuming and the checkpoint go.
         workers: Processes that prepare chips; 0 = in this one.
-        device: `cpu`, `cuda` or `auto`.
-        resume: Go on from the last state in `run_folder`.
-        quiet: Show no progress bar.
+        device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        devices: How many CUDA devices, or processes on the CPU, train together; each takes
+            `schedule.batch` chips at once.
+        resume: Go on from the last finished epoch in `run_folder`.
+        on_progress: Called after each batch.
 
     Returns:
         Path of the checkpoint, `run_folder/NAME.safetensors`.
 
     Raises:
-        ConfigError: There is a run in the folder and `resume` is not set, or none and it is.
-        LabelError: Labels are missing or unusable.
+        ConfigError: There is a run in the folder and `resume` is not set, or none and it is, or
+            it has another recipe.
+        LabelError: Labels are missing or unusable, or train and val share pixels.
+        DeviceError: The device is not there, or a batch does not fit its memory.
+        UsageError: Another of its kinds, for rasters or weights that do not fit the recipe.
         TrainingError: The loss is not finite.
     """
-    state = _state(run_folder, resume=resume)
-    schedule = settings.schedule
-    pl.seed_everything(schedule.seed, workers=True, verbose=False)
-    rasters = read_sources(settings.train, data_folder, settings.card.class_names)
-    network = build_retinanet(settings.network)
-    if settings.pretrained is not None:
-        load_pretrained(network.backbone, settings.pretrained)
-    chips = RandomChips(
-        rasters, augment=settings.augment, bands=settings.network.in_bands, seed=schedule.seed
+    chosen = _checked_device(device, devices)
+    if not is_first_process():
+        logging.getLogger("geo_retina").setLevel(logging.WARNING)  # the first one tells all
+    state = find_state(run_folder, settings, resume=resume)
+    data = read_data(settings, data_folder)
+    network = _first_network(settings, data)
+    refuse_too_large_batch(network, settings, chosen)
+    if is_first_process():
+        start_run(run_folder, settings)
+    decay = settings.schedule.ema_decay
+    averaged = AveragedWeights(decay=decay) if decay > 0 else None
+    callbacks: list[pl.Callback] = [
+        LossRecord(run_folder, steps=settings.schedule.steps, on_progress=on_progress)
+    ]
+    callbacks += [] if averaged is None else [averaged]
+    if data.val:
+        callbacks.append(Validation(data.val, run_folder, settings.validation, averaged=averaged))
+    module = DetectorModule(
+        network, card=settings.card, loss=settings.loss, schedule=settings.schedule
     )
-    loader = DataLoader(
-        chips,
-        batch_size=schedule.batch,
-        sampler=EpochSampler(schedule.epoch_steps * schedule.batch),
-        collate_fn=collate,
-        num_workers=workers,
-    )
-    trainer = _trainer(schedule, run_folder, device=device, quiet=quiet)
-    module = DetectorModule(network, card=settings.card, loss=settings.loss, schedule=schedule)
-    trainer.fit(module, loader, ckpt_path=state)
+    with plain_lightning(), _memory_errors(settings, chosen):
+        trainer = build_trainer(settings, run_folder, callbacks, device=chosen, devices=devices)
+        chips = ChipLoader(data.train, settings, workers=workers, processes=devices)
+        run_trainer(trainer, module, chips, state)
     path = run_folder / f"{settings.card.name}{SUFFIX}"
-    save_checkpoint(path, network, settings.card)
-    _log.info("wrote %s", path)
+    if trainer.is_global_zero:
+        kept = kept_network(module, averaged)
+        write_model(path, kept, settings, data, device=str(chosen))
     return path
 
 
-def _state(run_folder: Path, *, resume: bool) -> Path | None:
-    """The state to go on from; None for a new run."""
-    state = run_folder / STATE_NAME
-    if resume and not state.is_file():
-        raise ConfigError(f"nothing to resume: {state} is not there; leave --resume out")
-    if state.is_file() and not resume:
-        raise ConfigError(f"{run_folder} holds a run; go on with --resume or choose another --out")
-    try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"cannot make the run folder {run_folder}: {error}") from error
-    return state if resume else None
+def is_first_process() -> bool:
+    """Whether this process speaks for those that train together; Lightning starts the others."""
+    return int(getattr(rank_zero_only, "rank", None) or 0) == 0
 
 
-def _trainer(
-    schedule: ScheduleSettings, run_folder: Path, *, device: str, quiet: bool
-) -> pl.Trainer:
-    keeper = ModelCheckpoint(
-        dirpath=run_folder,
-        filename=Path(STATE_NAME).stem,
-        every_n_epochs=1,
-        enable_version_counter=False,
-    )
-    callbacks: list[pl.Callback] = [keeper]
-    if schedule.ema_decay > 0:
-        callbacks.append(EMAWeightAveraging(decay=schedule.ema_decay))
-    return pl.Trainer(
-        accelerator={"cuda": "gpu"}.get(device, device),
-        devices=1,
-        max_steps=schedule.steps,
-        gradient_clip_val=schedule.clip_norm,
-        callbacks=callbacks,
-        logger=CSVLogger(run_folder, name="", version=""),
-        log_every_n_steps=10,
-        enable_model_summary=False,
-        enable_progress_bar=not quiet,
-    )
+def _first_network(settings: TrainingSettings, data: TrainingData) -> RetinaNet:
+    """The network as the training starts with it; tells what its anchors can learn."""
+    torch.manual_seed(settings.schedule.seed)
+    network = resolve_network(settings, data.train)
+    _log.info("anchors: %s", audit_text(audit_network(network, settings, data.train)))
+    return start_network(network, settings)
 
 
-def read_sources(
-    sources: Sequence[Source], folder: Path, class_names: Sequence[str]
-) -> list[WeightedRaster]:
-    """Read the labels of all sources.
+def _checked_device(name: str, devices: int) -> torch.device:
+    """The device to train on.
 
     Raises:
-        LabelError: A file is missing, or a source has no image.
+        DeviceError: It is not there.
+        ConfigError: Several devices are asked for by the number of one.
     """
-    found = []
-    for source in sources:
-        rasters = _read_source(source, folder, tuple(class_names))
-        if not rasters:
-            raise LabelError(f"the source {source!r} has no image: check its paths and its split")
-        boxes = sum(len(raster.labels.boxes) for raster in rasters)
-        _log.info("%d images with %d objects from %s", len(rasters), boxes, source.kind)
-        found += [WeightedRaster(raster, source.weight) for raster in rasters]
-    return found
-
-
-def _read_source(
-    source: Source, folder: Path, class_names: tuple[str, ...]
-) -> list[LabelledRaster]:
-    if isinstance(source, CsvSource):
-        found = read_deepforest_csv(
-            folder / source.labels, folder / source.images, class_names=class_names
+    device = find_device(name)
+    if devices < 1 or (devices > 1 and device.index is not None):
+        raise ConfigError(
+            f"expected at least 1 device, and --device cpu or cuda where several train together; "
+            f"got {devices} of {name}"
         )
-        chosen = [
-            raster
-            for raster in found
-            if source.split in (None, raster.split)
-            and fnmatch(Path(raster.raster).name, source.names)
-        ]
-        return [_above_score(raster, source.least_score) for raster in chosen]
-    return [
-        raster
-        for image in source.images
-        for raster in read_voc((folder / image).with_suffix(".xml"), class_names=class_names)
-    ]
+    if device.type == "cuda" and devices > torch.cuda.device_count():
+        raise DeviceError(
+            f"{devices} CUDA devices were asked for, {torch.cuda.device_count()} are visible"
+        )
+    return device
 
 
-def _above_score(raster: LabelledRaster, least: float) -> LabelledRaster:
-    scores = raster.labels.scores
-    if scores is None:
-        return raster
-    return replace(raster, labels=raster.labels.select(scores >= least))
+@contextmanager
+def _memory_errors(settings: TrainingSettings, device: torch.device) -> Iterator[None]:
+    """Turn torch's out-of-memory errors into one that says what to lower."""
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise DeviceError(f"out of memory on {device}: {advice(settings)}") from error
+    except RuntimeError as error:
+        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+            raise
+        raise DeviceError(f"out of memory on {device}: {advice(settings)}") from error

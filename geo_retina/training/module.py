@@ -1,7 +1,5 @@
 """One training step and the optimiser, as a Lightning module."""
 
-import math
-from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
@@ -10,9 +8,12 @@ from torch import Tensor, nn
 
 from geo_retina.card import ModelCard
 from geo_retina.errors import TrainingError
-from geo_retina.model.criterion import Criterion, LossSettings, Targets
+from geo_retina.model.criterion import Criterion, LossSettings
 from geo_retina.model.retinanet import RetinaNet, normalise
+from geo_retina.training.dataset import Batch
 from geo_retina.training.settings import ScheduleSettings
+
+_LISTED = 4
 
 
 class DetectorModule(pl.LightningModule):
@@ -32,32 +33,37 @@ class DetectorModule(pl.LightningModule):
         self.criterion = Criterion(loss)
         self.schedule = schedule
 
-    def training_step(self, batch: tuple[Tensor, Sequence[Targets]], batch_idx: int) -> Tensor:
-        """Loss of one batch.
+    def on_train_epoch_start(self) -> None:
+        """Start each epoch with random numbers of its own, so that a resumed run has the same."""
+        torch.manual_seed(self.schedule.seed + 1_000_003 * self.current_epoch + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:
+        """Losses of one batch; the key `loss` is minimised.
 
         Raises:
             TrainingError: The loss is not finite.
         """
-        pixels, targets = batch
+        card = self.card
         images = normalise(
-            pixels, value_range=self.card.value_range, mean=self.card.mean, std=self.card.std
+            batch.pixels, value_range=card.value_range, mean=card.mean, std=card.std
         ).contiguous(memory_format=torch.channels_last)
-        losses = self.criterion(self.network(images), self.network.anchors(images), targets)
+        losses = self.criterion(self.network(images), self.network.anchors(images), batch.targets)
         if not torch.isfinite(losses.total):
-            raise TrainingError(
-                f"the loss is {losses.total.item()} in batch {batch_idx} of epoch "
-                f"{self.current_epoch}: lower schedule.learning_rate or look at that batch's labels"
-            )
-        self.log_dict(
-            {"loss": losses.total, "loss_classes": losses.classes, "loss_boxes": losses.boxes},
-            prog_bar=True,
-            batch_size=len(pixels),
-        )
-        total: Tensor = losses.total
-        return total
+            raise TrainingError(_not_finite(losses.total.item(), batch, batch_idx, self))
+        found = {"loss": losses.total, "loss_classes": losses.classes, "loss_boxes": losses.boxes}
+        if losses.objectness is not None:
+            found["loss_objectness"] = losses.objectness
+        if self.trainer.logger is not None:
+            self.log_dict(found, batch_size=len(batch.pixels))
+        return {name: value if name == "loss" else value.detach() for name, value in found.items()}
+
+    def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:  # noqa: ARG002
+        """End the training after its last step, be it in the middle of an epoch."""
+        if self.global_step >= self.schedule.steps:
+            self.trainer.should_stop = True
 
     def configure_optimizers(self) -> Any:  # noqa: ANN401  Lightning's own loose type
-        """AdamW or SGD with warm-up and cosine; no decay on norms and biases."""
+        """AdamW or SGD with warm-up and decay; no weight decay on norms and biases."""
         options = self.schedule
         groups = parameter_groups(self.network, options)
         optimiser: torch.optim.Optimizer
@@ -65,9 +71,7 @@ class DetectorModule(pl.LightningModule):
             optimiser = torch.optim.AdamW(groups)
         else:
             optimiser = torch.optim.SGD(groups, momentum=options.momentum)
-        factor = torch.optim.lr_scheduler.LambdaLR(
-            optimiser, lambda step: rate_factor(step, options)
-        )
+        factor = torch.optim.lr_scheduler.LambdaLR(optimiser, options.rate_factor)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": factor, "interval": "step"},
@@ -91,9 +95,15 @@ def parameter_groups(network: nn.Module, options: ScheduleSettings) -> list[dict
     ]
 
 
-def rate_factor(step: int, options: ScheduleSettings) -> float:
-    """Share of the full learning rate at `step`: linear warm-up, then a cosine to 0."""
-    if step < options.warm_up_steps:
-        return (step + 1) / options.warm_up_steps
-    rest = max(options.steps - options.warm_up_steps, 1)
-    return 0.5 * (1 + math.cos(math.pi * min((step - options.warm_up_steps) / rest, 1)))
+def _not_finite(loss: float, batch: Batch, number: int, module: DetectorModule) -> str:
+    pixels = batch.pixels.float()
+    if not torch.isfinite(pixels).all():
+        why = "its pixels are not finite: mask them as nodata"
+    elif not all(bool(torch.isfinite(item.boxes).all()) for item in batch.targets):
+        why = "its boxes are not finite: mend the labels"
+    else:
+        why = "lower schedule.learning_rate or schedule.clip_norm, or train in 32-true"
+    return (
+        f"the loss is {loss} in batch {number} of epoch {module.current_epoch} (step "
+        f"{module.global_step}), cut from {'; '.join(batch.origins[:_LISTED])}: {why}"
+    )

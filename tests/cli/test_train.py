@@ -232,13 +232,11 @@ def _ap(text: str) -> float:
 @pytest.mark.slow
 def test_two_processes_train_together(work: Path) -> None:
     (work / "recipe.toml").write_text(RECIPE + VAL)
+    program = Path(sys.executable).with_name("geo-retina")
+    options = ["--device", "cpu", "--devices", "2", "--out", "out"]
     done = subprocess.run(
-        [
-            sys.executable, "-c", "from geo_retina.cli.main import run; run()", "train",
-            "recipe.toml", "--device", "cpu", "--devices", "2", "--out", "out",
-        ],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
+        [program, "train", "recipe.toml", *options], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "written  out/tiny.safetensors\n"
     assert done.stderr.count("val AP") == 2

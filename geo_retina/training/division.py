@@ -1,0 +1,149 @@
+"""How labelled rasters are divided into train and val: the `[divide]` table of a recipe."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Annotated, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.splits import (
+    DEFAULT_SHARES,
+    KeyOf,
+    by_block,
+    by_file,
+    by_site,
+    fold_shares,
+    split_ground,
+    split_rasters,
+)
+
+TRAIN, VAL = "train", "val"
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class _Shares(_Plain):
+    shares: dict[str, float] = DEFAULT_SHARES
+    """Share of the groups that each split gets; splits other than train and val are left out."""
+    seed: int = Field(default=0, ge=0)
+    """Another seed gives another division."""
+
+
+class ByColumn(_Plain):
+    """As the labels themselves say: a column `split`."""
+
+    kind: Literal["column"]
+    train: str = TRAIN
+    """What they call the rasters to learn from."""
+    val: str = VAL
+    """What they call the rasters to measure on."""
+
+    def divide(self, labelled: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+        """Give each raster the split `train`, `val`, or another."""
+        unused = {name: f"({name})" for name in (TRAIN, VAL)}
+        return _renamed(labelled, unused | {self.train: TRAIN, self.val: VAL})
+
+
+class ByRaster(_Shares):
+    """Rasters stay whole: each by its file name, or all of a site together."""
+
+    kind: Literal["file", "site"]
+
+    def divide(self, labelled: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+        """Give each raster a split."""
+        key_of = {"file": by_file, "site": by_site}[self.kind]
+        return split_rasters(labelled, key_of=key_of, shares=self.shares, seed=self.seed)
+
+
+class ByBlock(_Shares):
+    """Rasters stay whole; those whose centres lie in the same square of ground stay together."""
+
+    kind: Literal["block"]
+    block_m: float = Field(gt=0)
+    """Side of the squares, metres."""
+
+    def divide(self, labelled: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+        """Give each raster a split."""
+        key_of = by_block(self.block_m)
+        return split_rasters(labelled, key_of=key_of, shares=self.shares, seed=self.seed)
+
+
+class ByGround(_Shares):
+    """Large rasters are divided into squares of ground with a guard distance between splits."""
+
+    kind: Literal["ground"]
+    block_m: float = Field(gt=0)
+    """Side of the squares, metres."""
+    guard_m: float = Field(ge=0)
+    """Least distance between ground of two splits, metres: at least the size of a chip."""
+
+    def divide(self, labelled: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+        """Give each part of each raster a split."""
+        return split_ground(
+            labelled,
+            block_m=self.block_m,
+            guard_m=self.guard_m,
+            shares=self.shares,
+            seed=self.seed,
+        )
+
+
+class Folds(_Plain):
+    """k-fold: one of `folds` equal parts is val, the others are train; train once for each."""
+
+    kind: Literal["folds"]
+    folds: int = Field(ge=2)
+    fold: int = Field(ge=0)
+    """Number of the part that is val, from 0."""
+    by: Literal["file", "site", "block"] = "file"
+    """What stays together."""
+    block_m: float | None = Field(default=None, gt=0)
+    """Side of the squares of `by = "block"`, metres."""
+    seed: int = Field(default=0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.fold >= self.folds:
+            raise ValueError(f"fold must be in 0..{self.folds - 1}, got {self.fold}")
+        if (self.by == "block") != (self.block_m is not None):
+            raise ValueError("block_m belongs to by = 'block': state both or neither")
+        return self
+
+    def divide(self, labelled: Sequence[LabelledRaster]) -> list[LabelledRaster]:
+        """Give each raster a split."""
+        shares = fold_shares(self.folds)
+        divided = split_rasters(labelled, key_of=self._key_of(), shares=shares, seed=self.seed)
+        names = {name: VAL if number == self.fold else TRAIN for number, name in enumerate(shares)}
+        return _renamed(divided, names)
+
+    def _key_of(self) -> KeyOf:
+        if self.block_m is not None:
+            return by_block(self.block_m)
+        return by_site if self.by == "site" else by_file
+
+
+Division = Annotated[ByColumn | ByRaster | ByBlock | ByGround | Folds, Field(discriminator="kind")]
+
+
+def refuse_empty_side(labelled: Sequence[LabelledRaster]) -> None:
+    """Refuse a division without rasters to learn from, or without objects to measure on.
+
+    Raises:
+        LabelError: Train or val is empty.
+    """
+    for side in (TRAIN, VAL):
+        members = [item for item in labelled if item.split == side]
+        if not any(len(item.labels) for item in members):
+            found = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "none"
+            raise LabelError(
+                f"{side} has {len(members)} rasters and no object (splits found: {found}); mend "
+                "the split column, or choose other shares, another seed or smaller blocks"
+            )
+
+
+def _renamed(labelled: Sequence[LabelledRaster], names: dict[str, str]) -> list[LabelledRaster]:
+    return [replace(item, split=names.get(item.split, item.split)) for item in labelled]

@@ -1,0 +1,180 @@
+"""Labelled rasters made ready for training: checked, cleaned, in pixels of the model's GSD."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import shapely
+from numpy.typing import NDArray
+from shapely.geometry import MultiPolygon, Polygon
+
+from geo_retina.card import ModelCard
+from geo_retina.errors import (
+    BandError,
+    GeoreferenceError,
+    GsdError,
+    LabelError,
+    RadiometryError,
+)
+from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.source import ChipSource, open_chip_source
+from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.space import boxes as box_arrays
+from geo_retina.training.sources import Reading
+
+_log = logging.getLogger(__name__)
+
+_READING_ERRORS = (BandError, GeoreferenceError, GsdError, RadiometryError)
+_MOST_OUTSIDE = 0.5
+"""Share of a source's labels off their rasters above which they belong to other rasters."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class TrainingRaster:
+    """A raster to cut chips from, and its objects in the working grid of `card.gsd_m`."""
+
+    path: str
+    reading: Reading
+    width: int
+    """Columns of the working grid."""
+    height: int
+    """Rows of the working grid."""
+    boxes: NDArray[np.float64]
+    """(N, 4) pixel edges in the working grid."""
+    class_ids: NDArray[np.int64]
+    """(N,) in 0..K-1."""
+    ignored: NDArray[np.bool_]
+    """(N,) True where an object is neither to be found nor background."""
+    area: Polygon | MultiPolygon | None
+    """The part to learn from, in pixels of the working grid; None = all of it."""
+    weight: float
+    """How often it is drawn, relative to its size."""
+
+    def __len__(self) -> int:
+        """Count the objects."""
+        return len(self.boxes)
+
+    @property
+    def pixels(self) -> float:
+        """Working pixels that can be learned from."""
+        return float(self.width * self.height if self.area is None else self.area.area)
+
+
+def prepare_rasters(
+    labelled: Sequence[LabelledRaster],
+    reading: Reading,
+    card: ModelCard,
+    *,
+    source: str,
+    weight: float = 1,
+) -> list[TrainingRaster]:
+    """Check that the model can read every raster, and clean and scale its labels.
+
+    Headers are read, no pixels (but those that percentiles are taken of).
+
+    Args:
+        labelled: Rasters of one source.
+        reading: How to read them.
+        card: What the model is shown.
+        source: Name of the source, for messages.
+        weight: Of the source.
+
+    Raises:
+        LabelError: Most labels lie off their rasters.
+        UsageError: One of its kinds, for a raster that does not fit the card.
+    """
+    prepared, changes = [], Changes()
+    for item in labelled:
+        with opened_source(item.raster, reading, card) as chips:
+            native, grid = chips.raster.grid, chips.grid
+            clean = clean_labels(item.labels, width=native.width, height=native.height)
+            scale = np.array([chips.scale_x, chips.scale_y])
+        changes = _sum(changes, clean.changes)
+        labels = clean.labels
+        prepared.append(
+            TrainingRaster(
+                path=item.raster,
+                reading=reading,
+                width=grid.width,
+                height=grid.height,
+                boxes=box_arrays.scale(labels.boxes, x=1 / scale[0], y=1 / scale[1]),
+                class_ids=labels.class_ids,
+                ignored=~labels.counted,
+                area=_scaled(item.area, scale),
+                weight=weight,
+            )
+        )
+    _refuse_labels_off(sum(len(item.labels) for item in labelled), changes, source)
+    count = sum(len(item) for item in prepared)
+    _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, _mended(changes))
+    return prepared
+
+
+@contextmanager
+def opened_source(path: str, reading: Reading, card: ModelCard) -> Iterator[ChipSource]:
+    """A raster as the model sees it, open while the context lasts; see `open_source`."""
+    source = open_source(path, reading, card)
+    try:
+        yield source
+    finally:
+        source.raster.close()
+
+
+def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
+    """Open a raster as the model sees it; the caller closes `source.raster`.
+
+    Raises:
+        RasterError: It cannot be opened.
+        GeoreferenceError: It has no georeference, and `reading` does not state its GSD.
+        UsageError: Another of its kinds, where the raster does not fit the card.
+    """
+    raster = open_raster(path, pixel_coordinates=reading.gsd_m is not None)
+    try:
+        return open_chip_source(
+            raster,
+            card,
+            bands=reading.bands,
+            scale=reading.scale,
+            stretch=reading.stretch,
+            gsd_m=reading.gsd_m,
+            any_gsd=reading.any_gsd,
+            pixel_coordinates=reading.gsd_m is not None,
+        )
+    except _READING_ERRORS as error:
+        raster.close()
+        raise type(error)(
+            f"{error} (in a recipe these are keys of the source: reading.bands, reading.scale, "
+            "reading.stretch, reading.any_gsd, and reading.gsd_m for rasters without georeference)"
+        ) from error
+    except BaseException:
+        raster.close()
+        raise
+
+
+def _scaled(
+    area: Polygon | MultiPolygon | None, scale: NDArray[np.float64]
+) -> Polygon | MultiPolygon | None:
+    if area is None:
+        return None
+    moved: Polygon | MultiPolygon = shapely.transform(area, lambda points: points / scale)
+    return moved
+
+
+def _refuse_labels_off(count: int, changes: Changes, source: str) -> None:
+    if changes.outside > _MOST_OUTSIDE * count:
+        raise LabelError(
+            f"{source}: {changes.outside} of {count} labels lie off their rasters: they belong to "
+            "other rasters, another resolution or another CRS; look with `geo-retina labels check`"
+        )
+
+
+def _sum(first: Changes, second: Changes) -> Changes:
+    return Changes(**{key: value + getattr(second, key) for key, value in asdict(first).items()})
+
+
+def _mended(changes: Changes) -> str:
+    parts = [f"{count} {key.replace('_', ' ')}" for key, count in asdict(changes).items() if count]
+    return f" (mended: {', '.join(parts)})" if parts else ""

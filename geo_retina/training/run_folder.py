@@ -1,0 +1,84 @@
+"""The folder of a training: its recipe, and the state that a broken run goes on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from geo_retina.errors import ConfigError, OutputError
+from geo_retina.training.settings import TrainingSettings
+
+STATE_NAME = "state.ckpt"
+"""File in the run folder from which a training goes on."""
+RECIPE_NAME = "recipe.json"
+"""File in the run folder with all settings, defaults included; `geo-retina train` takes it too."""
+
+_SHOWN = 5
+
+
+def find_state(folder: Path, settings: TrainingSettings, *, resume: bool) -> Path | None:
+    """The state to go on from; None for a new run. Writes nothing.
+
+    Args:
+        folder: Where the run writes.
+        settings: Its recipe.
+        resume: Go on with the run in the folder.
+
+    Raises:
+        ConfigError: There is a run in the folder and `resume` is not set, or none and it is, or
+            it has another recipe.
+    """
+    state, recipe = folder / STATE_NAME, folder / RECIPE_NAME
+    if resume and not state.is_file():
+        raise ConfigError(
+            f"nothing to resume: {state} is not there (no epoch was finished); leave --resume out"
+        )
+    if state.is_file() and not resume:
+        raise ConfigError(f"{folder} holds a run; go on with --resume or choose another --out")
+    if not resume:
+        return None
+    _refuse_other_recipe(recipe, settings)
+    return state
+
+
+def start_run(folder: Path, settings: TrainingSettings) -> None:
+    """Make the run folder and put the recipe there.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / RECIPE_NAME).write_text(settings.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise OutputError(f"cannot write the run folder {folder}: {error}") from error
+
+
+def _refuse_other_recipe(file: Path, settings: TrainingSettings) -> None:
+    try:
+        before = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"cannot resume: the recipe {file} cannot be read: {error}") from error
+    now = json.loads(settings.model_dump_json())
+    changed = _differences(before, now)
+    if changed:
+        listed = "; ".join(changed[:_SHOWN])
+        raise ConfigError(
+            f"the run was started with another recipe: {listed}; resume it with its own "
+            f"({file}), or start a new one with another --out"
+        )
+
+
+def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401  JSON
+    """Key paths at which two JSON values differ, with both values."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        return [
+            line
+            for key in dict.fromkeys([*before, *now])
+            for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))
+        ]
+    return [] if before == now else [f"{path} was {_short(before)}, is {_short(now)}"]
+
+
+def _short(value: object) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."  # noqa: PLR2004

@@ -1,0 +1,183 @@
+"""Where labelled rasters come from: the `[[train]]` and `[[val]]` tables of a recipe."""
+
+from dataclasses import replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.deepforest import read_deepforest_csv
+from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.listing import choose_listed
+from geo_retina.labels.voc import read_voc
+
+
+class _Plain(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Reading(_Plain):
+    """How the rasters of a source are read; left out, as their files say."""
+
+    bands: tuple[int, ...] | None = None
+    """Band numbers, from 1, in the order of `card.bands`."""
+    scale: tuple[float, float] | None = None
+    """Raster values that become the ends of `card.value_range`."""
+    stretch: tuple[float, float] | None = None
+    """Percentiles of each band that become these ends."""
+    gsd_m: float | None = Field(default=None, gt=0)
+    """Metres per pixel of rasters without georeference."""
+    any_gsd: bool = False
+    """Allow rasters coarser than `card.coarsest_gsd_m`."""
+
+
+class _Source(_Plain):
+    names: str = "*"
+    """Take only images whose file name matches this pattern, such as `NIWO_*`."""
+    only: str | None = None
+    """Take only images that this text file names, one a line, with or without ending; relative to
+    the data folder."""
+    split: str | None = None
+    """Take only images that the labels give this split."""
+    least_score: float = Field(default=0, ge=0, le=1)
+    """Take only labels with at least this score: for labels that a model made."""
+    weight: float = Field(default=1, gt=0)
+    """How often this source is drawn, relative to its share of all pixels and objects."""
+    reading: Reading = Reading()
+    licence: str = "not stated"
+    attribution: str = "not stated"
+
+    @property
+    def name(self) -> str:
+        """How messages and the card call it."""
+        raise NotImplementedError
+
+    def read(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
+        """Read the chosen labels; paths are relative to `folder`.
+
+        Raises:
+            LabelError: A file is missing or wrong, a class is unknown, or no image is chosen.
+        """
+        known = self._read_all(folder, class_names)
+        if self.only is not None:
+            known = choose_listed(known, folder / self.only)
+        found = [
+            _above_score(item, self.least_score)
+            for item in known
+            if self.split in (None, item.split) and fnmatch(Path(item.raster).name, self.names)
+        ]
+        if not found:
+            raise LabelError(
+                f"the source {self.name} has no image left: check its paths and its keys names, "
+                "only and split"
+            )
+        return found
+
+    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
+        raise NotImplementedError
+
+
+class CsvSource(_Source):
+    """Images with boxes in a CSV in DeepForest's layout."""
+
+    kind: Literal["deepforest-csv"]
+    labels: str
+    """Path of the CSV; relative to the data folder."""
+    images: str
+    """Folder of the images; relative to the data folder."""
+
+    @property
+    def name(self) -> str:
+        """How messages and the card call it."""
+        return self.labels
+
+    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
+        return read_deepforest_csv(
+            folder / self.labels, folder / self.images, class_names=class_names
+        )
+
+
+class VocSource(_Source):
+    """Images with Pascal VOC files beside them."""
+
+    kind: Literal["voc"]
+    images: tuple[str, ...] = Field(min_length=1)
+    """Paths of the images; the labels have the same name with the ending `.xml`."""
+
+    @property
+    def name(self) -> str:
+        """How messages and the card call it."""
+        return ", ".join(self.images)
+
+    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
+        return [
+            raster
+            for image in self.images
+            for raster in read_voc((folder / image).with_suffix(".xml"), class_names=class_names)
+        ]
+
+
+class AnySource(_Source):
+    """Labels of any format that `geo_retina.labels` reads."""
+
+    kind: Literal["labels"]
+    labels: str
+    """File or folder; relative to the data folder."""
+    images: str | None = None
+    """The raster, a folder of rasters, or a URL; left out, beside the labels."""
+    format: str | None = None
+    """Such as `yolo` or `points`; left out, told by the file."""
+    class_column: str | None = None
+    """Of a vector file: column with the class name."""
+    score_column: str | None = None
+    """Of a vector file: column with the score."""
+    point_size_m: float | None = Field(default=None, gt=0)
+    """Side of the square box around each point, metres."""
+    crs: str | None = None
+    """CRS of the labels where their file states none, such as `EPSG:32613`."""
+    layer: str | None = None
+    """Of a vector file: layer to read."""
+    area: str | None = None
+    """Vector file with the polygons inside which all objects are labelled."""
+    first_pixel: int = Field(default=0, ge=0, le=1)
+    """Of VOC files: the number of the first pixel."""
+
+    @property
+    def name(self) -> str:
+        """How messages and the card call it."""
+        return self.labels
+
+    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
+        source = LabelSource(
+            path=_path(folder, self.labels),
+            images=None if self.images is None else _path(folder, self.images),
+            class_names=class_names,
+            vector=VectorOptions(
+                class_column=self.class_column,
+                score_column=self.score_column,
+                point_size_m=self.point_size_m,
+                crs=self.crs,
+                layer=self.layer,
+                area=None if self.area is None else _path(folder, self.area),
+            ),
+            first_pixel=self.first_pixel,
+        )
+        return read_labels(source, label_format=self.format)
+
+
+Source = Annotated[CsvSource | VocSource | AnySource, Field(discriminator="kind")]
+
+
+def _path(folder: Path, text: str) -> str:
+    """A path below the data folder; absolute ones, URLs and GDAL's own stay as they are."""
+    return text if "://" in text or text.startswith("/vsi") else str(folder / text)
+
+
+def _above_score(raster: LabelledRaster, least: float) -> LabelledRaster:
+    scores = raster.labels.scores
+    if scores is None:
+        return raster
+    return replace(raster, labels=raster.labels.select(scores >= least))

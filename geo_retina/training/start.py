@@ -1,0 +1,128 @@
+"""The first weights of a training: random, a pretrained backbone, or another model's."""
+
+import logging
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from geo_retina.card import ModelCard
+from geo_retina.model.backbone import adapt_filters
+from geo_retina.model.checkpoint import load_network, read_info
+from geo_retina.model.pretrained import load_pretrained
+from geo_retina.model.retinanet import RetinaNet, build_retinanet
+from geo_retina.model.settings import NetworkSettings
+from geo_retina.training.settings import TrainingSettings
+
+_log = logging.getLogger(__name__)
+
+_LAST_CLASS_LAYER = "heads.classes.last."
+_FILTERS = 4  # dimensions of a convolution's weight
+_LISTED = 4
+
+
+def start_network(network: NetworkSettings, settings: TrainingSettings) -> RetinaNet:
+    """Build the network and fill it with the weights that the recipe starts from.
+
+    Raises:
+        ModelError: The weights are unknown, damaged, or those of another architecture.
+    """
+    built = build_retinanet(network)
+    if settings.pretrained is not None:
+        load_pretrained(built.backbone, settings.pretrained)
+    if settings.start_from is not None:
+        info = read_info(settings.start_from)
+        fill_network(built, load_network(info), card=settings.card, known_card=info.card)
+    return built
+
+
+def fill_network(
+    network: RetinaNet, known: RetinaNet, *, card: ModelCard, known_card: ModelCard
+) -> tuple[str, ...]:
+    """Copy the weights of another model wherever they fit, in place.
+
+    Classes keep the filters of the class of their name, and bands those of the band of their name;
+    a band that the other model did not know starts without influence. Where no band has a known
+    name, the filters are adapted as those of a backbone are.
+
+    Args:
+        network: To be filled.
+        known: Another network.
+        card: What `network` is for.
+        known_card: What `known` is for.
+
+    Returns:
+        Names of the tensors for which there was nothing, and which stay as they are.
+    """
+    pair = _Pair(network, known, card, known_card)
+    state, given = network.state_dict(), known.state_dict()
+    found = {name: pair.fit(name, given.get(name), own) for name, own in state.items()}
+    network.load_state_dict({name: state[name] if t is None else t for name, t in found.items()})
+    fresh = tuple(name for name, tensor in found.items() if tensor is None)
+    _log.info(
+        "starts from %s: %d of %d tensors%s",
+        known_card.name,
+        len(found) - len(fresh),
+        len(found),
+        f"; new are {', '.join(fresh[:_LISTED])}..." if fresh else "",
+    )
+    return fresh
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Pair:
+    """Two networks, and what their classes and bands are called."""
+
+    network: RetinaNet
+    known: RetinaNet
+    card: ModelCard
+    known_card: ModelCard
+
+    def fit(self, name: str, given: Tensor | None, own: Tensor) -> Tensor | None:
+        """The known tensor as the network needs it; None where there is nothing for it."""
+        if given is None:
+            return None
+        if name.startswith(_LAST_CLASS_LAYER):
+            return self._classes(given, own)
+        if name == self._first_filters():
+            return self._bands(given, own)
+        return given if given.shape == own.shape else None
+
+    def _first_filters(self) -> str:
+        """Name of the convolution that sees the bands."""
+        state = self.network.backbone.state_dict()
+        return "backbone." + next(n for n, tensor in state.items() if tensor.ndim == _FILTERS)
+
+    def _classes(self, given: Tensor, own: Tensor) -> Tensor | None:
+        """Rows of the classes of the same name; the others stay as they start.
+
+        Channels run anchor by anchor, classes fastest, objectness last.
+        """
+        new, old = self.network.settings, self.known.settings
+        factored = new.head.objectness
+        per_location = new.anchors.per_location
+        same = per_location == old.anchors.per_location and factored == old.head.objectness
+        if not same or given.shape[1:] != own.shape[1:]:
+            return None
+        filled = own.clone().view(per_location, -1, *own.shape[1:])
+        rows = given.view(per_location, -1, *given.shape[1:])
+        names = self.known_card.class_names
+        for number, name in enumerate(self.card.class_names):
+            if name in names:
+                filled[:, number] = rows[:, names.index(name)]
+        if factored:
+            filled[:, -1] = rows[:, -1]
+        return filled.view(own.shape)
+
+    def _bands(self, given: Tensor, own: Tensor) -> Tensor | None:
+        """Filters of the bands of the same name."""
+        names = self.known_card.bands
+        if (given.shape[0], given.shape[2:]) != (own.shape[0], own.shape[2:]):
+            return None
+        if not set(names) & set(self.card.bands):
+            return adapt_filters(given, own.shape[1])
+        filled = torch.zeros_like(own)
+        for number, name in enumerate(self.card.bands):
+            if name in names:
+                filled[:, number] = given[:, names.index(name)]
+        return filled

@@ -1,0 +1,210 @@
+"""Measuring val rasters while training: whole and stitched, through the whole product."""
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+
+from geo_retina.card import Metric, ModelCard
+from geo_retina.detection.options import DetectOptions
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.runs import LOWEST_SCORE, detect_pairs
+from geo_retina.evaluation.summary import Evaluation
+from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
+from geo_retina.training.averaging import AveragedWeights, kept_network
+from geo_retina.training.data import ValRaster
+from geo_retina.training.module import DetectorModule
+from geo_retina.training.records import StepTable
+from geo_retina.training.settings import ValidationSettings
+from geo_retina.training.sources import Reading
+
+if TYPE_CHECKING:
+    from geo_retina.evaluation.pairs import Pair
+
+_log = logging.getLogger(__name__)
+
+BEST_NAME = f"best{SUFFIX}"
+"""File in the run folder with the weights that were best on val so far."""
+LAST_NAME = f"last{SUFFIX}"
+"""File in the run folder with the weights that were measured last."""
+VALIDATION_NAME = "validation.csv"
+"""File in the run folder with what was measured."""
+
+
+def measure(
+    val: Sequence[ValRaster],
+    checkpoint: Path,
+    settings: ValidationSettings,
+    *,
+    device: str,
+) -> Evaluation:
+    """Detect on whole rasters with a checkpoint and compare with their labels.
+
+    Raises:
+        UsageError: One of its kinds, for a raster that does not fit the model.
+        RasterReadError: A raster is damaged.
+    """
+    pairs: list[Pair] = []
+    for reading in dict.fromkeys(item.reading for item in val):
+        labelled = [item.labelled for item in val if item.reading == reading]
+        options = detect_options(reading)
+        pairs += detect_pairs(labelled, checkpoint, options=options, device=device)
+    return evaluate_detections(
+        pairs,
+        iou=settings.iou,
+        distance_m=settings.distance_m,
+        options=EvaluationOptions(bootstrap_samples=0),
+    )
+
+
+def detect_options(reading: Reading) -> DetectOptions:
+    """Options with which detection reads rasters as training does."""
+    return DetectOptions(
+        score=LOWEST_SCORE,
+        bands=reading.bands,
+        scale=reading.scale,
+        stretch=reading.stretch,
+        gsd_m=reading.gsd_m,
+        any_gsd=reading.any_gsd,
+        pixel_coordinates=reading.gsd_m is not None,
+    )
+
+
+def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: bool) -> ModelCard:
+    """The card with the score and the metrics that were measured on val.
+
+    Args:
+        card: Of the recipe.
+        evaluation: Of val.
+        chosen_by_val: Whether val also chose the weights, which flatters the metrics.
+    """
+    quality = evaluation.quality
+    best = quality.best
+    where = f"val ({len(evaluation.rasters)} rasters, {quality.labels:,} labels)"
+    note = f"match by {evaluation.rule}; " + (
+        "val chose the weights and the score" if chosen_by_val else "val chose the score"
+    )
+    values = {
+        "AP": quality.ap,
+        "best F1": best.f1,
+        "precision at best F1": best.precision,
+        "recall at best F1": best.recall,
+    }
+    metrics = tuple(
+        Metric(name=name, value=round(value, 4), split=where, note=note)
+        for name, value in values.items()
+        if np.isfinite(value)
+    )
+    score = card.score
+    if np.isfinite(best.score) and best.hits:
+        score = max(float(np.floor(best.score * 1000) / 1000), LOWEST_SCORE)
+    changes = {"metrics": (*card.metrics, *metrics), "score": score}
+    return ModelCard.model_validate(card.model_dump() | changes)
+
+
+class Validation(pl.Callback):
+    """Measures val after epochs, keeps the best weights, stops when they get no better.
+
+    The first process measures; others wait for it.
+    """
+
+    def __init__(
+        self,
+        val: Sequence[ValRaster],
+        folder: Path,
+        settings: ValidationSettings,
+        *,
+        averaged: AveragedWeights | None,
+    ) -> None:
+        self._val = tuple(val)
+        self._folder = folder
+        self._settings = settings
+        self._averaged = averaged
+        self._table = StepTable(folder / VALIDATION_NAME)
+        self._best = -1.0
+        self._without_better = 0
+        self._stopped = False
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run must know."""
+        return {
+            "best": self._best,
+            "without_better": self._without_better,
+            "stopped": self._stopped,
+        }
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from `state_dict`."""
+        self._best = state_dict["best"]
+        self._without_better = state_dict["without_better"]
+        self._stopped = state_dict["stopped"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Forget what a broken run measured after its last state."""
+        trainer.should_stop = trainer.should_stop or self._stopped
+        if trainer.is_global_zero:
+            self._table.cut_after(trainer.global_step)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure, if it is time."""
+        assert isinstance(pl_module, DetectorModule)  # noqa: S101
+        is_last = trainer.global_step >= pl_module.schedule.steps
+        if (trainer.current_epoch + 1) % self._settings.every_epochs and not is_last:
+            return
+        quality = -1.0
+        if trainer.is_global_zero:
+            quality = self._measure(trainer, pl_module)
+        quality = float(trainer.strategy.broadcast(quality))
+        self._judge(quality)
+        trainer.callback_metrics["val_ap"] = torch.tensor(quality)
+        if trainer.is_global_zero and quality >= self._best:
+            (self._folder / LAST_NAME).replace(self._folder / BEST_NAME)
+        if self._settings.patience is not None and self._without_better >= self._settings.patience:
+            _log.info("no better for %d measurements: training ends", self._without_better)
+            self._stopped = trainer.should_stop = True
+
+    def _measure(self, trainer: pl.Trainer, module: DetectorModule) -> float:
+        """Average precision; 0 where it is undefined."""
+        path = self._folder / LAST_NAME
+        save_checkpoint(path, kept_network(module, self._averaged), module.card)
+        evaluation = measure(self._val, path, self._settings, device=str(module.device))
+        quality = evaluation.quality
+        self._table.add(
+            {
+                "step": trainer.global_step,
+                "epoch": trainer.current_epoch,
+                **{
+                    name: f"{value:.6g}"
+                    for name, value in {
+                        "ap": quality.ap,
+                        "best_f1": quality.best.f1,
+                        "score": quality.best.score,
+                        "precision": quality.best.precision,
+                        "recall": quality.best.recall,
+                    }.items()
+                },
+            }
+        )
+        _log.info(
+            "step %d: val AP %.3f, best F1 %.3f at score %.3f (%s)",
+            trainer.global_step,
+            quality.ap,
+            quality.best.f1,
+            quality.best.score,
+            evaluation.rule,
+        )
+        if trainer.logger is not None:
+            trainer.logger.log_metrics(
+                {"val_ap": quality.ap, "val_f1": quality.best.f1}, step=trainer.global_step
+            )
+        return float(np.nan_to_num(quality.ap))
+
+    def _judge(self, quality: float) -> None:
+        if quality > self._best:
+            self._best, self._without_better = quality, 0
+        else:
+            self._without_better += 1
