@@ -194,4 +194,5 @@ def _logit(score: float) -> float:
 
 def _sigmoid(logits: Floats) -> Floats:
     with np.errstate(over="ignore"):  # exp(89) overflows float32, and 1 / inf is the right answer
-        return np.reciprocal(1 + np.exp(-logits), dtype=np.float32)
+        scores: Floats = np.reciprocal(1 + np.exp(-logits), dtype=np.float32)
+    return scores
