@@ -6,51 +6,51 @@ from pathlib import Path
 from geo_retina.card import DataSource, ModelCard
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.model.retinanet import RetinaNet
-from geo_retina.training.data import TrainingData
 from geo_retina.training.settings import TrainingSettings
-from geo_retina.training.validation import BEST_NAME, measure, measured_card
+from geo_retina.training.validation import BEST_NAME, LAST_NAME
 
 _log = logging.getLogger(__name__)
 
 
-def write_model(
-    path: Path,
-    network: RetinaNet,
-    settings: TrainingSettings,
-    data: TrainingData,
-    *,
-    device: str,
-) -> None:
-    """Write the model: the weights to keep, and a card that says where they come from."""
-    best = path.parent / BEST_NAME
-    by_val = bool(data.val) and settings.validation.keep == "best" and best.is_file()
-    kept = load_network(read_info(best)) if by_val else network
-    card = _told_sources(settings)
-    save_checkpoint(path, kept, card)
-    if data.val:
-        evaluation = measure(data.val, path, settings.validation, device=device)
-        card = measured_card(card, evaluation, chosen_by_val=by_val)
-        save_checkpoint(path, kept, card)
-        _log.info("val chose the score %.3f", card.score)
-    _log.info("wrote %s", path)
-
-
-def _told_sources(settings: TrainingSettings) -> ModelCard:
-    """The card with its data and its command, where the recipe does not tell them."""
+def told_card(settings: TrainingSettings) -> ModelCard:
+    """The recipe's card, with its data and its command where it does not tell them itself."""
     card = settings.card
-    found = tuple(
+    sources = [(source, "train") for source in settings.train]
+    sources += [(source, "val") for source in settings.val]
+    found = [
         DataSource(
-            name=source.name,
-            role=role,
-            licence=source.licence,
-            attribution=source.attribution,
+            name=source.name, role=role, licence=source.licence, attribution=source.attribution
         )
-        for role, sources in (("train", settings.train), ("val", settings.val))
-        for source in sources
-    )
+        for source, role in sources
+    ]
     changes: dict[str, object] = {}
     if not card.trained_on:
         changes["trained_on"] = [item.model_dump() for item in found]
     if not card.reproduce:
         changes["reproduce"] = "geo-retina train recipe.json (beside the checkpoint)"
     return ModelCard.model_validate(card.model_dump() | changes)
+
+
+def write_model(
+    path: Path, network: RetinaNet, card: ModelCard, settings: TrainingSettings, *, measured: bool
+) -> None:
+    """Write the model.
+
+    Args:
+        path: Where to; the run folder is its folder.
+        network: The weights at the end.
+        card: Without metrics.
+        settings: The recipe.
+        measured: Whether val was measured: then the recipe says which weights are taken, and their
+            card has the metrics and the score.
+
+    Raises:
+        OutputError: It cannot be written.
+    """
+    if measured:
+        name = BEST_NAME if settings.validation.keep == "best" else LAST_NAME
+        info = read_info(path.parent / name)
+        network, card = load_network(info), info.card
+        _log.info("val chose the score %.3f", card.score)
+    save_checkpoint(path, network, card)
+    _log.info("wrote %s", path)

@@ -15,7 +15,7 @@ from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.model.retinanet import RetinaNet
 from geo_retina.training.averaging import AveragedWeights, kept_network
 from geo_retina.training.data import TrainingData, read_data
-from geo_retina.training.finish import write_model
+from geo_retina.training.finish import told_card, write_model
 from geo_retina.training.memory import advice, refuse_too_large_batch
 from geo_retina.training.module import DetectorModule
 from geo_retina.training.network import audit_network, audit_text, resolve_network
@@ -87,9 +87,8 @@ def fit(
     callbacks += [] if averaged is None else [averaged]
     if data.val:
         callbacks.append(Validation(data.val, run_folder, settings.validation, averaged=averaged))
-    module = DetectorModule(
-        network, card=settings.card, loss=settings.loss, schedule=settings.schedule
-    )
+    card = told_card(settings)
+    module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
     with plain_lightning(), _memory_errors(settings, chosen):
         trainer = build_trainer(settings, run_folder, callbacks, device=chosen, devices=devices)
         chips = ChipLoader(data.train, settings, workers=workers, processes=devices)
@@ -97,7 +96,7 @@ def fit(
     path = run_folder / f"{settings.card.name}{SUFFIX}"
     if trainer.is_global_zero:
         kept = kept_network(module, averaged)
-        write_model(path, kept, settings, data, device=str(chosen))
+        write_model(path, kept, card, settings, measured=bool(data.val))
     return path
 
 

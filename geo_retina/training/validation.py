@@ -28,9 +28,9 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 BEST_NAME = f"best{SUFFIX}"
-"""File in the run folder with the weights that were best on val so far."""
+"""File in the run folder with the weights that were best on val so far, and their metrics."""
 LAST_NAME = f"last{SUFFIX}"
-"""File in the run folder with the weights that were measured last."""
+"""File in the run folder with the weights that were measured last, and their metrics."""
 VALIDATION_NAME = "validation.csv"
 """File in the run folder with what was measured."""
 
@@ -161,18 +161,22 @@ class Validation(pl.Callback):
         quality = float(trainer.strategy.broadcast(quality))
         self._judge(quality)
         trainer.callback_metrics["val_ap"] = torch.tensor(quality)
-        if trainer.is_global_zero and quality >= self._best:
-            (self._folder / LAST_NAME).replace(self._folder / BEST_NAME)
         if self._settings.patience is not None and self._without_better >= self._settings.patience:
             _log.info("no better for %d measurements: training ends", self._without_better)
             self._stopped = trainer.should_stop = True
 
     def _measure(self, trainer: pl.Trainer, module: DetectorModule) -> float:
         """Average precision; 0 where it is undefined."""
-        path = self._folder / LAST_NAME
-        save_checkpoint(path, kept_network(module, self._averaged), module.card)
+        path, network = self._folder / LAST_NAME, kept_network(module, self._averaged)
+        save_checkpoint(path, network, module.card)
         evaluation = measure(self._val, path, self._settings, device=str(module.device))
         quality = evaluation.quality
+        chosen_by_val = self._settings.keep == "best"
+        card = measured_card(module.card, evaluation, chosen_by_val=chosen_by_val)
+        save_checkpoint(path, network, card)
+        value = float(np.nan_to_num(quality.ap))
+        if value >= self._best:
+            save_checkpoint(self._folder / BEST_NAME, network, card)
         self._table.add(
             {
                 "step": trainer.global_step,
@@ -201,7 +205,7 @@ class Validation(pl.Callback):
             trainer.logger.log_metrics(
                 {"val_ap": quality.ap, "val_f1": quality.best.f1}, step=trainer.global_step
             )
-        return float(np.nan_to_num(quality.ap))
+        return value
 
     def _judge(self, quality: float) -> None:
         if quality > self._best:

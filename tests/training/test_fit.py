@@ -71,6 +71,9 @@ def test_the_checkpoint_detects_and_its_card_tells_where_it_comes_from(
     assert [item.role for item in card.trained_on] == ["train", "val"]
     assert {item.split for item in card.metrics} == {"val (1 rasters, 42 labels)"}
     assert card.metrics[0].name == "AP"
+    best = read_info(tmp_path / "run" / "best.safetensors")
+    assert best.card == card
+    assert _same_weights(best.path, path)
     found = detect(field_data / "images" / "c.tif", model=path, score=0.0)
     assert "class" in found
 
@@ -179,3 +182,15 @@ def test_prepared_in_other_processes_chips_are_the_same(
         _train(recipe(), field_data, tmp_path / "helped", workers=2, on_progress=_pull_plug_at(3))
     helped = _train(recipe(), field_data, tmp_path / "helped", workers=2, resume=True)
     assert _same_weights(alone, helped)
+
+
+def test_the_last_weights_can_be_kept(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    settings = recipe(val=[val_source], validation__keep="last", schedule__steps=3)
+    path = _train(settings, field_data, run)
+    without = _train(recipe(schedule__steps=3), field_data, tmp_path / "without")
+    assert _same_weights(path, without)
+    note = read_info(path).card.metrics[0].note
+    assert note.endswith("; val chose the score")
