@@ -44,6 +44,8 @@ class _Source(_Plain):
     """Take only images that the labels give this split."""
     least_score: float = Field(default=0, ge=0, le=1)
     """Take only labels with at least this score: for labels that a model made."""
+    sure_score: float = Field(default=0, ge=0, le=1)
+    """Labels under this score are neither objects nor background: their ground is not shown."""
     weight: float = Field(default=1, gt=0)
     """How often this source is drawn, relative to its share of all pixels and objects."""
     reading: Reading = Reading()
@@ -65,7 +67,7 @@ class _Source(_Plain):
         if self.only is not None:
             known = choose_listed(known, folder / self.only)
         found = [
-            _above_score(item, self.least_score)
+            _by_score(item, least=self.least_score, sure=self.sure_score)
             for item in known
             if self.split in (None, item.split) and fnmatch(Path(item.raster).name, self.names)
         ]
@@ -176,8 +178,11 @@ def _path(folder: Path, text: str) -> str:
     return text if "://" in text or text.startswith("/vsi") else str(folder / text)
 
 
-def _above_score(raster: LabelledRaster, least: float) -> LabelledRaster:
+def _by_score(raster: LabelledRaster, *, least: float, sure: float) -> LabelledRaster:
+    """Labels from `least` up, those under `sure` marked as ignored."""
     scores = raster.labels.scores
     if scores is None:
         return raster
-    return replace(raster, labels=raster.labels.select(scores >= least))
+    taken = raster.labels.select(scores >= least)
+    doubtful = scores[scores >= least] < sure
+    return replace(raster, labels=replace(taken, ignored=doubtful | ~taken.counted))

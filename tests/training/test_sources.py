@@ -68,6 +68,17 @@ def test_labels_that_a_model_was_unsure_of_are_left_out(field_data: Path) -> Non
     assert len(item.labels) == 1
 
 
+def test_doubtful_labels_are_neither_objects_nor_background(field_data: Path) -> None:
+    (field_data / "scored.csv").write_text(
+        "image_path,xmin,ymin,xmax,ymax,label,score\n"
+        "a.tif,1,1,9,9,tree,0.9\na.tif,20,20,30,30,tree,0.4\na.tif,40,40,50,50,tree,0.2\n"
+    )
+    source = CsvSource(**CSV | {"labels": "scored.csv"}, least_score=0.3, sure_score=0.5)
+    (item,) = source.read(field_data, ("tree",))
+    assert item.labels.boxes[:, 0].tolist() == [1, 20]
+    assert item.labels.counted.tolist() == [True, False]
+
+
 def test_any_format_with_its_options(field_data: Path) -> None:
     (field_data / "points").mkdir()
     (field_data / "points" / "a.csv").write_text("x,y\n50,40\n")
