@@ -13,14 +13,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geo_retina.card import ModelCard
     from geo_retina.detection.backends import Model, load_model
-    from geo_retina.detection.file_run import (
-        OutputOptions,
-        RunSummary,
-        WorkOptions,
-        detect_to_files,
-    )
+    from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
     from geo_retina.detection.options import DetectOptions
     from geo_retina.detection.run import detect
+    from geo_retina.detection.run_summary import RunSummary
     from geo_retina.errors import GeoRetinaError
     from geo_retina.model.checkpoint import bundled_models
     from geo_retina.space.detections import Detections
@@ -52,7 +48,7 @@ _HOMES = {
     "Model": "geo_retina.detection.backends",
     "ModelCard": "geo_retina.card",
     "OutputOptions": "geo_retina.detection.file_run",
-    "RunSummary": "geo_retina.detection.file_run",
+    "RunSummary": "geo_retina.detection.run_summary",
     "Window": "geo_retina.space.windows",
     "WorkOptions": "geo_retina.detection.file_run",
     "bundled_models": "geo_retina.model.checkpoint",

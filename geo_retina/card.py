@@ -36,6 +36,18 @@ class Metric(_Plain):
     note: str = ""
 
 
+class Calibrated(_Plain):
+    """What the class logits were changed by, so that a score is the share of right detections.
+
+    Both are in the weights already; they stand here to be known.
+    """
+
+    temperature: float = Field(gt=0)
+    """The logits were divided by this."""
+    shift: float
+    """Then this was added."""
+
+
 class ModelCard(_Plain):
     """What one model expects, finds and was measured at."""
 
@@ -70,6 +82,11 @@ class ModelCard(_Plain):
     """Detections with a lower score are not reported by default."""
     nms_iou: float = Field(gt=0, le=1)
     """Of two boxes of one class that overlap more than this, the lower-scored one is dropped."""
+    decay_iou: float | None = Field(default=None, ge=0, lt=1)
+    """Of two boxes of one class on a chip that overlap more than this, the lower score falls
+    (soft-NMS, after the boxes over `nms_iou` are gone); None where scores stay."""
+    calibrated: Calibrated | None = None
+    """How scores were made hit rates; None where they are as training left them."""
     candidates_per_level: int = Field(gt=0)
     """Highest-scored anchors of each pyramid level that are decoded, before NMS."""
     detections_per_chip: int = Field(gt=0)

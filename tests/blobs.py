@@ -63,6 +63,7 @@ def blob_model(
         info = CheckpointInfo(file, card, NetworkSettings(num_classes=len(card.class_names)))
         detector = BlobDetector(card, batch)
         monkeypatch.setattr("geo_retina.detection.job.read_info", lambda _model: info)
+        monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 1)  # many windows
         for module in ("run", "file_run"):
             monkeypatch.setattr(
                 f"geo_retina.detection.{module}.load_detector", lambda _info, **_options: detector

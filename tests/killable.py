@@ -92,6 +92,7 @@ def _run(
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     with ExitStack() as stack:
         stack.enter_context(patch("geo_retina.detection.job.read_info", lambda _model: info))
+        stack.enter_context(patch("geo_retina.detection.chip_size.LARGEST_GROWTH", 1))
         stub = SimpleNamespace(name="stub")
         stack.enter_context(patch.object(file_run, "choose_backend", lambda *_, **__: stub))
         stack.enter_context(

@@ -118,7 +118,8 @@ def matched_scores(boxes: Floats, others: Detections | Labels) -> Floats:
     if others.scores is None:
         raise ValueError("expected scores beside the boxes of the second opinion")
     same = iou(boxes, others.boxes) >= SAME_IOU
-    return np.where(same, others.scores[None], 0).max(axis=1, initial=0)
+    best: Floats = np.where(same, others.scores[None], 0).max(axis=1, initial=0)
+    return best
 
 
 def agree(own: Detections, second: Labels) -> tuple[Floats, NDArray[np.float32]]:

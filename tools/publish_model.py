@@ -4,8 +4,9 @@
         --recipe configs/tree-crowns.toml --labels LABELS --images IMAGES --split val \
         --what "neon_trees val (31 plots, 1,365 crowns)" --out geo_retina/model/weights
 
-The published file itself is what is measured, through the whole product (`geo-retina detect` from
-score 0.05 up, other options at their defaults), at IoU 0.4.
+What is measured goes through the whole product (`geo-retina detect` from score 0.05 up, other
+options at their defaults), at IoU 0.4: the published file itself or, where that has learned from
+the images to measure on too, with `--twin` the checkpoint of the same recipe that has not.
 """
 
 import argparse
@@ -33,6 +34,7 @@ def main() -> None:
     parser.add_argument("--images", required=True)
     parser.add_argument("--split", default="val")
     parser.add_argument("--what", required=True, help="the images in words, for the card")
+    parser.add_argument("--twin", type=Path, help="checkpoint to measure instead; has its own int8")
     parser.add_argument("--out", type=Path, required=True, help="folder of the published file")
     arguments = parser.parse_args()
 
@@ -45,19 +47,22 @@ def main() -> None:
         path=arguments.labels, images=arguments.images, class_names=card.class_names
     )
     labelled = choose_split(read_labels(source), arguments.split)
-    evaluation = evaluate_detections(list(detect_pairs(labelled, path)), iou=IOU)
+    evaluation = evaluate_detections(list(detect_pairs(labelled, arguments.twin or path)), iou=IOU)
     print(evaluation_markdown(evaluation))
 
-    measured = card.model_copy(update={"metrics": metrics_of(evaluation, arguments.what)})
+    note = f"IoU {IOU}, stitched rasters, score >= {LOWEST_SCORE}"
+    if arguments.twin is not None:
+        note += "; of the same recipe without these images"
+    metrics = metrics_of(evaluation, arguments.what, note)
+    measured = card.model_copy(update={"metrics": metrics})
     save_checkpoint(
         path, network, ModelCard.model_validate(measured.model_dump()), half_precision=True
     )
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 
 
-def metrics_of(evaluation: Evaluation, what: str) -> tuple[Metric, ...]:
+def metrics_of(evaluation: Evaluation, what: str, note: str) -> tuple[Metric, ...]:
     """AP and best F1, overall and for each site."""
-    note = f"IoU {IOU}, stitched rasters, score >= {LOWEST_SCORE}"
     found = []
     for quality in (evaluation.quality, *evaluation.sites):
         where = what if quality is evaluation.quality else f"{what}, site {quality.name}"

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from geo_retina.cli import detect_options as shared
 from geo_retina.cli.reporting import (
     FAILURE,
     band_numbers,
@@ -16,8 +17,9 @@ from geo_retina.cli.reporting import (
 )
 
 if TYPE_CHECKING:
-    from geo_retina.detection.file_run import RunSummary
     from geo_retina.detection.options import DetectOptions
+    from geo_retina.detection.run_summary import RunSummary
+    from geo_retina.viewing.overlay import PictureWriter
 
 
 class Shape(StrEnum):
@@ -27,7 +29,6 @@ class Shape(StrEnum):
     POINT = "point"
 
 
-_READING = "Reading the raster"
 _WORK = "Work"
 _INTERRUPTED = "interrupted: what was done is kept; run the same again with --resume to go on"
 
@@ -43,83 +44,32 @@ def detect(
     model: Annotated[
         str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
     ] = "tree-crowns",
-    score: Annotated[
-        float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")
-    ] = None,
-    nms_iou: Annotated[
-        float | None,
-        typer.Option(help="Overlap above which the lower-scored box goes. [default: the model's]"),
-    ] = None,
-    method: Annotated[str, typer.Option(help="Stitching: nms, nms-ios, soft-nms or wbf.")] = "nms",
-    class_agnostic: Annotated[
-        bool, typer.Option("--class-agnostic", help="Stitch boxes of different classes too.")
-    ] = False,
+    score: shared.Score = None,
+    nms_iou: shared.NmsIou = None,
+    decay_iou: shared.DecayIou = None,
+    method: shared.Method = "nms",
+    class_agnostic: shared.ClassAgnostic = False,
     aoi: Annotated[
         str | None, typer.Option(help="Vector file whose polygons limit the work.")
     ] = None,
-    chip: Annotated[
-        int | None, typer.Option(help="Edge of a chip in model pixels. [default: the model's]")
-    ] = None,
-    overlap: Annotated[
-        int | None, typer.Option(help="Overlap of windows, model pixels. [default: the model's]")
-    ] = None,
+    chip: shared.Chip = None,
+    overlap: shared.Overlap = None,
     crs: Annotated[
         str | None, typer.Option(help="CRS of the output. [default: the raster's]")
     ] = None,
     simplify_to: Annotated[
         Shape, typer.Option(help="Shape of the features: outlines or centres.")
     ] = Shape.POLYGON,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Band numbers from 1, such as 3,2,1.", rich_help_panel=_READING),
-    ] = None,
-    scale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="MIN MAX", help="Raster values of black and white.", rich_help_panel=_READING
-        ),
-    ] = None,
-    stretch: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="P1 P2", help="Percentiles of black and white.", rich_help_panel=_READING
-        ),
-    ] = None,
-    raster_crs: Annotated[
-        str | None,
-        typer.Option(help="CRS of a raster that has none.", rich_help_panel=_READING),
-    ] = None,
-    gsd: Annotated[
-        float | None,
-        typer.Option(
-            help="Metres per pixel of a raster that does not tell.", rich_help_panel=_READING
-        ),
-    ] = None,
-    any_gsd: Annotated[
-        bool,
-        typer.Option(
-            "--any-gsd", help="Allow rasters too coarse for the model.", rich_help_panel=_READING
-        ),
-    ] = False,
-    pixel_coordinates: Annotated[
-        bool,
-        typer.Option(
-            "--pixel-coordinates",
-            help="Allow rasters without georeference; write pixel coordinates.",
-            rich_help_panel=_READING,
-        ),
-    ] = False,
-    device: Annotated[
-        str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_WORK)
-    ] = "auto",
-    backend: Annotated[
-        str,
-        typer.Option(help="What runs the network: auto, torch or openvino.", rich_help_panel=_WORK),
-    ] = "auto",
-    batch: Annotated[
-        int | None,
-        typer.Option(min=1, help="Chips at once. [default: by device]", rich_help_panel=_WORK),
-    ] = None,
+    bands: shared.Bands = None,
+    scale: shared.Scale = None,
+    stretch: shared.Stretch = None,
+    raster_crs: shared.RasterCrs = None,
+    gsd: shared.Gsd = None,
+    any_gsd: shared.AnyGsd = False,
+    pixel_coordinates: shared.PixelCoordinates = False,
+    device: shared.Device = "auto",
+    backend: shared.Backend = "auto",
+    batch: shared.Batch = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with a run that was broken.", rich_help_panel=_WORK),
@@ -153,11 +103,11 @@ def detect(
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
         from geo_retina.detection.options import DetectOptions
-        from geo_retina.viewing.overlay import PictureWriter
 
         options = DetectOptions(
             score=score,
             nms_iou=nms_iou,
+            decay_iou=decay_iou,
             method=method,
             class_agnostic=class_agnostic,
             chip_px=chip,
@@ -175,7 +125,14 @@ def detect(
             _print_plan(raster, model, options, device=device, backend=backend)
             return
         _check_summary(summary)
-        also = [] if picture is None else [PictureWriter(picture, raster, bands=options.bands)]
+        work = WorkOptions(
+            device=device,
+            backend=backend,
+            batch=batch,
+            resume=resume,
+            restart=restart,
+            skip_errors=skip_errors,
+        )
         with progress_bar(quiet=quiet) as on_progress:
             done = detect_to_files(
                 raster,
@@ -183,15 +140,8 @@ def detect(
                 model=model,
                 options=options,
                 output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
-                work=WorkOptions(
-                    device=device,
-                    backend=backend,
-                    batch=batch,
-                    resume=resume,
-                    restart=restart,
-                    skip_errors=skip_errors,
-                ),
-                also=also,
+                work=work,
+                also=_pictures(picture, raster, options),
                 on_progress=on_progress,
             )
         if summary is not None:
@@ -199,6 +149,14 @@ def detect(
         _print_summary(done, picture)
     if done.counts.windows_failed:
         raise typer.Exit(FAILURE)
+
+
+def _pictures(path: Path | None, raster: str, options: "DetectOptions") -> "list[PictureWriter]":
+    if path is None:
+        return []
+    from geo_retina.viewing.overlay import PictureWriter
+
+    return [PictureWriter(path, raster, bands=options.bands)]
 
 
 def _print_plan(

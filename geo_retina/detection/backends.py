@@ -3,7 +3,7 @@
 import ctypes
 import logging
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import ChipResult, Detector, Thresholds
 from geo_retina.detection.openvino_backend import OpenVinoDetector
-from geo_retina.detection.torch_backend import TorchDetector, find_device
+from geo_retina.detection.torch_backend import TorchDetector
+from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
@@ -42,14 +43,16 @@ class Backend:
     """What will run a network."""
 
     device: str
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    """`cpu`, `cuda` or `cuda:N`."""
     artifact: Artifact | None = None
     """The graph for OpenVINO; None = torch."""
 
     @property
     def name(self) -> str:
-        """`torch`, `openvino-int8` or `openvino-fp32`: backends of one name agree to rounding."""
-        return "torch" if self.artifact is None else f"openvino-{self.artifact.precision}"
+        """`torch`, `torch-cuda`, `openvino-int8` or `openvino-fp32`: one name, one rounding."""
+        if self.artifact is not None:
+            return f"openvino-{self.artifact.precision}"
+        return "torch-cuda" if self.device.startswith("cuda") else "torch"
 
 
 class Model:
@@ -84,11 +87,10 @@ class Model:
             ModelError: The shape or the data type is not what the card states.
         """
         card = self.card
-        thresholds = Thresholds(
-            card.score if score is None else score,
-            card.nms_iou if nms_iou is None else nms_iou,
-            card.candidates_per_level,
-            card.detections_per_chip,
+        thresholds = replace(
+            Thresholds.of(card),
+            score=card.score if score is None else score,
+            nms_iou=card.nms_iou if nms_iou is None else nms_iou,
         )
         (result,) = self.detector.detect(pixels[None], thresholds)
         if result.saturated:
@@ -181,12 +183,14 @@ def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str =
     if backend == "openvino":
         return Backend("cpu", _asked_for(info, device))
     if device not in ("auto", "cpu"):
-        find_device(device)
-    elif backend == "auto" and find_spec("openvino") and not _takes_cuda(device):
+        return Backend(str(find_device(device)))
+    if _takes_cuda(device):
+        return Backend("cuda")
+    if backend == "auto" and find_spec("openvino"):
         faithful = [item for item in matching_artifacts(info) if item.is_faithful]
         if faithful:
             return Backend("cpu", faithful[0])
-    return Backend(device)
+    return Backend("cpu")
 
 
 def _asked_for(info: CheckpointInfo, device: str) -> Artifact:

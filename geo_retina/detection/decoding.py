@@ -5,7 +5,7 @@ an anchor is only computed where its score passes.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,9 @@ from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.errors import ModelError
 from geo_retina.model.settings import AnchorSettings, NetworkSettings
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.decay import decayed_scores
 from geo_retina.space.detections import Detections
-from geo_retina.space.nms import nms
+from geo_retina.space.nms import nms, rank
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
@@ -128,7 +129,23 @@ def decode_chip(
     kept = nms(boxes, scores, threshold=thresholds.nms_iou, class_ids=class_ids)
     saturated = any(level.cut for level in levels) or len(kept) > thresholds.detections_per_chip
     kept = kept[: thresholds.detections_per_chip]
-    return ChipResult(Detections.of(boxes[kept], scores[kept], class_ids[kept]), saturated)
+    found = Detections.of(boxes[kept], scores[kept], class_ids[kept])
+    return ChipResult(with_decay(found, thresholds), saturated)
+
+
+def with_decay(found: Detections, thresholds: Thresholds) -> Detections:
+    """Detections whose scores have given way to better boxes nearby, where the thresholds say so.
+
+    See `decayed_scores`; what falls under the least score is dropped. Highest score first.
+    """
+    if thresholds.decay_iou is None:
+        return found
+    scores = decayed_scores(
+        found.boxes, found.scores, threshold=thresholds.decay_iou, class_ids=found.class_ids
+    ).astype(np.float32)
+    order = rank(found.boxes, scores, class_ids=found.class_ids)
+    order = order[scores[order] >= thresholds.score]
+    return replace(found, scores=scores).select(order)
 
 
 def decode_boxes(deltas: Floats, anchors: Floats) -> Floats:

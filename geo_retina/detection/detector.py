@@ -1,7 +1,9 @@
 """What runs a network on chips: the `Detector` protocol and the values that pass through it."""
 
-from dataclasses import dataclass
-from typing import Any, Protocol
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +28,8 @@ class Thresholds:
     """Highest-scored anchors of each level that are decoded."""
     detections_per_chip: int
     """Most boxes of one chip."""
+    decay_iou: float | None = None
+    """Of two boxes of one class that overlap more, the lower score falls; None = scores stay."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
@@ -37,7 +41,21 @@ class Thresholds:
     @classmethod
     def of(cls, card: ModelCard) -> "Thresholds":
         """What the card states."""
-        return cls(card.score, card.nms_iou, card.candidates_per_level, card.detections_per_chip)
+        return cls(
+            card.score,
+            card.nms_iou,
+            card.candidates_per_level,
+            card.detections_per_chip,
+            card.decay_iou,
+        )
+
+    def for_area(self, ratio: float) -> "Thresholds":
+        """The same for chips of `ratio` times the area: limits grow with it, and never shrink."""
+        return replace(
+            self,
+            candidates_per_level=math.ceil(self.candidates_per_level * max(ratio, 1)),
+            detections_per_chip=math.ceil(self.detections_per_chip * max(ratio, 1)),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +81,39 @@ class Detector(Protocol):
 
     def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
         """Find objects on (N, bands, height, width) chips of the card's data type."""
+
+
+class Pending(Protocol):
+    """Chips that are being worked on."""
+
+    def result(self) -> list[ChipResult]:
+        """Wait for what was found on them."""
+
+
+@runtime_checkable
+class BackgroundDetector(Detector, Protocol):
+    """A detector that works while its caller reads, stitches and writes."""
+
+    @property
+    def in_flight(self) -> int:
+        """How many batches, besides the one waited for, keep it from ever being idle."""
+
+    def start(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> Pending:
+        """Begin to find objects on (bands, height, width) chips of one size; wait for nothing.
+
+        The chips must not change before the result is there.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A result that is there already."""
+
+    results: list[ChipResult]
+
+    def result(self) -> list[ChipResult]:
+        """See `Pending`."""
+        return self.results
 
 
 def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyproj
 
+from geo_retina.detection.columns import as_column, hex_text, names_of
 from geo_retina.detection.placement import Placement
 from geo_retina.errors import GeoreferenceError
 from geo_retina.space.grid import WGS84, Grid, reproject
@@ -81,13 +82,18 @@ def attributes(detections: Detections, *, grid: Grid, class_names: Sequence[str]
     size = ground_size(detections.boxes, grid)
     windows = detections.window_ids
     columns = [
-        _hex_text(ids(detections)),
-        pa.array(list(class_names), pa.string()).take(pa.array(detections.class_ids)),
-        pa.array(np.round(detections.scores.astype(np.float64), SCORE_DECIMALS)),
-        pa.array(windows, pa.int64(), mask=windows < 0),
-        pa.array(np.round(size.area_m2, AREA_DECIMALS), from_pandas=True),
-        pa.array(np.round(size.width_m, SIZE_DECIMALS), from_pandas=True),
-        pa.array(np.round(size.height_m, SIZE_DECIMALS), from_pandas=True),
+        hex_text(ids(detections)),
+        names_of(detections.class_ids, class_names),
+        as_column(np.round(detections.scores.astype(np.float64), SCORE_DECIMALS), pa.float64()),
+        as_column(windows, pa.int64(), known=windows >= 0),
+        *(
+            as_column(rounded, pa.float64(), known=~np.isnan(rounded))
+            for rounded in (
+                np.round(size.area_m2, AREA_DECIMALS),
+                np.round(size.width_m, SIZE_DECIMALS),
+                np.round(size.height_m, SIZE_DECIMALS),
+            )
+        ),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=FIELDS)
 
@@ -160,13 +166,6 @@ def _mix(value: NDArray[np.uint64]) -> NDArray[np.uint64]:
     value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return value ^ (value >> np.uint64(31))
-
-
-def _hex_text(values: NDArray[np.uint64]) -> pa.StringArray:
-    """Each value as 16 hexadecimal digits, without a Python object per value."""
-    digits = values.astype(">u8").tobytes().hex().encode()
-    offsets = np.arange(len(values) + 1, dtype=np.int32) * 16
-    return pa.StringArray.from_buffers(len(values), pa.py_buffer(offsets), pa.py_buffer(digits))
 
 
 def _middles(boxes: NDArray[np.floating]) -> NDArray[np.float64]:

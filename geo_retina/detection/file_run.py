@@ -1,12 +1,11 @@
 """Runs to files: with a ledger beside the output, so that a broken run can go on."""
 
-import json
 import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, astuple, dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,6 +21,7 @@ from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
 from geo_retina.detection.run import new_stitcher
+from geo_retina.detection.run_summary import RunSummary
 from geo_retina.detection.seams import SeamAudit
 from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.detection.vector import open_writers
@@ -64,45 +64,6 @@ class WorkOptions:
             raise ConfigError(
                 "expected one of resume and restart: to go on with a broken run, or to begin again"
             )
-
-
-@dataclass(frozen=True, slots=True)
-class RunSummary:
-    """What a run read, found and wrote."""
-
-    raster: str
-    outputs: tuple[str, ...]
-    model: str
-    megapixels: float
-    """Size of the raster."""
-    windows: int
-    counts: Counts
-    objects_by_class: dict[str, int]
-    seams: dict[str, Any]
-    """What happened where windows meet: see `detection.seams.SeamAudit`."""
-    seconds: float = 0.0
-    """Time that this run took; without that of the broken ones before it."""
-    failed_windows_file: str | None = None
-    """File with the outlines of the windows that could not be read."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
-
-    def write(self, path: str | Path) -> None:
-        """Write the summary as JSON; the file appears when it is whole.
-
-        Raises:
-            WriteError: The disk is full or lost.
-        """
-        path = Path(path)
-        begun = path.with_name(f".{path.name}.part")
-        try:
-            begun.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-            begun.replace(path)
-        except OSError as error:
-            begun.unlink(missing_ok=True)
-            raise WriteError(f"cannot write the summary {path}: {error}") from error
 
 
 def detect_to_files(

@@ -1,12 +1,20 @@
 """From chips to candidates: batches, invalid pixels, windows that hold too much."""
 
+from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.detection.backends import ChipResult, Detector, Thresholds
+from geo_retina.detection.detector import (
+    BackgroundDetector,
+    ChipResult,
+    Detector,
+    Done,
+    Pending,
+    Thresholds,
+)
 from geo_retina.detection.reading import WindowRead, WindowState
 from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
@@ -22,6 +30,8 @@ SMALLEST_SPLIT_PX = 64
 
 MOST_WAITING = 1024
 """So many windows, most of them empty, may wait for a batch to fill."""
+
+_MOST_RUNNING = 64  # batches, most of them without a chip, that may wait for the first to be done
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -61,30 +71,67 @@ def find_objects(
     Raises:
         ModelError: The detector returns what is not a number.
     """
+    background = detector.in_flight if isinstance(detector, BackgroundDetector) else 0
+    running: deque[_Batch] = deque()
+    busy = 0  # batches of `running` that hold chips
+    for reads_of_batch in _batches(reads, detector):
+        running.append(_start(reads_of_batch, detector, thresholds))
+        busy += running[-1].chips > 0
+        while running and (
+            busy > background or running[0].chips == 0 or len(running) > _MOST_RUNNING
+        ):
+            busy -= running[0].chips > 0
+            yield from _finish(running.popleft(), detector, thresholds, split_overlap_px)
+    while running:
+        yield from _finish(running.popleft(), detector, thresholds, split_overlap_px)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Batch:
+    """Windows whose chips are being worked on; some have none."""
+
+    reads: list[WindowRead]
+    chips: int
+    pending: Pending
+
+
+def _batches(reads: Iterable[WindowRead], detector: Detector) -> Iterator[list[WindowRead]]:
+    """Windows in groups of a batch of chips, as the detector likes it at that moment.
+
+    There are fewer chips in a group at the end, or where few windows have one.
+    """
     waiting: list[WindowRead] = []
     chips = 0
     for read in reads:
         waiting.append(read)
         chips += read.chip is not None
         if chips >= detector.batch or chips == 0 or len(waiting) >= MOST_WAITING:
-            yield from _run(waiting, detector, thresholds, split_overlap_px)
+            yield waiting
             waiting, chips = [], 0
-    yield from _run(waiting, detector, thresholds, split_overlap_px)
+    if waiting:
+        yield waiting
 
 
-def _run(
-    reads: list[WindowRead], detector: Detector, thresholds: Thresholds, split_overlap_px: int
+def _start(reads: list[WindowRead], detector: Detector, thresholds: Thresholds) -> _Batch:
+    chips = [read.chip.pixels for read in reads if read.chip is not None]
+    if not chips:
+        return _Batch(reads, 0, Done([]))
+    if isinstance(detector, BackgroundDetector):
+        return _Batch(reads, len(chips), detector.start(chips, thresholds))
+    return _Batch(reads, len(chips), Done(detector.detect(np.stack(chips), thresholds)))
+
+
+def _finish(
+    batch: _Batch, detector: Detector, thresholds: Thresholds, split_overlap_px: int
 ) -> Iterator[WindowFound]:
-    chips = [read.chip for read in reads if read.chip is not None]
-    results: Iterator[ChipResult] = iter(())
-    if chips:
-        results = iter(_detect(detector, [chip.pixels for chip in chips], thresholds))
-    for read in reads:
+    results = iter(_checked(batch.pending.result(), batch.chips))
+    for read in batch.reads:
         if read.state is not WindowState.READ or read.chip is None:
             yield WindowFound(read, Detections.empty())
             continue
+        height, width = read.chip.pixels.shape[-2:]
         found, splits, saturated = next(results), 0, False
-        detections = found.detections
+        detections = _inside(found.detections, width=width, height=height)
         if found.saturated:
             detections, splits, saturated = _split(
                 read.chip.pixels, detections, detector, thresholds, split_overlap_px
@@ -134,16 +181,20 @@ def _detect(
     detector: Detector, chips: Sequence[NDArray[np.generic]], thresholds: Thresholds
 ) -> list[ChipResult]:
     """Run chips of one size; boxes are cut at the chip's edges, those without area dropped."""
-    results = detector.detect(np.stack(chips), thresholds)
-    if len(results) != len(chips):
-        raise ModelError(
-            f"expected one result for each of {len(chips)} chips, the detector gave {len(results)}"
-        )
+    results = _checked(detector.detect(np.stack(chips), thresholds), len(chips))
     height, width = chips[0].shape[-2:]
     return [
         replace(result, detections=_inside(result.detections, width=width, height=height))
         for result in results
     ]
+
+
+def _checked(results: list[ChipResult], chips: int) -> list[ChipResult]:
+    if len(results) != chips:
+        raise ModelError(
+            f"expected one result for each of {chips} chips, the detector gave {len(results)}"
+        )
+    return results
 
 
 def _inside(found: Detections, *, width: int, height: int) -> Detections:

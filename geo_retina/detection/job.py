@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geo_retina.detection.aoi import Aoi, read_aoi
+from geo_retina.detection.chip_size import fitting_chip_px
+from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.errors import AoiError
@@ -39,6 +41,12 @@ class Job:
     def raster_path(self) -> str:
         """What is read."""
         return self.source.raster.path
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Scores and limits of one chip; limits grow with its area, beyond that of the model's."""
+        card = self.info.card
+        return self.options.thresholds(card).for_area((self.plan.chip_px / card.chip_px) ** 2)
 
 
 @contextmanager
@@ -75,13 +83,20 @@ def open_job(
             any_gsd=options.any_gsd,
             pixel_coordinates=options.pixel_coordinates,
         )
-        plan = WindowPlan(source.grid.width, source.grid.height, chip_px, overlap_px)
+        plan = _plan(source, options, chip_px, overlap_px)
         aoi = None if options.aoi is None else _read_aoi(options.aoi, source)
         _warn_of_small_overlap(plan, info)
         _log_job(source, plan)
         order = ReadingOrder.of(source, plan)
         with block_cache(order.block_cache_bytes(source, plan)):
             yield Job(source, info, options, plan, aoi)
+
+
+def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: int) -> WindowPlan:
+    width, height = source.grid.width, source.grid.height
+    if options.chip_px is None:
+        chip_px = fitting_chip_px(width, height, model_chip_px=chip_px, overlap_px=overlap_px)
+    return WindowPlan(width, height, chip_px, overlap_px)
 
 
 def _read_aoi(path: str, source: ChipSource) -> Aoi:

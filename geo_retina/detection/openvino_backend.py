@@ -1,9 +1,7 @@
 """The OpenVINO backend: exported graphs on a CPU, without torch."""
 
-import logging
-import os
-import sys
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -11,29 +9,30 @@ from numpy.typing import NDArray
 from geo_retina.card import ModelCard
 from geo_retina.detection.decoding import LevelGrid, RawOutputs, decode_chip, level_grids
 from geo_retina.detection.detector import ChipResult, Thresholds, check_chips, pad_chips
-from geo_retina.errors import ModelError
+from geo_retina.detection.openvino_runtime import compile_graph
 from geo_retina.model.artifacts import Artifact
 from geo_retina.model.checkpoint import CheckpointInfo
 
 if TYPE_CHECKING:
     import openvino as ov
 
-_log = logging.getLogger(__name__)
-
 
 class OpenVinoDetector:
     """An exported graph on the CPU.
 
     The graph takes chips of any size, so it is compiled once. Each chip is a request of its own:
-    what is found on it depends neither on the batch nor on its neighbours.
+    what is found on it depends neither on the batch nor on its neighbours. A batch is as many chips
+    as OpenVINO works on side by side; while one is decoded here, the next one is under way.
     """
+
+    in_flight = 1
 
     def __init__(self, info: CheckpointInfo, artifact: Artifact, batch: int | None = None) -> None:
         self._info = info
-        compiled = _compile(artifact.path)
-        self.batch = batch or compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._requests = [compiled.create_infer_request() for _ in range(self.batch)]
-        self._has_objectness = len(compiled.outputs) > 2  # noqa: PLR2004  logits and deltas
+        self._compiled = compile_graph(artifact.path)
+        self.batch = batch or self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
+        self._idle: list[ov.InferRequest] = []
+        self._has_objectness = len(self._compiled.outputs) > 2  # noqa: PLR2004  logits and deltas
 
     @property
     def card(self) -> ModelCard:
@@ -47,76 +46,77 @@ class OpenVinoDetector:
             ModelError: The shape or the data type is not what the card states, or the outputs are
                 not numbers.
         """
-        check_chips(pixels, self.card)
-        height, width = pixels.shape[-2:]
-        chips = pad_chips(pixels, self.card)
-        grids = level_grids(self._info.network, height=chips.shape[-2], width=chips.shape[-1])
         results: list[ChipResult] = []
-        for start in range(0, len(chips), self.batch):
-            part = chips[start : start + self.batch]
-            running = self._requests[: len(part)]
-            for number, request in enumerate(running):
-                request.start_async([part[number : number + 1]], share_inputs=True)
-            results += [
-                self._decode(request, grids, height=height, width=width, thresholds=thresholds)
-                for request in running
-            ]
+        for first in range(0, len(pixels), self.batch):
+            results += self.start(list(pixels[first : first + self.batch]), thresholds).result()
         return results
 
-    def _decode(
-        self,
-        request: "ov.InferRequest",
-        grids: list[LevelGrid],
-        *,
-        height: int,
-        width: int,
-        thresholds: Thresholds,
-    ) -> ChipResult:
+    def start(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> "_Running":
+        """Start a batch; see `BackgroundDetector`.
+
+        Raises:
+            ModelError: The shape or the data type is not what the card states.
+        """
+        for chip in chips:
+            check_chips(chip[None], self.card)
+        padded = [pad_chips(chip[None], self.card) for chip in chips]
+        height, width = padded[0].shape[-2:]
+        grids = level_grids(self._info.network, height=height, width=width)
+        frame = _Frame(chips[0].shape[-2], chips[0].shape[-1], grids, thresholds)
+        running = _Running(self, padded, [], frame)
+        for chip in padded:
+            request = self._request()
+            request.start_async([chip], share_inputs=True)
+            running.requests.append(request)
+        return running
+
+    def _request(self) -> "ov.InferRequest":
+        return self._idle.pop() if self._idle else self._compiled.create_infer_request()
+
+    def collect(self, request: "ov.InferRequest", frame: "_Frame") -> ChipResult:
+        """Wait for one chip and decode it; its request is free for another one then."""
         request.wait()
         objectness = request.get_tensor("objectness").data[0] if self._has_objectness else None
         raw = RawOutputs(
             request.get_tensor("logits").data[0], request.get_tensor("deltas").data[0], objectness
         )
-        return decode_chip(raw, grids, height=height, width=width, thresholds=thresholds)
+        result = decode_chip(
+            raw,
+            frame.grids,
+            height=frame.height,
+            width=frame.width,
+            thresholds=frame.thresholds,
+        )
+        self._idle.append(request)
+        return result
 
 
-def _compile(path: Path) -> "ov.CompiledModel":
-    """Compile a graph for this machine, or take it from the user's cache.
+@dataclass(frozen=True, slots=True)
+class _Frame:
+    """What the chips of a batch share."""
 
-    Raises:
-        ModelError: It cannot be read.
-    """
-    import openvino as ov
-
-    core = ov.Core()
-    cache = _cache_folder()
-    if cache is not None:
-        core.set_property({"CACHE_DIR": str(cache)})
-    try:
-        model = core.read_model(path)
-        # float32 where the graph says so: some processors would take bfloat16 unasked
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
-        return core.compile_model(model, "CPU", settings)
-    except RuntimeError as error:
-        raise ModelError(
-            f"OpenVINO cannot use {path}: {str(error).strip().splitlines()[-1]}; update openvino, "
-            "export it again, or choose --backend torch"
-        ) from error
+    height: int
+    """Rows without padding."""
+    width: int
+    """Columns without padding."""
+    grids: list[LevelGrid]
+    thresholds: Thresholds
 
 
-def _cache_folder() -> Path | None:
-    """Folder for compiled graphs, made if need be; None where the user has no place to write."""
-    home = Path("~").expanduser()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = home / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache")
-    folder = base / "geo_retina" / "openvino"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        _log.info("compiled graphs are not kept: %s", error)
-        return None
-    return folder if os.access(folder, os.W_OK) else None
+@dataclass(frozen=True, slots=True)
+class _Running:
+    """A batch under way."""
+
+    detector: OpenVinoDetector
+    chips: list[NDArray[Any]]
+    """(1, bands, H, W) each; the requests read them where they lie."""
+    requests: "list[ov.InferRequest]"
+    frame: _Frame
+
+    def result(self) -> list[ChipResult]:
+        """Wait for the batch.
+
+        Raises:
+            ModelError: The outputs are not numbers.
+        """
+        return [self.detector.collect(request, self.frame) for request in self.requests]

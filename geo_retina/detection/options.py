@@ -1,6 +1,6 @@
 """What a detection run can be asked for."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from geo_retina.card import ModelCard
@@ -17,12 +17,15 @@ class DetectOptions:
     """Least score, in [0, 1]."""
     nms_iou: float | None = None
     """Overlap above which the lower-scored of two boxes goes, in (0, 1]."""
+    decay_iou: float | None = None
+    """Overlap above which the lower score of two boxes of a chip falls, in [0, 1]; 1 = never."""
     method: str = "nms"
     """How overlapping boxes are stitched: a key of `space.merging.METHODS`."""
     class_agnostic: bool = False
     """Stitch boxes of different classes too."""
     chip_px: int | None = None
-    """Edge of a chip, in pixels of the model's GSD."""
+    """Edge of a chip, in pixels of the model's GSD; None = the model's, or up to twice as large
+    where that covers the raster with less work."""
     overlap_px: int | None = None
     """Overlap of neighbouring windows, in pixels of the model's GSD."""
     aoi: str | None = None
@@ -45,16 +48,18 @@ class DetectOptions:
     def __post_init__(self) -> None:
         _check_range("score", self.score, low=0, high=1)
         _check_range("nms_iou", self.nms_iou, low=0, high=1)
+        _check_range("decay_iou", self.decay_iou, low=0, high=1)
         if self.nms_iou == 0:
             raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
 
     def thresholds(self, card: ModelCard) -> Thresholds:
-        """Scores and limits of one chip."""
-        return Thresholds(
-            card.score if self.score is None else self.score,
-            card.nms_iou if self.nms_iou is None else self.nms_iou,
-            card.candidates_per_level,
-            card.detections_per_chip,
+        """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows."""
+        decay_iou = card.decay_iou if self.decay_iou is None else self.decay_iou
+        return replace(
+            Thresholds.of(card),
+            score=card.score if self.score is None else self.score,
+            nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
+            decay_iou=None if self.method == "soft-nms" else decay_iou,
         )
 
     def merging(self, card: ModelCard) -> Merging:
@@ -67,7 +72,9 @@ class DetectOptions:
         return AcrossClasses(merging) if self.class_agnostic else merging
 
     def windows(self, card: ModelCard) -> tuple[int, int]:
-        """Chip edge and overlap, in pixels of the model's GSD.
+        """Chip edge and overlap, in pixels of the model's GSD, before the raster is known.
+
+        Without a stated `chip_px` the chip is the model's, which `fitting_chip_px` may grow.
 
         Raises:
             ConfigError: The overlap is not smaller than the chip, or the chip is too small.

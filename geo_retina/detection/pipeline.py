@@ -12,6 +12,7 @@ from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows
 from geo_retina.detection.stitch import Stitcher
+from geo_retina.errors import RasterReadError
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
@@ -21,6 +22,7 @@ OnProgress = Callable[[float, float, int], None]
 """Takes the megapixels of the raster that are done, those of the whole, and the objects so far."""
 
 _AHEAD_BATCHES = 2  # batches that lie read while one is inferred
+_MOST_TOLD = 5  # unreadable windows that are told of one by one
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,7 +113,7 @@ def run_strips(
     """
     counts = counts or Counts()
     columns = len(job.plan.col_offs)
-    tell = _Teller(job, on_progress)
+    tell, skipped = _Teller(job, on_progress), _Skipped()
     reads = read_windows(
         job.source,
         job.plan,
@@ -123,7 +125,7 @@ def run_strips(
     found = find_objects(
         reads,
         detector,
-        job.options.thresholds(job.info.card),
+        job.thresholds,
         split_overlap_px=job.plan.overlap_px,
     )
     with closing(reads), closing(found):
@@ -133,7 +135,7 @@ def run_strips(
                 if window.read.error is not None:
                     if not skip_errors:
                         raise window.read.error
-                    _log.warning("skipped: %s", window.read.error)
+                    skipped.tell(window.read.error)
                     failed.append(window.read.window)
                 counts = counts.after(window)
                 candidates.append((window.read.window, window.detections))
@@ -142,6 +144,7 @@ def run_strips(
             counts = replace(counts, objects=counts.objects + len(final))
             tell((index + 1) * columns, counts)
             yield StripDone(index, final, counts, tuple(failed))
+    skipped.tell_rest()
 
 
 def _in_raster(job: Job, detections: Detections) -> Detections:
@@ -149,6 +152,24 @@ def _in_raster(job: Job, detections: Detections) -> Detections:
     if job.aoi is not None and len(detections):
         detections = detections.select(job.aoi.contains_centres(detections.boxes))
     return detections.scale(x=job.source.scale_x, y=job.source.scale_y)
+
+
+class _Skipped:
+    """Tells of the first unreadable windows one by one, and of the rest by their number."""
+
+    def __init__(self) -> None:
+        self._count = 0
+
+    def tell(self, error: RasterReadError) -> None:
+        """Log one window, or count it."""
+        self._count += 1
+        if self._count <= _MOST_TOLD:
+            _log.warning("skipped: %s", error)
+
+    def tell_rest(self) -> None:
+        """Log how many windows were counted only."""
+        if self._count > _MOST_TOLD:
+            _log.warning("skipped: %d more windows that cannot be read", self._count - _MOST_TOLD)
 
 
 class _Teller:

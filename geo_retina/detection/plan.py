@@ -169,7 +169,7 @@ def _chips_bytes(job: Job, detector: Detector) -> int:
     source, window = job.source, job.plan.window(0)
     order = ReadingOrder.of(source, job.plan)
     samples = (len(source.bands) * np.dtype(source.radiometry.dtype).itemsize) + 1
-    chips = (order.readers + 1) * order.run + 4 * detector.batch
+    chips = (order.readers + 1) * order.run + 5 * detector.batch
     return chips * samples * window.width * window.height
 
 
@@ -184,8 +184,7 @@ def _seconds_per_chip(job: Job, detector: Detector, window: Window) -> float:
     card = job.info.card
     shape = (detector.batch, len(card.bands), window.height, window.width)
     chips = np.zeros(shape, dtype=card.dtype)
-    thresholds = job.options.thresholds(card)
-    detector.detect(chips, thresholds)
+    detector.detect(chips, job.thresholds)
     started = time.monotonic()
-    detector.detect(chips, thresholds)
+    detector.detect(chips, job.thresholds)
     return (time.monotonic() - started) / detector.batch

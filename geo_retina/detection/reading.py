@@ -7,6 +7,7 @@ Only blocks on the border of two runs are decoded twice.
 """
 
 import math
+import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,13 +23,14 @@ from geo_retina.errors import RasterReadError
 from geo_retina.imagery.source import Chip, ChipSource
 from geo_retina.space.windows import Strip, Window, WindowPlan
 
-MOST_READERS = 2
-"""Threads that read windows, each through a handle of its own."""
+MOST_READERS = min(max((os.cpu_count() or 1) // 2, 2), 8)
+"""Threads that read windows, each through a handle of its own: two keep a CPU's network busy, a GPU
+beside many cores takes more."""
 
 LONGEST_RUN = 8
 """Most windows of a strip that one reader reads in a row."""
 
-LARGEST_RUN_BYTES = 32 * 2**20
+LARGEST_RUN_BYTES = 12 * 2**20
 """Most memory for the chips of one run, as long as it has more than one."""
 
 

@@ -10,6 +10,7 @@ import json
 import logging
 import xml.etree.ElementTree as ET
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal, Self
 
@@ -123,12 +124,19 @@ def read_artifact(path: Path) -> Artifact:
     if not path.with_suffix(".bin").is_file():
         raise ModelError(f"the weights {path.with_suffix('.bin')} are missing; export it again")
     try:
-        tree = ET.parse(path)  # noqa: S314  expat itself bounds what entities may grow to
+        state = path.stat()
+        values = dict(_metadata(path, state.st_mtime_ns, state.st_size))
     except (OSError, ET.ParseError) as error:
         raise ModelError(f"cannot read {path}: {error}; export it again") from error
-    entries = tree.iterfind(f"./rt_info/{METADATA}/*")
-    values = {entry.tag: entry.get("value", "") for entry in entries}
     return Artifact.from_metadata(path, values)
+
+
+@lru_cache(maxsize=8)  # a run asks more than once, and the graph of a large network takes a while
+def _metadata(path: Path, _changed_ns: int, _size: int) -> tuple[tuple[str, str], ...]:
+    """Names and values of our section, of a file that is in this state."""
+    tree = ET.parse(path)  # noqa: S314  expat itself bounds what entities may grow to
+    entries = tree.iterfind(f"./rt_info/{METADATA}/*")
+    return tuple((entry.tag, entry.get("value", "")) for entry in entries)
 
 
 def network_hash(info: CheckpointInfo) -> str:

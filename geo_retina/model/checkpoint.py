@@ -1,7 +1,8 @@
 """Checkpoints: weights, model card and network settings in one safetensors file.
 
-The file's header carries the card and the settings as JSON, so that both are read without torch and
-without the weights. Filters may be stored in half precision; they are always loaded as float32.
+The file's header carries the card, the settings and the training's recipe as JSON, so that they are
+read without torch and without the weights. Filters may be stored in half precision; they are always
+loaded as float32.
 """
 
 import contextlib
@@ -34,6 +35,9 @@ class CheckpointInfo:
     path: Path
     card: ModelCard
     network: NetworkSettings
+    recipe: str | None = None
+    """All settings of the training that made it, as JSON text; `geo-retina train` takes it too.
+    None where the checkpoint does not tell, for instance because it was converted."""
 
 
 def bundled_models() -> dict[str, Path]:
@@ -80,7 +84,7 @@ def read_info(model: str | Path) -> CheckpointInfo:
     except (KeyError, ValidationError) as error:
         raise ModelError(f"the header of {path} is damaged: {error}") from error
     _check_agreement(card, network, str(path))
-    return CheckpointInfo(path, card, network)
+    return CheckpointInfo(path, card, network, header.get("recipe"))
 
 
 def load_network(info: CheckpointInfo) -> "RetinaNet":
@@ -105,7 +109,12 @@ def load_network(info: CheckpointInfo) -> "RetinaNet":
 
 
 def save_checkpoint(
-    path: Path, network: "RetinaNet", card: ModelCard, *, half_precision: bool = False
+    path: Path,
+    network: "RetinaNet",
+    card: ModelCard,
+    *,
+    recipe: str | None = None,
+    half_precision: bool = False,
 ) -> None:
     """Write weights, card and settings to `path`; the file appears only when whole.
 
@@ -113,6 +122,7 @@ def save_checkpoint(
         path: Where to; a file that is there is replaced.
         network: The weights, on any device.
         card: What the model is for; must agree with the network.
+        recipe: All settings of its training as JSON text, to be kept beside the card.
         half_precision: Store filters and matrices as float16, half the size. Biases, norms and
             their statistics stay float32: they are small, and variances leave float16's range.
 
@@ -134,7 +144,8 @@ def save_checkpoint(
     }
     partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(state, partial, metadata=header_of(card, network.settings))
+        save_file(state, partial, metadata=header_of(card, network.settings, recipe))
+        _sort_metadata(partial)
         partial.chmod(0o644)  # safetensors writes it for its owner alone
         partial.replace(path)
     except (OSError, SafetensorError) as error:
@@ -144,12 +155,16 @@ def save_checkpoint(
             partial.unlink()
 
 
-def header_of(card: ModelCard, network: NetworkSettings) -> dict[str, str]:
+def header_of(
+    card: ModelCard, network: NetworkSettings, recipe: str | None = None
+) -> dict[str, str]:
     """Metadata of a checkpoint file."""
+    told = {} if recipe is None else {"recipe": recipe}
     return {
         "format": f"geo_retina {FORMAT_VERSION}",
         "card": card.model_dump_json(),
         "network": network.model_dump_json(),
+        **told,
     }
 
 
@@ -165,6 +180,21 @@ def _check_agreement(card: ModelCard, network: NetworkSettings, what: str) -> No
             f"{what}: the card names {len(card.class_names)} classes and {len(card.bands)} bands, "
             f"the network has {network.num_classes} and {network.in_bands}; mend the card"
         )
+
+
+def _sort_metadata(path: Path) -> None:
+    """Put the metadata in the order of their keys: equal checkpoints are then equal files.
+
+    safetensors writes them in an order that changes from run to run.
+    """
+    with path.open("r+b") as file:
+        length = int.from_bytes(file.read(_LENGTH_BYTES), "little")
+        header = json.loads(file.read(length))
+        header["__metadata__"] = dict(sorted(header["__metadata__"].items()))
+        text = json.dumps(header, separators=(",", ":"), ensure_ascii=False).encode()
+        if len(text) <= length:  # never seen otherwise; the rest of the file must not move
+            file.seek(_LENGTH_BYTES)
+            file.write(text.ljust(length))
 
 
 def _read_header(path: Path) -> dict[str, str]:

@@ -22,6 +22,7 @@ from geo_retina.errors import DependencyError, OutputError
 from geo_retina.model.anchors import chip_anchors, decode
 from geo_retina.model.artifacts import METADATA, Artifact
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
+from geo_retina.model.openvino_import import load_openvino
 from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, normalise
 
 if TYPE_CHECKING:
@@ -123,7 +124,7 @@ def export_openvino(info: CheckpointInfo) -> "ov.Model":
         DependencyError: A library for exporting is missing.
     """
     _require("openvino")
-    import openvino as ov
+    ov = load_openvino()
     from openvino._offline_transformations import apply_moc_transformations
 
     card = info.card
@@ -182,8 +183,7 @@ def write_openvino(graph: "ov.Model", artifact: Artifact) -> None:
     Raises:
         OutputError: The files cannot be written.
     """
-    import openvino as ov
-
+    ov = load_openvino()
     for key, value in artifact.metadata().items():
         graph.set_rt_info(value, [METADATA, key])
     path = artifact.path
@@ -203,9 +203,7 @@ def note_in_openvino(artifact: Artifact) -> None:
     Raises:
         OutputError: The files cannot be written.
     """
-    import openvino as ov
-
-    core = ov.Core()
+    core = load_openvino().Core()
     core.set_property({"ENABLE_MMAP": False})  # the files that are read are also replaced
     write_openvino(core.read_model(artifact.path), artifact)
 

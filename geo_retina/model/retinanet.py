@@ -92,10 +92,22 @@ def normalise(
     Returns:
         (N, bands, H, W) float32.
     """
-    low, high = value_range
-    centre = torch.tensor(mean, device=pixels.device).view(-1, 1, 1) * (high - low) + low
-    spread = torch.tensor(std, device=pixels.device).view(-1, 1, 1) * (high - low)
+    centre, spread = band_scale(value_range=value_range, mean=mean, std=std, device=pixels.device)
     return (pixels.float() - centre) / spread
+
+
+def band_scale(
+    *,
+    value_range: tuple[float, float],
+    mean: Sequence[float],
+    std: Sequence[float],
+    device: torch.device,
+) -> tuple[Tensor, Tensor]:
+    """What `normalise` subtracts and divides by: (bands, 1, 1) each, in units of the pixels."""
+    low, high = value_range
+    centre = torch.tensor(mean, device=device).view(-1, 1, 1) * (high - low) + low
+    spread = torch.tensor(std, device=device).view(-1, 1, 1) * (high - low)
+    return centre, spread
 
 
 def build_retinanet(settings: NetworkSettings) -> RetinaNet:

@@ -3,10 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.space.box_checks import checked_boxes, groups_of
 from geo_retina.space.boxes import Overlap
-from geo_retina.space.nms import checked_boxes, groups_of, too_much
-
-_FEW = 500  # so many boxes are compared sooner than numba loads
+from geo_retina.space.nms import pairs_of_few
 
 
 def overlapping_pairs(
@@ -33,9 +32,9 @@ def overlapping_pairs(
     """
     checked = checked_boxes(boxes, threshold)
     groups = groups_of(class_ids, len(checked))
-    if len(checked) <= _FEW:
-        over = np.triu(too_much(checked, groups, threshold=threshold, overlap=overlap), k=1)
-        return np.argwhere(over).astype(np.int64)
+    few = pairs_of_few(checked, groups, threshold=threshold, overlap=overlap)
+    if few is not None:
+        return few
     from geo_retina.space import _kernels
 
     found = _kernels.pairs(np.ascontiguousarray(checked), groups, float(threshold), int(overlap))

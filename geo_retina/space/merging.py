@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import ConfigError
 from geo_retina.space import nms
+from geo_retina.space.box_checks import check_scores
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.detections import Detections
 from geo_retina.space.links import components
@@ -221,7 +222,7 @@ def _components(found: Detections, *, threshold: float, unread_from: float) -> _
 
 
 def _rank(found: Detections) -> Integers:
-    nms.check_scores(found.scores, len(found))
+    check_scores(found.scores, len(found))
     return nms.rank(
         found.boxes, found.scores, class_ids=found.class_ids, window_ids=found.window_ids
     )

@@ -6,25 +6,32 @@ window), so that the result does not depend on the order in which they come.
 
 `settle` is the same for a part of the boxes: it tells which ones are decided whatever the rest may
 hold. That makes stitching a stream, and it makes large inputs fast: first each sector of the plane
-is settled on its own, in the processor's cache, then what is left is settled at once.
+is settled on its own, in the processor's cache, then what is left is settled at once. What little
+work there is, such as the boxes of one chip, is done in numpy: compiled code takes long to load.
 """
 
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.box_checks import check_scores, checked_boxes, groups_of
 from geo_retina.space.boxes import Overlap
+from geo_retina.space.sweep import Sweep
 
 Integers = NDArray[np.int64]
 
 KEPT, SUPPRESSED, UNKNOWN = 0, 1, 2
 
-_FEW = 500  # so many boxes are settled sooner than numba loads
+_FEW = 64  # so many boxes are compared all with all
+_MOST_MEETINGS = 1_000_000  # of one sweep, which takes some 20 ns for each
+_MOST_MEETINGS_COMPILED = 5_000  # the same, where compiled code is at hand
+_PATIENCE = 20_000_000  # meetings of all sweeps together, which take as long as numba to load
 _SECTOR = 8192  # boxes whose search fits in a core's cache
-_FARTHEST = 2.0**53  # beyond, float64 does not tell pixels apart
-_DENSE_GROUPS = 4096
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -91,14 +98,12 @@ def nms(
         ValueError: The arrays do not fit each other, hold NaN or infinity, or the threshold is not
             in [0, 1].
     """
-    return settle(
-        boxes,
-        scores,
-        threshold=threshold,
-        overlap=overlap,
-        class_ids=class_ids,
-        window_ids=window_ids,
-    ).kept
+    ranked = _Ranked.of(boxes, scores, threshold, class_ids, window_ids)
+    unread = np.zeros(len(ranked.order), np.bool_)
+    # what is kept is the same either way; which box suppressed another one is not asked
+    states, _ = _settle(ranked, unread, threshold, overlap, affords=_patience.affords)
+    kept: Integers = ranked.order[states == KEPT]
+    return kept
 
 
 def settle(
@@ -131,13 +136,10 @@ def settle(
     Raises:
         ValueError: See `nms`.
     """
-    checked = checked_boxes(boxes, threshold)
-    check_scores(scores, len(checked))
-    order = rank(checked, scores, class_ids=class_ids, window_ids=window_ids)
-    ranked = np.ascontiguousarray(checked[order])
-    groups = groups_of(class_ids, len(order))[order]
+    ranked = _Ranked.of(boxes, scores, threshold, class_ids, window_ids)
+    order = ranked.order
     open_ = np.zeros(len(order), np.bool_) if may_change is None else may_change[order]
-    states, suppressors = _settle(ranked, groups, open_, threshold, overlap)
+    states, suppressors = _settle(ranked, open_, threshold, overlap, affords=is_little)
     lost = states == SUPPRESSED
     return Settlement(
         order[states == KEPT],
@@ -147,69 +149,93 @@ def settle(
     )
 
 
-def checked_boxes(boxes: NDArray[np.floating], threshold: float) -> NDArray[np.float64]:
-    """The boxes as float64.
+@dataclass(frozen=True, slots=True, eq=False)
+class _Ranked:
+    """Boxes in rank order."""
 
-    Raises:
-        ValueError: They are not (N, 4) or not finite, or the threshold is not in [0, 1].
+    order: Integers
+    """(N,) where each box stood."""
+    boxes: NDArray[np.float64]
+    """(N, 4), contiguous."""
+    groups: Integers
+    """(N,) in 0..G-1."""
+
+    @classmethod
+    def of(
+        cls,
+        boxes: NDArray[np.floating],
+        scores: NDArray[np.floating],
+        threshold: float,
+        class_ids: Integers | None,
+        window_ids: Integers | None,
+    ) -> Self:
+        """Check and rank boxes; raises what `nms` does."""
+        checked = checked_boxes(boxes, threshold)
+        check_scores(scores, len(checked))
+        order = rank(checked, scores, class_ids=class_ids, window_ids=window_ids)
+        groups = groups_of(class_ids, len(order))[order]
+        return cls(order, np.ascontiguousarray(checked[order]), groups)
+
+
+class _Patience:
+    """Does without numba until that has cost as much as loading it, and then with it."""
+
+    def __init__(self) -> None:
+        self._left = _PATIENCE
+
+    def affords(self, sweep: Sweep) -> bool:
+        """Whether to sweep; counts what is swept."""
+        if "geo_retina.space._kernels" in sys.modules:
+            return sweep.meetings <= min(_MOST_MEETINGS_COMPILED, _MOST_MEETINGS)
+        self._left -= sweep.meetings
+        return self._left >= 0 and is_little(sweep)
+
+
+_patience = _Patience()
+
+
+def is_little(sweep: Sweep) -> bool:
+    """Whether a sweep is little work, whatever is loaded."""
+    return sweep.meetings <= _MOST_MEETINGS
+
+
+def pairs_of_few(
+    boxes: NDArray[np.float64],
+    groups: Integers,
+    *,
+    threshold: float,
+    overlap: Overlap,
+    affords: Callable[[Sweep], bool] = is_little,
+) -> Integers | None:
+    """Pairs of one group that overlap by more than the threshold, where they are soon found.
+
+    Returns:
+        (P, 2) positions, the smaller one first, in rising order; None where there are so many boxes
+        side by side that the compiled search is to be preferred.
     """
-    if boxes.ndim != 2 or boxes.shape[1] != 4:  # noqa: PLR2004
-        raise ValueError(f"expected boxes of shape (N, 4), got {boxes.shape}")
-    if not 0 <= threshold <= 1:
-        raise ValueError(f"expected a threshold in [0, 1], got {threshold}")
-    if len(boxes) and not (boxes.min() >= -_FARTHEST and boxes.max() <= _FARTHEST):  # or NaN
-        bad = np.flatnonzero(~(np.abs(boxes) <= _FARTHEST).all(axis=1))
-        raise ValueError(
-            f"expected finite coordinates within 2^53 px, got {len(bad)} other boxes, the first is "
-            f"number {bad[0]}: {boxes[bad[0]]}; drop what the detector returns as NaN or infinity"
-        )
-    return boxes.astype(np.float64, copy=False)
-
-
-def check_scores(scores: NDArray[np.floating], count: int) -> None:
-    """Refuse scores that cannot be ranked.
-
-    Raises:
-        ValueError: They are not (`count`,), or some are NaN.
-    """
-    if scores.shape != (count,):
-        raise ValueError(f"expected one score for each of {count} boxes, got {scores.shape}")
-    missing = int(np.isnan(scores).sum())
-    if missing:
-        raise ValueError(f"expected scores that can be ranked, got {missing} that are NaN")
-
-
-def groups_of(class_ids: Integers | None, count: int) -> Integers:
-    """Classes numbered 0..G-1 without large gaps, (N,); all 0 where there are none."""
-    if class_ids is None or count == 0:
-        return np.zeros(count, np.int64)
-    if class_ids.shape != (count,):
-        raise ValueError(f"expected one class id for each of {count} boxes, got {class_ids.shape}")
-    low, high = int(class_ids.min()), int(class_ids.max())
-    if high - low < _DENSE_GROUPS:
-        return class_ids.astype(np.int64) - low
-    return np.unique(class_ids, return_inverse=True)[1].astype(np.int64)
-
-
-def too_much(
-    boxes: NDArray[np.float64], groups: Integers, *, threshold: float, overlap: Overlap
-) -> NDArray[np.bool_]:
-    """Whether the boxes of every pair, (N, N), are of one group and overlap by more than that."""
-    over = box_arrays.MEASURES[overlap](boxes, boxes) > threshold
-    mask: NDArray[np.bool_] = over & (groups[:, None] == groups[None, :])
-    return mask
+    if len(boxes) <= _FEW:
+        over = box_arrays.MEASURES[overlap](boxes, boxes) > threshold
+        over &= groups[:, None] == groups[None, :]
+        return np.argwhere(np.triu(over, k=1)).astype(np.int64)
+    sweep = Sweep.of(boxes)
+    if not affords(sweep):
+        return None
+    return sweep.pairs(boxes, groups, threshold=threshold, overlap=overlap)
 
 
 def _settle(
-    boxes: NDArray[np.float64],
-    groups: Integers,
+    ranked: _Ranked,
     may_change: NDArray[np.bool_],
     threshold: float,
     overlap: Overlap,
+    *,
+    affords: Callable[[Sweep], bool],
 ) -> tuple[NDArray[np.int8], Integers]:
-    """State and suppressor (or -1) of boxes in rank order, by the way that suits their number."""
-    if len(boxes) <= _FEW:
-        return _settle_few(boxes, groups, may_change, threshold, overlap)
+    """State and suppressor (or -1) of ranked boxes, by the way that suits their number."""
+    boxes, groups = ranked.boxes, ranked.groups
+    pairs = pairs_of_few(boxes, groups, threshold=threshold, overlap=overlap, affords=affords)
+    if pairs is not None:
+        return _settle_pairs(pairs, may_change)
     states, suppressors, certain = _settle_round(
         boxes, groups, may_change, threshold, overlap, sector=_SECTOR
     )
@@ -253,21 +279,18 @@ def _settle_round(
     return _kernels.settle_sectors(*arguments, per_axis)
 
 
-def _settle_few(
-    boxes: NDArray[np.float64],
-    groups: Integers,
-    may_change: NDArray[np.bool_],
-    threshold: float,
-    overlap: Overlap,
+def _settle_pairs(
+    pairs: Integers, may_change: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int8], Integers]:
-    """The same as the compiled `settle`, for a matrix of all pairs."""
-    over = np.triu(too_much(boxes, groups, threshold=threshold, overlap=overlap), k=1)
-    states = np.where(may_change, UNKNOWN, KEPT).astype(np.int8)
-    suppressors = np.full(len(boxes), -1, np.int64)
-    for i in np.flatnonzero(over.any(axis=1)).tolist():
+    """The same as the compiled `settle`, from all pairs of `pairs_of_few`."""
+    states = np.where(may_change, np.int8(UNKNOWN), np.int8(KEPT))
+    suppressors = np.full(len(may_change), -1, np.int64)
+    better, starts, counts = np.unique(pairs[:, 0], return_index=True, return_counts=True)
+    for i, start, count in zip(better.tolist(), starts.tolist(), counts.tolist(), strict=True):
         if states[i] == SUPPRESSED:
             continue
-        losers = np.flatnonzero(over[i] & (states != SUPPRESSED))
+        worse = pairs[start : start + count, 1]
+        losers = worse[states[worse] != SUPPRESSED]
         states[losers] = UNKNOWN
         if states[i] == KEPT:
             states[losers] = SUPPRESSED

@@ -40,8 +40,8 @@ class _Source(_Plain):
     only: str | None = None
     """Take only images that this text file names, one a line, with or without ending; relative to
     the data folder."""
-    split: str | None = None
-    """Take only images that the labels give this split."""
+    split: str | tuple[str, ...] | None = None
+    """Take only images that the labels give this split, or one of these."""
     least_score: float = Field(default=0, ge=0, le=1)
     """Take only labels with at least this score: for labels that a model made."""
     sure_score: float = Field(default=0, ge=0, le=1)
@@ -69,7 +69,7 @@ class _Source(_Plain):
         found = [
             _by_score(item, least=self.least_score, sure=self.sure_score)
             for item in known
-            if self.split in (None, item.split) and fnmatch(Path(item.raster).name, self.names)
+            if self._takes(item.split) and fnmatch(Path(item.raster).name, self.names)
         ]
         if not found:
             raise LabelError(
@@ -77,6 +77,11 @@ class _Source(_Plain):
                 "only and split"
             )
         return found
+
+    def _takes(self, split: str) -> bool:
+        if self.split is None:
+            return True
+        return split in ((self.split,) if isinstance(self.split, str) else self.split)
 
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         raise NotImplementedError

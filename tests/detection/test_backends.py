@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from geo_retina.card import ModelCard
-from geo_retina.detection import backends, openvino_backend
+from geo_retina.detection import backends, openvino_runtime
 from geo_retina.detection.backends import (
     Backend,
     Model,
@@ -164,7 +164,8 @@ def test_auto_leaves_a_gpu_to_torch(
 ) -> None:
     write_graph("fp32")
     monkeypatch.setattr(backends, "_takes_cuda", lambda device: device == "auto")
-    assert choose_backend(info).name == "torch"
+    assert choose_backend(info) == Backend("cuda")
+    assert choose_backend(info).name == "torch-cuda"
     assert choose_backend(info, device="cpu").name == "openvino-fp32"
 
 
@@ -311,13 +312,13 @@ def test_a_graph_that_openvino_cannot_use_is_an_error(
 def test_compiled_graphs_are_kept_where_that_is_possible(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = openvino_backend._cache_folder()
+    folder = openvino_runtime.cache_folder()
     assert folder is not None
     assert folder.is_dir()
     assert folder.is_relative_to(tmp_path)
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert openvino_backend._cache_folder() is None
+    assert openvino_runtime.cache_folder() is None
 
 
 def test_the_openvino_path_does_not_load_torch(

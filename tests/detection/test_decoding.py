@@ -1,4 +1,5 @@
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from geo_retina.model import anchors as torch_anchors
 from geo_retina.model.decode import ChipBoxes, DecodeSettings, decode_chips
 from geo_retina.model.heads import HeadOutputs
 from geo_retina.model.settings import AnchorSettings, HeadSettings, NetworkSettings
+from geo_retina.space.decay import decayed_scores
 
 HEIGHT, WIDTH = 96, 64
 
@@ -154,6 +156,19 @@ def test_scores_at_the_threshold_pass_as_in_torch(score: float) -> None:
     passing = int((outputs.logits.sigmoid() > score).sum())
     found = by_numpy(settings, outputs, Thresholds(score, 1.0, 10**6, 10**6), HEIGHT, WIDTH)
     assert abs(len(found.detections) - passing) <= 2  # sigmoids differ in the last bit
+
+
+def test_scores_give_way_to_better_boxes_nearby() -> None:
+    settings = settings_of()
+    outputs, plain = outputs_of(settings, seed=7), Thresholds(0.3, 0.5, 5000, 5000)
+    found = by_numpy(settings, outputs, plain, HEIGHT, WIDTH).detections
+    lowered = by_numpy(settings, outputs, replace(plain, decay_iou=0.1), HEIGHT, WIDTH).detections
+    scores = decayed_scores(
+        found.boxes, found.scores, threshold=0.1, class_ids=found.class_ids
+    ).astype(np.float32)
+    assert 0 < len(lowered) < len(found)
+    assert lowered.scores.tolist() == sorted(scores[scores >= 0.3].tolist(), reverse=True)
+    assert {tuple(box) for box in lowered.boxes} == {tuple(b) for b in found.boxes[scores >= 0.3]}
 
 
 def test_nothing_is_an_empty_value() -> None:

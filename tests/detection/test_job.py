@@ -9,6 +9,7 @@ import pytest
 import shapely
 from rasterio.env import get_gdal_config
 
+from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import AoiError, ConfigError
@@ -31,6 +32,22 @@ def test_a_job_is_the_raster_the_model_and_the_plan(
         assert job.aoi is None
         assert job.info.card == detector.card
     assert detector.calls == 0
+
+
+def test_chips_and_their_limits_grow_with_the_raster(
+    rgb: Path, blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    blob_model(candidates_per_level=1000, detections_per_chip=501)
+    monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 2)
+    with open_job(rgb, "blobs", DetectOptions(score=0.7)) as job:
+        assert (job.plan.chip_px, len(job.plan)) == (128, 2)
+        assert job.thresholds == Thresholds(0.7, 0.5, 4000, 2004)
+    with open_job(rgb, "blobs", DetectOptions(chip_px=96)) as job:
+        assert job.thresholds == Thresholds(0.3, 0.5, 2250, 1128)
+
+
+def test_limits_never_shrink() -> None:
+    assert Thresholds(0.3, 0.5, 10, 7).for_area(0.2) == Thresholds(0.3, 0.5, 10, 7)
 
 
 def test_the_block_cache_is_bounded_while_the_job_is_open(

@@ -174,6 +174,7 @@ def test_the_compiled_way_stitches_the_same(job: tuple[WindowPlan, list[Found]])
     expected = stitched(Stitcher(plan, merging=merging), strips)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nms_module, "_FEW", 0)
+        patch.setattr(nms_module, "_MOST_MEETINGS", -1)
         results = stitched(Stitcher(plan, merging=merging), strips)
     assert [rows_of(one) for one in results] == [rows_of(one) for one in expected]
 

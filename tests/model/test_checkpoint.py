@@ -65,6 +65,22 @@ def test_a_checkpoint_brings_everything_back(
     assert [file.name for file in path.parent.iterdir()] == ["model.safetensors"]
 
 
+def test_equal_checkpoints_are_equal_files_and_carry_their_recipe(
+    tmp_path: Path, network: RetinaNet, make_card: CardMaker
+) -> None:
+    card = make_card(summary='Bäume, "cut" at 0.1 m\\n')
+    recipe = json.dumps({"schedule": {"steps": 3}, "note": "Bäume"}, ensure_ascii=False)
+    for name in "abcd":
+        save_checkpoint(tmp_path / name, network, card, recipe=recipe)
+    assert len({(tmp_path / name).read_bytes() for name in "abcd"}) == 1
+    info = read_info(tmp_path / "a")
+    assert info.recipe == recipe
+    assert info.card == card
+    assert load_file(tmp_path / "a").keys() == load_file(tmp_path / "b").keys()
+    save_checkpoint(tmp_path / "e", network, card)
+    assert read_info(tmp_path / "e").recipe is None
+
+
 def test_half_precision_halves_the_filters_and_keeps_the_statistics(
     path: Path, network: RetinaNet, make_card: CardMaker
 ) -> None:

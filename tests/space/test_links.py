@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.space import boxes as box_arrays
-from geo_retina.space import links
+from geo_retina.space import nms as nms_module
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.links import components, overlapping_pairs
 
@@ -30,13 +30,16 @@ def reference_pairs(
 
 @settings(deadline=None)  # the first call compiles
 @given(some_boxes(), st.sampled_from([0, 0.3, 0.5]), st.sampled_from(Overlap))
-@pytest.mark.parametrize("few", [0, 500])
+@pytest.mark.parametrize(
+    ("few", "meetings"), [(500, 0), (0, 10**9), (0, -1)], ids=["matrix", "sweep", "compiled"]
+)
 def test_pairs_are_all_that_overlap(
-    few: int, boxes: NDArray[np.float64], threshold: float, overlap: Overlap
+    few: int, meetings: int, boxes: NDArray[np.float64], threshold: float, overlap: Overlap
 ) -> None:
     class_ids = np.arange(len(boxes)) % 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(links, "_FEW", few)
+        patch.setattr(nms_module, "_FEW", few)
+        patch.setattr(nms_module, "_MOST_MEETINGS", meetings)
         pairs = overlapping_pairs(boxes, threshold=threshold, overlap=overlap, class_ids=class_ids)
     assert pairs.tolist() == reference_pairs(boxes, class_ids, threshold, overlap)
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from random import Random
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -16,18 +17,23 @@ from geo_retina.space import boxes as box_arrays
 from geo_retina.space import nms as nms_module
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.nms import Settlement, nms, rank, settle
+from geo_retina.space.sweep import Sweep
 
 Layout = Callable[[np.random.Generator, int], NDArray[np.float64]]
 Found = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]
 """Boxes, scores, class ids and window ids."""
 
 BOTH = pytest.mark.parametrize("overlap", list(Overlap))
+WAYS = pytest.mark.parametrize(
+    "limits", [(500, 0), (0, 10**9), (0, -1)], ids=["matrix", "sweep", "compiled"]
+)
 
 
 @pytest.fixture
 def compiled_only(monkeypatch: pytest.MonkeyPatch) -> None:
     """Send even a few boxes the way of many: compiled, in sectors of a few boxes."""
     monkeypatch.setattr(nms_module, "_FEW", 0)
+    monkeypatch.setattr(nms_module, "_MOST_MEETINGS", -1)
     monkeypatch.setattr(nms_module, "_SECTOR", 4)
 
 
@@ -183,9 +189,11 @@ def test_all_ways_to_settle_decide_the_same(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nms_module, "_FEW", 0)
         ways.append(decide())
+        patch.setattr(nms_module, "_MOST_MEETINGS", -1)
+        ways.append(decide())
         patch.setattr(nms_module, "_SECTOR", 2)
         ways.append(decide())
-    assert ways[0] == ways[1] == ways[2]
+    assert ways[0] == ways[1] == ways[2] == ways[3]
 
 
 @settings(max_examples=100, deadline=None)
@@ -266,18 +274,20 @@ def test_ios_suppresses_a_box_inside_a_larger_one_where_iou_does_not() -> None:
     assert nms(boxes, scores, threshold=0.5, overlap=Overlap.IOS).tolist() == [1]
 
 
-@pytest.mark.parametrize("few", [0, 500])
-def test_boxes_without_area_stay(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nms_module, "_FEW", few)
+@WAYS
+def test_boxes_without_area_stay(limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, limit in zip(("_FEW", "_MOST_MEETINGS"), limits, strict=True):
+        monkeypatch.setattr(nms_module, name, limit)
     boxes = np.array([[1, 1, 1, 5], [1, 1, 1, 5], [5, 5, 2, 9], [0, 0, 9, 9]], dtype=float)
     for overlap in Overlap:
         kept = nms(boxes, np.array([0.9, 0.9, 0.8, 0.7]), threshold=0, overlap=overlap)
         assert sorted(kept.tolist()) == [0, 1, 2, 3]
 
 
-@pytest.mark.parametrize("few", [0, 500])
-def test_no_boxes_and_one_box(few: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(nms_module, "_FEW", few)
+@WAYS
+def test_no_boxes_and_one_box(limits: tuple[int, int], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, limit in zip(("_FEW", "_MOST_MEETINGS"), limits, strict=True):
+        monkeypatch.setattr(nms_module, name, limit)
     assert nms(np.zeros((0, 4)), np.zeros(0), threshold=0.5).tolist() == []
     assert nms(np.array([[0.0, 0.0, 1.0, 1.0]]), np.ones(1), threshold=0.5).tolist() == [0]
 
@@ -329,6 +339,18 @@ def test_bad_input_is_refused_with_what_came(change: dict[str, Any], said: str) 
         nms(**arguments)
 
 
+def test_what_numba_would_save_pays_for_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = spread(np.random.default_rng(2), 1000)
+    sweep = Sweep.of(boxes)
+    monkeypatch.delitem(sys.modules, "geo_retina.space._kernels", raising=False)
+    monkeypatch.setattr(nms_module, "_PATIENCE", 3 * sweep.meetings)
+    patience = nms_module._Patience()
+    assert [patience.affords(sweep) for _ in range(5)] == [True, True, True, False, False]
+    monkeypatch.setitem(sys.modules, "geo_retina.space._kernels", ModuleType("kernels"))
+    assert not nms_module._Patience().affords(sweep), "compiled code is at hand"
+    assert nms_module._Patience().affords(Sweep.of(boxes[:50]))
+
+
 def test_a_few_boxes_need_no_compiler() -> None:
     code = (
         "import sys, numpy as np; from geo_retina.space.nms import nms; "
@@ -347,6 +369,7 @@ def test_a_pair_is_found_however_it_lies(
     The threshold is the overlap itself, and then the next number below it.
     """
     monkeypatch.setattr(nms_module, "_FEW", 0)
+    monkeypatch.setattr(nms_module, "_MOST_MEETINGS", -1)
     monkeypatch.setattr(nms_module, "_SECTOR", sector)
     generator = np.random.default_rng(7)
     met = 0

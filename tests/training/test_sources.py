@@ -32,6 +32,8 @@ def test_a_source_chooses_images(field_data: Path) -> None:
     read = lambda **keys: _names(CsvSource(**CSV | keys).read(field_data, ("tree",)))  # noqa: E731
     assert read() == ["a", "b", "c"]
     assert read(split="val") == ["c"]
+    assert read(split=("val", "train")) == ["a", "b", "c"]
+    assert read(split=("train",)) == ["a", "b"]
     assert read(names="[bc]*") == ["b", "c"]
     assert read(only="some.txt", names="a*") == ["a"]
 

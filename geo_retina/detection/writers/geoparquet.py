@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from geo_retina.detection.columns import as_column
 from geo_retina.detection.writers.layer import GEOMETRY_COLUMN, table_schema
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class GeoParquetSink:
         bounds = _bounds(self._layer.coordinates(detections))
         self._bounds[:2] = np.minimum(self._bounds[:2], bounds[:, :2].min(axis=0))
         self._bounds[2:] = np.maximum(self._bounds[2:], bounds[:, 2:].max(axis=0))
-        edges = [pa.array(np.ascontiguousarray(column)) for column in bounds.T]
+        edges = [as_column(edge, pa.float64()) for edge in bounds.T]
         covering = pa.StructArray.from_arrays(edges, names=list(_EDGES))
         columns = [*self._layer.table(detections).columns, covering]
         self._pending.append(pa.RecordBatch.from_arrays(columns, schema=self._schema))

@@ -1,0 +1,95 @@
+"""Options of all commands that detect or read rasters: declared once, so that they agree."""
+
+from typing import Annotated
+
+import typer
+
+_READING = "Reading the raster"
+_FINDING = "Finding objects"
+_WORK = "Work"
+
+Score = Annotated[float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")]
+NmsIou = Annotated[
+    float | None,
+    typer.Option(
+        help="Overlap above which the lower-scored box goes. [default: the model's]",
+        rich_help_panel=_FINDING,
+    ),
+]
+DecayIou = Annotated[
+    float | None,
+    typer.Option(
+        help="Overlap above which the lower score falls; 1 = never. [default: the model's]",
+        rich_help_panel=_FINDING,
+    ),
+]
+Method = Annotated[
+    str,
+    typer.Option(help="Stitching: nms, nms-ios, soft-nms or wbf.", rich_help_panel=_FINDING),
+]
+ClassAgnostic = Annotated[
+    bool,
+    typer.Option(
+        "--class-agnostic",
+        help="Stitch boxes of different classes too.",
+        rich_help_panel=_FINDING,
+    ),
+]
+Chip = Annotated[
+    int | None,
+    typer.Option(
+        help="Edge of a chip in model pixels. [default: once to twice the model's, as fits]",
+        rich_help_panel=_FINDING,
+    ),
+]
+Overlap = Annotated[
+    int | None,
+    typer.Option(
+        help="Overlap of windows, model pixels. [default: the model's]", rich_help_panel=_FINDING
+    ),
+]
+
+Bands = Annotated[
+    str | None, typer.Option(help="Band numbers from 1, such as 3,2,1.", rich_help_panel=_READING)
+]
+Scale = Annotated[
+    tuple[float, float] | None,
+    typer.Option(
+        metavar="MIN MAX", help="Raster values of black and white.", rich_help_panel=_READING
+    ),
+]
+Stretch = Annotated[
+    tuple[float, float] | None,
+    typer.Option(metavar="P1 P2", help="Percentiles of black and white.", rich_help_panel=_READING),
+]
+RasterCrs = Annotated[
+    str | None, typer.Option(help="CRS of a raster that has none.", rich_help_panel=_READING)
+]
+Gsd = Annotated[
+    float | None,
+    typer.Option(help="Metres per pixel of a raster that does not tell.", rich_help_panel=_READING),
+]
+AnyGsd = Annotated[
+    bool,
+    typer.Option(
+        "--any-gsd", help="Allow rasters too coarse for the model.", rich_help_panel=_READING
+    ),
+]
+PixelCoordinates = Annotated[
+    bool,
+    typer.Option(
+        "--pixel-coordinates",
+        help="Allow rasters without georeference; coordinates are then pixels.",
+        rich_help_panel=_READING,
+    ),
+]
+
+Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_WORK)]
+Backend = Annotated[
+    str,
+    typer.Option(help="What runs the network: auto, torch or openvino.", rich_help_panel=_WORK),
+]
+Batch = Annotated[
+    int | None,
+    typer.Option(min=1, help="Chips at once. [default: by device]", rich_help_panel=_WORK),
+]

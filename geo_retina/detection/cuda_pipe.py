@@ -1,0 +1,88 @@
+"""The way of chips to a GPU and of their outputs back, each step beside the others.
+
+Three streams: chips are copied while the batch before is computed, and outputs are decoded while
+the batch after is.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import torch
+
+
+class CudaPipe:
+    """Streams and memory of one CUDA device."""
+
+    def __init__(self, device: "torch.device") -> None:
+        import torch
+
+        self._device = device
+        self._copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        self._decoding = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+        with torch.cuda.device(device):
+            self._has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        """Compute in bfloat16 where the GPU has it, else in float32.
+
+        Not in float16: activations of a network that was trained in float32 may leave its range.
+        """
+        import torch
+
+        return torch.autocast("cuda", torch.bfloat16, enabled=self._has_bfloat16)
+
+    def send(self, chips: Sequence[NDArray[Any]]) -> "torch.Tensor":
+        """Copy (1, bands, H, W) chips of one size to the device, as they are: (N, bands, H, W).
+
+        Each chip is copied once on the host, into pinned memory, from which the device fetches it
+        while the host goes on. torch takes pinned memory back when the copy is done.
+        """
+        import torch
+
+        computing = torch.cuda.current_stream(self._device)
+        kind = torch.from_numpy(np.empty(0, chips[0].dtype)).dtype
+        pinned = torch.empty((len(chips), *chips[0].shape[1:]), dtype=kind, pin_memory=True)
+        np.concatenate(chips, out=pinned.numpy())
+        with torch.cuda.stream(self._copying):
+            values = pinned.to(self._device, non_blocking=True)
+        computing.wait_stream(self._copying)
+        values.record_stream(computing)
+        return values
+
+    def mark(self) -> "torch.cuda.Event":
+        """The moment when all that is computed so far is done."""
+        import torch
+
+        event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+        event.record(torch.cuda.current_stream(self._device))
+        return event
+
+    @contextmanager
+    def decoding(
+        self, done: "torch.cuda.Event", outputs: Sequence["torch.Tensor"]
+    ) -> Iterator[None]:
+        """Work on `outputs` once `done` is reached, beside what is being computed."""
+        import torch
+
+        with torch.cuda.stream(self._decoding):
+            self._decoding.wait_event(done)
+            for tensor in outputs:
+                tensor.record_stream(self._decoding)
+            yield
+
+    def fitting_batch(self, chips: int, *, most: int) -> int:
+        """How many chips fit into the device's memory, by what a batch of `chips` took at most.
+
+        Two batches are under way at a time, and a tenth of the memory is left to others.
+        """
+        import torch
+
+        free, _ = torch.cuda.mem_get_info(self._device)
+        held = torch.cuda.memory_reserved(self._device)
+        peak = torch.cuda.max_memory_allocated(self._device)
+        return max(min(int(0.9 * (free + held) / (2 * peak / chips)), most), 1)

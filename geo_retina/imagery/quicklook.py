@@ -1,0 +1,65 @@
+"""A whole raster as one small colour picture: to be looked at, not to be measured."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import Resampling
+from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+
+from geo_retina.errors import RasterReadError
+from geo_retina.imagery.gdal import reason, session
+
+_SHOWN_PERCENTILES = (2, 98)  # of values that are not 8 bit
+
+
+def read_small(
+    path: str, *, bands: Sequence[int] | None = None, most_px: int, least_px: int = 1
+) -> tuple[NDArray[np.uint8], float]:
+    """Read a raster as a picture; of a large one GDAL reads overviews where there are some.
+
+    Args:
+        path: What to read.
+        bands: Three band numbers, from 1, or one; None = the first three, or the only one.
+        most_px: Longer side of the picture; a larger raster is shown smaller.
+        least_px: A smaller raster is shown larger.
+
+    Returns:
+        (height, width, 3) red, green, blue, black where nothing is valid; and its pixels per raster
+        pixel. Data other than uint8 is stretched between its percentiles 2 and 98.
+
+    Raises:
+        RasterReadError: The raster cannot be read.
+    """
+    try:
+        with session(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", NotGeoreferencedWarning)
+            with rasterio.open(path) as raster:
+                longest = max(raster.width, raster.height)
+                zoom = min(most_px / longest, max(1.0, least_px / longest))
+                shape = (
+                    max(round(raster.height * zoom), 1),
+                    max(round(raster.width * zoom), 1),
+                )
+                numbers = list(bands or range(1, raster.count + 1))[:3]
+                numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
+                how = Resampling.average if zoom < 1 else Resampling.cubic
+                values = raster.read(numbers, out_shape=(3, *shape), resampling=how, masked=True)
+    except RasterioIOError as error:
+        raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
+    return _to_eight_bits(values), zoom
+
+
+def _to_eight_bits(values: "np.ma.MaskedArray[Any, Any]") -> NDArray[np.uint8]:
+    """(3, height, width) values of any type as (height, width, 3) of 8 bits; invalid is black."""
+    if values.dtype == np.uint8:
+        return np.ascontiguousarray(values.filled(0).transpose(1, 2, 0), dtype=np.uint8)
+    known = values.compressed()
+    known = known[np.isfinite(known)]
+    low, high = np.percentile(known, _SHOWN_PERCENTILES) if len(known) else (0.0, 1.0)
+    shown = (values.filled(low).astype(np.float64) - low) / max(high - low, 1e-12)
+    scaled = (np.nan_to_num(shown).clip(0, 1) * 255).astype(np.uint8)
+    return np.ascontiguousarray(scaled.transpose(1, 2, 0))

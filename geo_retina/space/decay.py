@@ -1,0 +1,70 @@
+"""Scores that give way to better boxes nearby: soft-NMS without dropping a box."""
+
+import heapq
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.space import nms
+from geo_retina.space.box_checks import check_scores, checked_boxes, groups_of
+from geo_retina.space.boxes import Overlap
+from geo_retina.space.pairs import Pairs, pair_iou
+from geo_retina.space.sweep import Sweep
+
+
+def decayed_scores(
+    boxes: NDArray[np.floating],
+    scores: NDArray[np.floating],
+    *,
+    threshold: float,
+    class_ids: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """Lower the score of each box that overlaps a better one (arXiv 1704.04503, equation 3).
+
+    The best box keeps its score; those that overlap it by more than the threshold have theirs
+    multiplied by 1 - IoU; then the best of the rest goes on. What a box with a low score does is
+    seen in none above it, so that dropping low scores first or last comes to the same.
+
+    Args:
+        boxes: (N, 4) pixel edges.
+        scores: (N,) in [0, 1].
+        threshold: IoU above which a score decays, in [0, 1].
+        class_ids: (N,) only boxes of one class act on each other; None = all do.
+
+    Returns:
+        (N,) in the order of the boxes.
+
+    Raises:
+        ValueError: Boxes or scores are NaN or infinite, or the threshold is not in [0, 1].
+    """
+    exact = checked_boxes(boxes, threshold)
+    check_scores(scores, len(boxes))
+    groups = groups_of(class_ids, len(boxes))
+    order = nms.rank(exact, scores, class_ids=groups)
+    ranked = exact[order]
+    found = Sweep.of(ranked).pairs(ranked, groups[order], threshold=threshold, overlap=Overlap.IOU)
+    values = scores[order].astype(np.float64)
+    _decay(values, found, 1 - pair_iou(ranked, ranked, Pairs(found[:, 0], found[:, 1])))
+    result = np.empty_like(values)
+    result[order] = values
+    return result
+
+
+def _decay(
+    values: NDArray[np.float64], pairs: NDArray[np.int64], factors: NDArray[np.float64]
+) -> None:
+    """Lower `values`, in place, best first; equal ones in the order in which they stand."""
+    beside: dict[int, list[tuple[int, float]]] = {}
+    for (one, other), factor in zip(pairs.tolist(), factors.tolist(), strict=True):
+        beside.setdefault(one, []).append((other, factor))
+        beside.setdefault(other, []).append((one, factor))
+    waiting = [(-values[i], i) for i in beside]
+    heapq.heapify(waiting)
+    while waiting:
+        value, best = heapq.heappop(waiting)
+        if best not in beside or -value != values[best]:
+            continue  # settled, or lowered since
+        for other, factor in beside.pop(best):
+            if other in beside:
+                values[other] *= factor
+                heapq.heappush(waiting, (-values[other], other))
