@@ -14,11 +14,12 @@ from pathlib import Path
 
 from geo_retina.card import Metric, ModelCard
 from geo_retina.config import load_settings
+from geo_retina.detection.options import DetectOptions
 from geo_retina.evaluation.evaluate import evaluate_detections
-from geo_retina.evaluation.runs import LOWEST_SCORE, choose_split, detect_pairs
+from geo_retina.evaluation.runs import LOWEST_SCORE, LabelChoice, model_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import evaluation_markdown
-from geo_retina.labels.formats import LabelSource, read_labels
+from geo_retina.labels.formats import LabelSource, VectorOptions
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.training.settings import TrainingSettings
 
@@ -32,7 +33,11 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True, help="TOML with the card's text")
     parser.add_argument("--labels", required=True)
     parser.add_argument("--images", required=True)
-    parser.add_argument("--split", default="val")
+    parser.add_argument("--split", default="val", help="of the labels, without --only")
+    parser.add_argument("--only", type=Path, help="text file that names the images")
+    parser.add_argument("--format", help="of the labels, where they do not tell: points")
+    parser.add_argument("--bands", help="such as 1,2,3,4")
+    parser.add_argument("--distance-m", type=float, help="match centres, for points")
     parser.add_argument("--what", required=True, help="the images in words, for the card")
     parser.add_argument("--twin", type=Path, help="checkpoint to measure instead; has its own int8")
     parser.add_argument("--out", type=Path, required=True, help="folder of the published file")
@@ -41,22 +46,44 @@ def main() -> None:
     card = load_settings(arguments.recipe, TrainingSettings).card
     network = load_network(read_info(arguments.checkpoint))
     path = arguments.out / f"{card.name}.safetensors"
-    save_checkpoint(path, network, card, half_precision=True)
+    recipe = read_info(arguments.checkpoint).recipe
+    save_checkpoint(path, network, card, recipe=recipe, half_precision=True)
 
     source = LabelSource(
-        path=arguments.labels, images=arguments.images, class_names=card.class_names
+        path=arguments.labels,
+        images=arguments.images,
+        class_names=card.class_names,
+        vector=VectorOptions(point_size_m=arguments.distance_m),
     )
-    labelled = choose_split(read_labels(source), arguments.split)
-    evaluation = evaluate_detections(list(detect_pairs(labelled, arguments.twin or path)), iou=IOU)
+    labels = LabelChoice(
+        source=source,
+        label_format=arguments.format,
+        only=arguments.only,
+        split=arguments.split if arguments.only is None else None,
+    )
+    bands = tuple(map(int, arguments.bands.split(","))) if arguments.bands else None
+    evaluation = evaluate_detections(
+        model_pairs(
+            labels,
+            arguments.twin or path,
+            options=DetectOptions(score=LOWEST_SCORE, bands=bands),
+        ),
+        iou=IOU,
+        distance_m=arguments.distance_m,
+    )
     print(evaluation_markdown(evaluation))
 
-    note = f"IoU {IOU}, stitched rasters, score >= {LOWEST_SCORE}"
+    note = f"{evaluation.rule}, stitched rasters, score >= {LOWEST_SCORE}"
     if arguments.twin is not None:
         note += "; of the same recipe without these images"
     metrics = metrics_of(evaluation, arguments.what, note)
     measured = card.model_copy(update={"metrics": metrics})
     save_checkpoint(
-        path, network, ModelCard.model_validate(measured.model_dump()), half_precision=True
+        path,
+        network,
+        ModelCard.model_validate(measured.model_dump()),
+        recipe=recipe,
+        half_precision=True,
     )
     print(f"{path}: {path.stat().st_size / 2**20:.1f} MiB")
 

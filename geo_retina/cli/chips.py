@@ -32,8 +32,12 @@ def chips(
     path: options.LabelsPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for chips and COCO files.")],
     images: options.Images = None,
-    chip: Annotated[int, typer.Option(min=1, help="Side of a chip, raster pixels.")] = 512,
-    overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, raster pixels.")] = 0,
+    chip: Annotated[int, typer.Option(min=1, help="Side of a chip, its pixels.")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, their pixels.")] = 0,
+    gsd: Annotated[
+        float | None,
+        typer.Option(help="Metres per pixel of the chips. [default: the rasters' own]"),
+    ] = None,
     visible: Annotated[
         float, typer.Option(help="Share of a cut object that must be seen to be a label.")
     ] = 0.3,
@@ -80,6 +84,7 @@ def chips(
 
         chip_options = ChipOptions(
             chip_px=chip,
+            gsd_m=gsd,
             overlap_px=overlap,
             min_visible=visible,
             empty_share=empty,

@@ -3,20 +3,30 @@
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geo_retina.cli import detect_options as shared
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.reporting import band_numbers, exit_codes
 
-_READING = "Reading the rasters"
+if TYPE_CHECKING:
+    from geo_retina.training.val_side import ValSide
+
 _BUNDLED = "tree-crowns"
+_IOU = 0.4
 
 
 def evaluate(
-    labels: Annotated[str, typer.Option(help="Label file or folder, any known format.")],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="Label file or folder, any known format. [default: the val side of the recipe "
+            "that the checkpoint was trained by]"
+        ),
+    ] = None,
     images: options.Images = None,
     model: Annotated[
         str | None,
@@ -26,24 +36,53 @@ def evaluate(
         str | None,
         typer.Option(help="File of detections with scores, any known format, not a model."),
     ] = None,
-    iou: Annotated[float, typer.Option(help="Least overlap of a match.")] = 0.4,
+    data: Annotated[
+        Path, typer.Option(help="Without --labels: folder that the recipe's paths are relative to.")
+    ] = Path(),
+    iou: Annotated[
+        float | None,
+        typer.Option(
+            help="Least overlap of a match. [default: 0.4; without --labels the recipe's]"
+        ),
+    ] = None,
     distance_m: Annotated[
         float | None,
         typer.Option(help="Match centres up to so many metres apart instead: for points."),
     ] = None,
     score: Annotated[
         float | None,
-        typer.Option(help="Score to take precision and recall at. [default: the best F1]"),
+        typer.Option(
+            help="Score to take precision and recall at. [default: the model's; for --detections "
+            "the best F1]"
+        ),
     ] = None,
     block_px: Annotated[
         float | None,
-        typer.Option(help="Draw blocks of this side for the intervals, not whole rasters."),
+        typer.Option(
+            help="Draw blocks of this side for the intervals. [default: whole rasters if ten or "
+            "more, else blocks]"
+        ),
+    ] = None,
+    sizes_m: Annotated[
+        str | None,
+        typer.Option(help="AP by size: bounds of the square root of the area, metres: 3,6."),
+    ] = None,
+    sizes_px: Annotated[
+        str | None, typer.Option(help="The same in pixels. [default: COCO's 32,96]")
     ] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a report, one HTML file with charts and pictures.")
     ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Write all numbers to this file.")
+    ] = None,
+    calibrated: Annotated[
+        Path | None,
+        typer.Option(help="Write a copy of the model whose scores are the hit rates found here."),
+    ] = None,
+    score_column: Annotated[
+        str | None,
+        typer.Option(help="Column of a vector file of detections. [default: score]"),
     ] = None,
     label_format: options.Format = None,
     classes: options.Classes = None,
@@ -55,54 +94,55 @@ def evaluate(
     first_pixel: options.FirstPixel = 0,
     only: options.Only = None,
     split: options.Split = None,
-    bands: Annotated[
-        str | None,
-        typer.Option(help="Band numbers from 1, such as 3,2,1.", rich_help_panel=_READING),
-    ] = None,
-    scale: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="MIN MAX", help="Raster values of black and white.", rich_help_panel=_READING
-        ),
-    ] = None,
-    stretch: Annotated[
-        tuple[float, float] | None,
-        typer.Option(
-            metavar="P1 P2", help="Percentiles of black and white.", rich_help_panel=_READING
-        ),
-    ] = None,
-    gsd: Annotated[
-        float | None,
-        typer.Option(
-            help="Metres per pixel of rasters without georeference.", rich_help_panel=_READING
-        ),
-    ] = None,
-    any_gsd: Annotated[
-        bool,
-        typer.Option(
-            "--any-gsd", help="Allow rasters too coarse for the model.", rich_help_panel=_READING
-        ),
-    ] = False,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
+    nms_iou: shared.NmsIou = None,
+    decay_iou: shared.DecayIou = None,
+    method: shared.Method = "nms",
+    class_agnostic: shared.ClassAgnostic = False,
+    chip: shared.Chip = None,
+    overlap: shared.Overlap = None,
+    bands: shared.Bands = None,
+    scale: shared.Scale = None,
+    stretch: shared.Stretch = None,
+    raster_crs: shared.RasterCrs = None,
+    gsd: shared.Gsd = None,
+    any_gsd: shared.AnyGsd = False,
+    pixel_coordinates: shared.PixelCoordinates = False,
+    device: shared.Device = "auto",
+    backend: shared.Backend = "auto",
+    batch: shared.Batch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Compare what a model, or a file of detections, finds on whole rasters with labels."""
     with exit_codes(quiet=quiet):
         from geo_retina.detection.options import DetectOptions
-        from geo_retina.errors import ConfigError
-        from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+        from geo_retina.evaluation.calibrated import write_calibrated
+        from geo_retina.evaluation.evaluate import (
+            EvaluationOptions,
+            evaluate_detections,
+            match_rule,
+        )
         from geo_retina.evaluation.files import ComparedFiles, read_pairs
         from geo_retina.evaluation.report import write_report
         from geo_retina.evaluation.runs import LOWEST_SCORE, model_pairs
         from geo_retina.evaluation.tables import evaluation_markdown
+        from geo_retina.labels.formats import VectorOptions
+        from geo_retina.model.checkpoint import read_info
 
-        if model is not None and detections is not None:
-            raise ConfigError("--model and --detections exclude each other; pass one of them")
-        for path in (report, as_json):
+        _check_choice(labels, model, detections, calibrated)
+        details = EvaluationOptions(block_px=block_px, **_size_bounds(sizes_m, sizes_px))
+        details.sizes()
+        for path in (report, as_json, calibrated):
             if path is not None:
                 options.writable(path)
+        name = model or _BUNDLED
+        side = None if labels is not None else _val_side(name, data)
+        if side is not None:
+            iou = side.settings.iou if iou is None else iou
+            distance_m = side.settings.distance_m if distance_m is None else distance_m
+        iou = _IOU if iou is None else iou
+        match_rule(iou=iou, distance_m=distance_m)
         known = options.label_choice(
-            labels,
+            labels or "",
             images,
             label_format=label_format,
             classes=classes,
@@ -115,26 +155,40 @@ def evaluate(
             only=only,
             split=split,
         )
-        reading = DetectOptions(
+        detecting = DetectOptions(
             score=LOWEST_SCORE,
+            nms_iou=nms_iou,
+            decay_iou=decay_iou,
+            method=method,
+            class_agnostic=class_agnostic,
+            chip_px=chip,
+            overlap_px=overlap,
             bands=band_numbers(bands),
             scale=scale,
             stretch=stretch,
+            raster_crs=raster_crs,
             gsd_m=gsd,
             any_gsd=any_gsd,
-            pixel_coordinates=gsd is not None,
+            pixel_coordinates=pixel_coordinates or gsd is not None,
         )
         if detections is None:
             with count_bar("evaluating", quiet=quiet) as on_progress:
-                pairs = model_pairs(
-                    known,
-                    model or _BUNDLED,
-                    options=reading,
-                    device=device,
-                    on_progress=on_progress,
+                work: dict[str, Any] = {
+                    "options": detecting,
+                    "device": device,
+                    "backend": backend,
+                    "batch": batch,
+                    "on_progress": on_progress,
+                }
+                pairs = (
+                    model_pairs(known, name, **work) if side is None else side.pairs(name, **work)
                 )
+            score = read_info(name).card.score if score is None else score
         else:
-            found = replace(known.source, path=detections)
+            own = VectorOptions(
+                class_column=class_column, score_column=score_column, point_size_m=point_size_m
+            )
+            found = replace(known.source, path=detections, vector=own)
             pairs = read_pairs(
                 ComparedFiles(
                     labels=known.source,
@@ -149,10 +203,49 @@ def evaluate(
             iou=iou,
             distance_m=distance_m,
             score=score,
-            options=EvaluationOptions(block_px=block_px),
+            options=details,
         )
         print(evaluation_markdown(evaluation), end="")
         if as_json is not None:
             options.write_text(as_json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
         if report is not None:
             print(f"report   {write_report(pairs, evaluation, report).html}")
+        if calibrated is not None:
+            card = write_calibrated(model or _BUNDLED, evaluation, calibrated)
+            print(f"written  {calibrated}: best F1 now at score {card.score:.3f}")
+
+
+def _check_choice(
+    labels: str | None, model: str | None, detections: str | None, calibrated: Path | None
+) -> None:
+    """Refuse options that contradict each other, before any work starts."""
+    from geo_retina.errors import ConfigError
+
+    if model is not None and detections is not None:
+        raise ConfigError("--model and --detections exclude each other; pass one of them")
+    if calibrated is not None and detections is not None:
+        raise ConfigError("--calibrated needs a model to calibrate, not --detections")
+    if labels is None and (model is None or detections is not None):
+        raise ConfigError(
+            "--labels is missing; only a --model that carries its recipe can do without"
+        )
+
+
+def _val_side(model: str, data: Path) -> "ValSide":
+    """The val side of a checkpoint's own recipe; loads the training room, which takes seconds."""
+    from geo_retina.training.val_side import val_side_of
+
+    return val_side_of(model, data)
+
+
+def _size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
+    """Fields of `EvaluationOptions` for ranges of sizes; none where neither option is given."""
+    from geo_retina.errors import ConfigError
+
+    if sizes_m is not None and sizes_px is not None:
+        raise ConfigError("--sizes-m and --sizes-px exclude each other; pass one of them")
+    if sizes_m is not None:
+        return {"size_bounds_m": options.number_list(sizes_m, "--sizes-m")}
+    if sizes_px is not None:
+        return {"size_bounds_px": options.number_list(sizes_px, "--sizes-px")}
+    return {}

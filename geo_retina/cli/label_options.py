@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from geo_retina.evaluation.runs import LabelChoice
+    from geo_retina.labels.choice import LabelChoice
 
 _LABELS = "Reading the labels"
 _FORMATS = "coco, deepforest, dota, points, vector, voc, xview or yolo"
@@ -14,7 +14,11 @@ _FORMATS = "coco, deepforest, dota, points, vector, voc, xview or yolo"
 LabelsPath = Annotated[str, typer.Argument(help="Label file or folder, any known format.")]
 Images = Annotated[
     str | None,
-    typer.Option(help="Raster, or folder of the rasters. [default: beside the labels]"),
+    typer.Option(
+        "--images",
+        "--rasters",
+        help="Raster, or folder of the rasters. [default: beside the labels]",
+    ),
 ]
 Format = Annotated[
     str | None,
@@ -78,7 +82,7 @@ def label_choice(
     split: str | None = None,
 ) -> "LabelChoice":
     """The labels that these options describe."""
-    from geo_retina.evaluation.runs import LabelChoice
+    from geo_retina.labels.choice import LabelChoice
     from geo_retina.labels.formats import LabelSource, VectorOptions
 
     source = LabelSource(
@@ -91,6 +95,20 @@ def label_choice(
         first_pixel=first_pixel,
     )
     return LabelChoice(source=source, label_format=label_format, only=only, split=split)
+
+
+def number_list(text: str, option: str) -> tuple[float, ...]:
+    """Numbers from a text such as `3,6`.
+
+    Raises:
+        ConfigError: The text is something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        from geo_retina.errors import ConfigError
+
+        raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error
 
 
 def writable(path: Path) -> Path:

@@ -1,5 +1,6 @@
 """`geo-retina models`: what ships with the package, and what a checkpoint says of itself."""
 
+import json
 from typing import Annotated
 
 import typer
@@ -12,14 +13,27 @@ def models(
         str | None,
         typer.Argument(help="Bundled model or checkpoint whose card to show; none lists them."),
     ] = None,
+    recipe: Annotated[
+        bool,
+        typer.Option("--recipe", help="Print the recipe it was trained by, for `train`, instead."),
+    ] = False,
 ) -> None:
-    """List the bundled models, or print the card of one as JSON."""
+    """List the bundled models, or print the card of one as JSON, or its recipe."""
     with exit_codes(quiet=False):
+        from geo_retina.errors import ConfigError, ModelError
         from geo_retina.model.checkpoint import bundled_models, read_info
 
         if model is not None:
-            print(read_info(model).card.model_dump_json(indent=2))
+            info = read_info(model)
+            if recipe and info.recipe is None:
+                raise ModelError(f"{info.path} carries no recipe; its card says how it was made")
+            if recipe:
+                print(json.dumps(json.loads(info.recipe or ""), indent=2))
+            else:
+                print(info.card.model_dump_json(indent=2))
             return
+        if recipe:
+            raise ConfigError("--recipe needs the name of a model or the path of a checkpoint")
         for name in bundled_models():
             card = read_info(name).card
             print(f"{name:<16} {card.gsd_m:g} m, {len(card.bands)} bands: {card.summary}")

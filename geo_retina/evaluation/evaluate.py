@@ -3,12 +3,11 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.evaluation.calibration import calibration
+from geo_retina.evaluation.calibration import calibration, fit_score_map
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
     COCO_IOUS,
@@ -21,14 +20,17 @@ from geo_retina.evaluation.metrics import (
 from geo_retina.evaluation.mistakes import NearThresholds, count_mistakes
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import (
+    COCO_BOUNDS_PX,
     Candidates,
     DistanceRule,
     IouRule,
     MatchRule,
-    SizeRange,
+    Sizes,
+    ground_size_ranges,
+    size_ranges,
 )
 from geo_retina.evaluation.summary import Evaluation, Quality, RasterCount, SizeQuality
-from geo_retina.evaluation.thresholds import best_thresholds, block_groups, raster_groups
+from geo_retina.evaluation.thresholds import best_thresholds, choose_groups
 from geo_retina.space import boxes as box_arrays
 
 _NAN = float("nan")
@@ -38,15 +40,28 @@ _NAN = float("nan")
 class EvaluationOptions:
     """Details of an evaluation that rarely change."""
 
-    size_bounds_px: tuple[float, ...] = (32.0, 96.0)
-    """Where small objects end and large ones begin: square root of the area, pixels. COCO's."""
+    size_bounds_px: tuple[float, ...] = COCO_BOUNDS_PX
+    """Where small objects end and large ones begin: square root of the area, pixels."""
+    size_bounds_m: tuple[float, ...] | None = None
+    """The same in metres; takes the place of `size_bounds_px`."""
     bootstrap_samples: int = 1000
     """Draws for the intervals; 0 leaves them out."""
     block_px: float | None = None
-    """Draw blocks of this side instead of whole rasters: for few, large rasters. Pixels."""
+    """Draw blocks of this side, pixels; None draws whole rasters where there are enough of them,
+    and otherwise blocks of a side that `thresholds.choose_groups` takes."""
     calibration_bins: int = 10
     seed: int = 0
     """Of the bootstrap."""
+
+    def sizes(self) -> tuple[Sizes, ...]:
+        """Ranges of sizes that average precision is told for.
+
+        Raises:
+            LabelError: The bounds do not rise.
+        """
+        if self.size_bounds_m is not None:
+            return ground_size_ranges(self.size_bounds_m)
+        return size_ranges(self.size_bounds_px)
 
 
 def evaluate_detections(
@@ -73,7 +88,7 @@ def evaluate_detections(
         LabelError: The class names differ, or metres are asked for without a georeference.
     """
     options = options or EvaluationOptions()
-    rule: MatchRule = IouRule(iou) if distance_m is None else DistanceRule(distance_m)
+    rule = match_rule(iou=iou, distance_m=distance_m)
     pairs = [pair.inside_area() for pair in pairs]
     candidates = [rule.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=rule.threshold)
@@ -82,16 +97,12 @@ def evaluate_detections(
         _at_coco_ious(pairs, candidates, rule),
         [
             (sizes, match_pairs(pairs, candidates, threshold=rule.threshold, sizes=sizes))
-            for sizes in size_ranges(options.size_bounds_px)
+            for sizes in options.sizes()
         ],
     )
     best = best_f1(precision_recall(matches)).score
     cut = best if score is None else score
-    groups = (
-        raster_groups(matches, rasters=len(pairs))
-        if options.block_px is None
-        else block_groups(pairs, matches, block_px=options.block_px)
-    )
+    groups = choose_groups(pairs, matches, block_px=options.block_px)
     counted = ~matches.ignored
     return Evaluation(
         rule=rule,
@@ -113,19 +124,25 @@ def evaluate_detections(
         calibration=calibration(
             matches.scores[counted], matches.hits[counted], bins=options.calibration_bins
         ),
+        score_map=fit_score_map(
+            matches.scores[counted],
+            matches.hits[counted],
+            groups=groups.of_detections[counted],
+            bins=options.calibration_bins,
+        ),
+        drawn=groups.what,
         offset_px=_offset(pairs, matches, cut),
         rasters=_counts(pairs, matches, cut),
     )
 
 
-def size_ranges(bounds_px: Sequence[float]) -> tuple[SizeRange, ...]:
-    """Ranges between the bounds, from 0 up; both ends belong to a range, as in COCO."""
-    names = ("small", "medium", "large") if len(bounds_px) == 2 else ()  # noqa: PLR2004
-    edges = (0.0, *sorted(bounds_px), 1e5)
-    return tuple(
-        SizeRange(names[index] if names else f"{low:g} to {high:g} px", low, high)
-        for index, (low, high) in enumerate(pairwise(edges))
-    )
+def match_rule(*, iou: float, distance_m: float | None) -> MatchRule:
+    """The rule that `evaluate_detections` matches by.
+
+    Raises:
+        LabelError: The IoU or the distance is out of range.
+    """
+    return IouRule(iou) if distance_m is None else DistanceRule(distance_m)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -134,7 +151,7 @@ class _Tables:
 
     matches: Matches
     at_ious: Sequence[Matches]
-    by_size: Sequence[tuple[SizeRange, Matches]]
+    by_size: Sequence[tuple[Sizes, Matches]]
 
     def of_class(self, class_id: int) -> "_Tables":
         return _Tables(

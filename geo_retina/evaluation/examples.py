@@ -1,7 +1,5 @@
 """The worst misses and false alarms, as pictures."""
 
-import base64
-import io
 import itertools
 import logging
 from collections.abc import Sequence
@@ -11,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.maps import as_data_address
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.imagery.raster import open_raster
@@ -30,7 +29,6 @@ logger = logging.getLogger(__name__)
 _LEAST_WINDOW_PX = 64
 _WINDOW_PER_SIDE = 3.0
 _PICTURE_PX = 180
-_JPEG_QUALITY = 80
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -103,11 +101,7 @@ def example_picture(example: Example, *, score: float) -> str | None:
         Outline(example.box[None], RED),
     ]
     zoom = _PICTURE_PX / max(window.width, window.height)
-    stream = io.BytesIO()
-    draw_outlines(picture, outlines, window=window, zoom=zoom).save(
-        stream, "JPEG", quality=_JPEG_QUALITY
-    )
-    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"
+    return as_data_address(draw_outlines(picture, outlines, window=window, zoom=zoom))
 
 
 def _starts(counts: Sequence[int]) -> list[int]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.rules import Candidates, SizeRange
+from geo_retina.evaluation.rules import Candidates, Sizes
 from geo_retina.labels.labels import shared_class_names
 from geo_retina.space.pairs import Pairs
 
@@ -81,7 +81,7 @@ def match_pairs(
     candidates: Sequence[Candidates],
     *,
     threshold: float,
-    sizes: SizeRange | None = None,
+    sizes: Sizes | None = None,
 ) -> Matches:
     """Match all rasters.
 
@@ -123,12 +123,12 @@ def _match_one(
     candidates: Candidates,
     *,
     threshold: float,
-    sizes: SizeRange | None,
+    sizes: Sizes | None,
 ) -> Matches:
     found, known = pair.detections, pair.labels
     label_ignored = ~known.counted
     if sizes is not None:
-        label_ignored = label_ignored | ~sizes.contains(known.boxes)
+        label_ignored = label_ignored | ~sizes.contains(known.boxes, pair.grid)
     pairs = candidates.pairs
     own_class = found.class_ids[pairs.first] == known.class_ids[pairs.second]
     usable = own_class & (candidates.closeness >= threshold)
@@ -141,7 +141,7 @@ def _match_one(
     )
     ignored = np.append(label_ignored, np.False_)[label_of]
     if sizes is not None:
-        ignored = ignored | ((label_of < 0) & ~sizes.contains(found.boxes))
+        ignored = ignored | ((label_of < 0) & ~sizes.contains(found.boxes, pair.grid))
     return Matches(
         found.scores.astype(np.float64),
         found.class_ids,

@@ -8,21 +8,25 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
+import pyproj
 from numpy.typing import NDArray
 
 from geo_retina.errors import OutputError
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
 from geo_retina.evaluation.examples import Example, example_picture, false_alarms, misses
+from geo_retina.evaluation.maps import MistakeMap, map_picture, mistake_maps
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import PrecisionRecall, precision_recall
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import evaluation_markdown
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.grid import WGS84
 
 _CHART_POINTS = 400
 _MOST_LINES = 8
 _SIZE_STEPS = 10
+_MOST_MAPS = 6
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -32,6 +36,7 @@ th, td {{ padding: .2em .8em; border-bottom: 1px solid #ddd; text-align: left; }
 .row {{ display: flex; flex-wrap: wrap; gap: 1em; }}
 figure {{ margin: 0; }} figcaption {{ font-size: 12px; color: #555; max-width: 180px;
 overflow-wrap: anywhere; }}
+.map figcaption {{ max-width: 640px; }} .map img {{ max-width: 100%; }}
 </style></head><body>
 <h1>{title}</h1>
 {body}
@@ -76,6 +81,7 @@ def write_report(
         _markdown_html(evaluation_markdown(evaluation)),
         _row([_precision_chart(matches, pairs), _threshold_chart(precision_recall(matches))]),
         _row([_reliability_chart(evaluation), _size_chart(pairs, matches, score)]),
+        _maps(mistake_maps(pairs, matches, score=score, most=_MOST_MAPS), score),
         _gallery(
             f"False alarms at score {score:.2f}, highest score first",
             false_alarms(pairs, matches, score=score, most=pictures),
@@ -183,6 +189,32 @@ def _gallery(heading: str, examples: Sequence[Example], score: float) -> str:
         return ""
     legend = "<p>Labels green, detections yellow, the mistake red.</p>"
     return f"<h2>{escape(heading)}</h2>{legend}{_row(figures)}"
+
+
+def _maps(maps: Sequence[MistakeMap], score: float) -> str:
+    """Whole rasters with what was found and what not."""
+    shown = [(item, map_picture(item)) for item in maps]
+    figures = [
+        f'<figure class="map"><img src="{picture}" alt=""><figcaption>'
+        f"{escape(Path(item.pair.name).name)}: {escape(item.caption)}{_place(item.pair)}"
+        "</figcaption></figure>"
+        for item, picture in shown
+        if picture is not None
+    ]
+    if not figures:
+        return ""
+    legend = "<p>Found labels green, missed ones red, false alarms yellow.</p>"
+    heading = f"Maps at score {score:.2f}, most mistakes first"
+    return f"<h2>{heading}</h2>{legend}{_row(figures)}"
+
+
+def _place(pair: Pair) -> str:
+    """Longitude and latitude of a raster's centre."""
+    if pair.grid is None or pair.grid.crs is None:
+        return ""
+    x, y = pair.grid.pixel_to_world(np.array([pair.grid.width / 2, pair.grid.height / 2]))
+    lon, lat = pyproj.Transformer.from_crs(pair.grid.crs, WGS84, always_xy=True).transform(x, y)
+    return f", {abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
 
 
 def _row(parts: Sequence[str]) -> str:

@@ -1,6 +1,8 @@
 """When a detection may be said to have found a label."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,8 +10,14 @@ from numpy.typing import NDArray
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.grid import Grid
 from geo_retina.space.pairs import Pairs, near_pairs, overlapping_pairs, pair_intersection, pair_iou
 
+COCO_BOUNDS_PX = (32.0, 96.0)
+"""Where COCO's small objects end and its large ones begin: square root of the area, pixels."""
+COCO_NAMES = ("small", "medium", "large")
+
+_LARGEST = 1e5
 _JUST_UNDER_ONE = 1 - 1e-10
 """Largest threshold, as in COCO: an IoU of 1 must not fail by rounding."""
 
@@ -119,11 +127,69 @@ class SizeRange:
 
     name: str
     low_px: float
-    """Least square root of the area, pixels."""
+    """Least square root of the area, pixels of the raster."""
     high_px: float
-    """Largest square root of the area, pixels."""
+    """Largest square root of the area, pixels of the raster."""
 
-    def contains(self, boxes: box_arrays.Boxes) -> NDArray[np.bool_]:
+    def contains(self, boxes: box_arrays.Boxes, grid: Grid | None) -> NDArray[np.bool_]:  # noqa: ARG002
         """(N,) True for boxes of the range, both ends included."""
         area = box_arrays.area(boxes)
         return (area >= self.low_px**2) & (area <= self.high_px**2)
+
+
+@dataclass(frozen=True, slots=True)
+class GroundSizeRange:
+    """Objects of some sizes on the ground; the others count neither for nor against."""
+
+    name: str
+    low_m: float
+    """Least square root of the area, metres."""
+    high_m: float
+    """Largest square root of the area, metres."""
+
+    def contains(self, boxes: box_arrays.Boxes, grid: Grid | None) -> NDArray[np.bool_]:
+        """(N,) True for boxes of the range, both ends included.
+
+        Args:
+            boxes: (N, 4) pixel edges.
+            grid: Of their raster.
+
+        Raises:
+            LabelError: The raster's ground sampling distance is unknown.
+        """
+        if grid is None or grid.crs is None:
+            raise LabelError(
+                "sizes in metres need georeferenced rasters; state them in pixels (--sizes-px)"
+            )
+        x, y = grid.gsd_m()
+        area = box_arrays.area(boxes) * x * y
+        return (area >= self.low_m**2) & (area <= self.high_m**2)
+
+
+Sizes = SizeRange | GroundSizeRange
+
+
+def size_ranges(bounds_px: Sequence[float]) -> tuple[SizeRange, ...]:
+    """Ranges between bounds in pixels, from 0 up; both ends belong to a range, as in COCO."""
+    return tuple(SizeRange(*row) for row in _ranges(bounds_px, "px"))
+
+
+def ground_size_ranges(bounds_m: Sequence[float]) -> tuple[GroundSizeRange, ...]:
+    """Ranges between bounds in metres, from 0 up; both ends belong to a range."""
+    return tuple(GroundSizeRange(*row) for row in _ranges(bounds_m, "m"))
+
+
+def _ranges(bounds: Sequence[float], unit: str) -> list[tuple[str, float, float]]:
+    if not bounds or min(bounds) <= 0 or list(bounds) != sorted(set(bounds)):
+        given = ", ".join(f"{bound:g}" for bound in bounds) or "nothing"
+        raise LabelError(f"bounds of sizes must rise from over 0, such as 32,96; got {given}")
+    coco = tuple(bounds) == COCO_BOUNDS_PX and unit == "px"
+    edges = (0.0, *bounds, _LARGEST)
+    names = (
+        COCO_NAMES
+        if coco
+        else [f"under {bounds[0]:g} {unit}"]
+        + [f"{low:g} to {high:g} {unit}" for low, high in pairwise(bounds)]
+        + [f"over {bounds[-1]:g} {unit}"]
+    )
+    return [(name, *ends) for name, ends in zip(names, pairwise(edges), strict=True)]

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from geo_retina.detection.backends import Backend, choose_backend, load_backend
@@ -12,50 +12,14 @@ from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import find_in_raster
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.labels.formats import LabelSource, read_labels
+from geo_retina.labels.choice import LabelChoice, choose_split
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.listing import choose_listed
 from geo_retina.model.checkpoint import read_info
+
+__all__ = ["LOWEST_SCORE", "LabelChoice", "choose_split", "detect_pairs", "model_pairs"]
 
 LOWEST_SCORE = 0.05
 """Score from which boxes take part: a curve of precision and recall needs the unsure ones too."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LabelChoice:
-    """Labels to evaluate on, and which of their rasters."""
-
-    source: LabelSource
-    label_format: str | None = None
-    """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
-    only: str | Path | None = None
-    """Text file that names the rasters to take, one a line; None = all."""
-    split: str | None = None
-    """Only rasters of this split; None = all."""
-
-    def read(self) -> list[LabelledRaster]:
-        """Read the labels of the chosen rasters.
-
-        Raises:
-            LabelError: They cannot be read, or none is left.
-        """
-        labelled = read_labels(self.source, label_format=self.label_format)
-        if self.only is not None:
-            labelled = choose_listed(labelled, self.only)
-        return choose_split(labelled, self.split)
-
-
-def choose_split(labelled: Sequence[LabelledRaster], split: str | None) -> list[LabelledRaster]:
-    """The rasters of one split, or all.
-
-    Raises:
-        LabelError: There are none.
-    """
-    chosen = [item for item in labelled if split in (None, item.split)]
-    if not chosen:
-        known = ", ".join(sorted({item.split for item in labelled})) or "none"
-        raise LabelError(f"no labelled raster belongs to the split {split!r}; known: {known}")
-    return chosen
 
 
 def model_pairs(
@@ -64,6 +28,8 @@ def model_pairs(
     *,
     options: DetectOptions | None = None,
     device: str = "auto",
+    backend: str = "auto",
+    batch: int | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> list[Pair]:
     """Read labels, in the model's classes unless they state their own, and detect beside them.
@@ -73,20 +39,28 @@ def model_pairs(
         model: Name of a bundled model, or path of a checkpoint.
         options: Of the detection; by default the model's, from `LOWEST_SCORE` up.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
+        backend: `auto`, `torch` or `openvino`, see `backends.choose_backend`.
+        batch: Chips at once; None chooses by device.
         on_progress: Called after each raster with how many are done, of how many.
 
     Raises:
         LabelError: The labels cannot be read, or their classes are not the model's.
         UsageError: Another of its kinds, for a raster that does not fit the model.
     """
-    names = labels.source.class_names or read_info(model).card.class_names
+    info = read_info(model)
+    chosen = choose_backend(info, device=device, backend=backend)
+    names = labels.source.class_names or info.card.class_names
     labelled = replace(labels, source=replace(labels.source, class_names=names)).read()
 
     def report(done: int) -> None:
         if on_progress is not None:
             on_progress(done, len(labelled))
 
-    return list(detect_pairs(labelled, model, options=options, device=device, on_progress=report))
+    return list(
+        detect_pairs(
+            labelled, model, options=options, backend=chosen, batch=batch, on_progress=report
+        )
+    )
 
 
 def detect_pairs(
@@ -96,6 +70,7 @@ def detect_pairs(
     options: DetectOptions | None = None,
     device: str = "auto",
     backend: Backend | None = None,
+    batch: int | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Iterator[Pair]:
     """Detect on each labelled raster, stitched, and put the result beside its labels.
@@ -106,23 +81,26 @@ def detect_pairs(
         options: Of the detection; by default the model's, from `LOWEST_SCORE` up.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: What runs the network; None = what `choose_backend` takes for the device.
+        batch: Chips at once; None chooses by device.
         on_progress: Called with the number of rasters done, after each.
 
     Raises:
-        LabelError: The labels' classes are not the model's.
+        LabelError: The labels' classes are not the model's; where both know one class, its names
+            may differ.
         UsageError: One of its kinds, for a raster that does not fit the model.
     """
     info = read_info(model)
     names = info.card.class_names
     for item in labelled:
-        if item.labels.class_names != names:
+        own = item.labels.class_names
+        if own != names and not len(own) == len(names) == 1:  # one thing has one meaning
             raise LabelError(
                 f"the model {info.card.name} knows the classes {', '.join(names)}, the labels "
-                f"{', '.join(item.labels.class_names)}; read the labels with the model's names"
+                f"{', '.join(own)}; read the labels with the model's names"
             )
     options = options or DetectOptions(score=LOWEST_SCORE)
     with _without_details():
-        detector = load_backend(info, backend or choose_backend(info, device=device))
+        detector = load_backend(info, backend or choose_backend(info, device=device), batch=batch)
     for number, item in enumerate(labelled, start=1):
         with _without_details(), open_job(item.raster, model, options) as job:
             found = find_in_raster(job, detector)

@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from geo_retina.evaluation.calibration import Calibration
+from geo_retina.evaluation.calibration import Calibration, ScoreMap
 from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.rules import MatchRule
@@ -94,6 +94,10 @@ class Evaluation:
     """Best score of all classes and of each, with 95 % intervals."""
     mistakes: Mistakes
     calibration: Calibration
+    score_map: ScoreMap | None
+    """What would make the scores hit rates; None where that cannot be told."""
+    drawn: str
+    """What the intervals were drawn from, such as `31 rasters` or `48 blocks of 250 px`."""
     offset_px: tuple[float, float]
     """Median of detection centre less label centre over the hits, x and y: far from 0, labels or
     imagery are misplaced."""

@@ -22,6 +22,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
         _point_line(evaluation),
         _size_table(rows),
         _threshold_table(evaluation.thresholds),
+        f"Intervals of 95 % by drawing from {evaluation.drawn}.",
         _mistakes_line(evaluation.mistakes),
         _counts_line(evaluation.counts),
         _scores_line(evaluation),
@@ -31,7 +32,7 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
 
 
 def _point_line(evaluation: Evaluation) -> str:
-    origin = "the best F1 on these data" if evaluation.score_is_best_f1 else "given"
+    origin = "the best F1 on these data" if evaluation.score_is_best_f1 else "chosen beforehand"
     point = evaluation.quality.at_score
     return (
         f"At score {evaluation.score:.3f} ({origin}): precision {_number(point.precision)}, "
@@ -41,10 +42,17 @@ def _point_line(evaluation: Evaluation) -> str:
 
 def _scores_line(evaluation: Evaluation) -> str:
     right, down = map(_number, evaluation.offset_px)
+    better = ""
+    if evaluation.score_map is not None:
+        found = evaluation.score_map
+        better = (
+            f" A temperature of {found.temperature:.2f} and a shift of {found.shift:+.2f} would "
+            f"bring it to {_number(found.ece)} (held out)."
+        )
     return (
         f"Scores: expected calibration error {_number(evaluation.calibration.ece)}, mean score "
-        f"less hit rate {_number(evaluation.calibration.bias)}. Hits lie {right} px to the right "
-        f"and {down} px below their labels (median)."
+        f"less hit rate {_number(evaluation.calibration.bias)}.{better} Hits lie {right} px to "
+        f"the right and {down} px below their labels (median)."
     )
 
 

@@ -21,6 +21,9 @@ from geo_retina.space import boxes as box_arrays
 
 _TAILS = (0.025, 0.975)
 _LEAST_GROUPS = 2
+_ENOUGH_RASTERS = 10
+_BLOCKS = 50
+_LEAST_OBJECTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +60,35 @@ class Groups:
     of_labels: NDArray[np.int64]
     """(M,) in 0..count-1."""
     count: int
+    what: str
+    """Such as `31 rasters` or `48 blocks of 250 px`."""
+
+
+def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | None) -> Groups:
+    """Draw blocks of `block_px`; if that is None, whole rasters where there are ten or more.
+
+    Fewer rasters are cut into about fifty blocks, none smaller than five objects in a row: with
+    smaller ones neighbours that are alike would count as independent.
+
+    Args:
+        pairs: The rasters of `matches`, in the same order, with their grids.
+        matches: All classes.
+        block_px: Side of a block, pixels; None chooses.
+    """
+    if block_px is not None:
+        return block_groups(pairs, matches, block_px=block_px)
+    sides = [pair.grid.width * pair.grid.height for pair in pairs if pair.grid is not None]
+    if len(pairs) >= _ENOUGH_RASTERS or len(sides) < len(pairs):
+        return raster_groups(matches, rasters=len(pairs))
+    known = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
+    object_px = float(np.sqrt(np.median(box_arrays.area(known)))) if len(known) else 0.0
+    chosen = max((sum(sides) / _BLOCKS) ** 0.5, _LEAST_OBJECTS * object_px, 1.0)
+    return block_groups(pairs, matches, block_px=float(np.ceil(chosen)))
 
 
 def raster_groups(matches: Matches, *, rasters: int) -> Groups:
     """Draw whole rasters, those without objects included."""
-    return Groups(matches.raster_ids, matches.label_raster_ids, rasters)
+    return Groups(matches.raster_ids, matches.label_raster_ids, rasters, f"{rasters} rasters")
 
 
 def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) -> Groups:
@@ -87,7 +114,8 @@ def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) ->
     of_found, of_known = numbers[: len(found)], numbers[len(found) :]
     if len(of_known):
         of_found = np.where(matches.label_of >= 0, of_known[matches.label_of], of_found)
-    return Groups(of_found, of_known, int(numbers.max(initial=-1)) + 1)
+    count = int(numbers.max(initial=-1)) + 1
+    return Groups(of_found, of_known, count, f"{count} blocks of {block_px:g} px")
 
 
 def best_thresholds(
@@ -112,6 +140,7 @@ def best_thresholds(
             groups.of_detections[matches.class_ids == class_id],
             groups.of_labels[known],
             groups.count,
+            groups.what,
         )
         found.append(_threshold(name, matches.of_class(class_id), part, samples=samples, seed=seed))
     return tuple(found)

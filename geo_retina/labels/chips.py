@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import warnings
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -13,11 +14,13 @@ import shapely
 
 from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
+from geo_retina.imagery.regridded import RegriddedRaster
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window, WindowPlan
 
+_Pixels = Raster | RegriddedRaster
 ChipFormat = Literal["tif", "png"]
 
 _PNG_BANDS = (1, 3, 4)
@@ -29,7 +32,9 @@ class ChipOptions:
     """How chips are cut."""
 
     chip_px: int
-    """Side of a chip, pixels of the raster."""
+    """Side of a chip, pixels of `gsd_m`."""
+    gsd_m: float | None = None
+    """Metres per pixel that rasters are resampled to; None keeps their own pixels."""
     overlap_px: int = 0
     """Overlap of neighbouring chips, pixels."""
     min_visible: float = 0.3
@@ -82,6 +87,7 @@ def cut_chips(
     Raises:
         LabelError: A raster's bands cannot be written as PNG, or the classes differ.
         OutputError: The folder cannot be written.
+        GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
     """
@@ -94,13 +100,14 @@ def cut_chips(
     books: dict[str, _Book] = {}
     for item, name in zip(labelled, _chip_stems(labelled), strict=True):
         book = books.setdefault(item.split or "all", _Book(class_names))
-        with open_raster(item.raster, pixel_coordinates=True) as raster:
+        with open_raster(item.raster, pixel_coordinates=True) as opened:
+            raster, own = _at_gsd(opened, item, options.gsd_m)
             if options.chip_format == "png":
                 _refuse_for_png(raster)
-            for window, labels in _chosen(item, raster, name, options):
+            for window, labels in _chosen(own, raster, name, options):
                 file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
                 if _write_chip(raster, window, target / "chips" / file):
-                    book.add(f"chips/{file}", item, window, labels)
+                    book.add(f"chips/{file}", own, window, labels)
     paths = []
     for split, book in sorted(books.items()):
         paths.append(target / f"{split}.json")
@@ -183,8 +190,23 @@ class _Book:
         }
 
 
+def _at_gsd(
+    raster: Raster, item: LabelledRaster, gsd_m: float | None
+) -> tuple[_Pixels, LabelledRaster]:
+    """What chips are cut from, and the labels and the area in its pixels."""
+    if gsd_m is None:
+        return raster, item
+    source = RegriddedRaster(raster, gsd_m)
+    x, y = source.scale
+    labels = replace(item.labels, boxes=box_arrays.scale(item.labels.boxes, x=x, y=y))
+    area = item.area
+    if area is not None:
+        area = shapely.transform(area, lambda points: points * np.array([x, y]))
+    return source, replace(item, labels=labels, area=area)
+
+
 def _chosen(
-    item: LabelledRaster, raster: Raster, name: str, options: ChipOptions
+    item: LabelledRaster, raster: _Pixels, name: str, options: ChipOptions
 ) -> Iterator[tuple[Window, Labels]]:
     """Windows to cut, with their labels."""
     plan = WindowPlan(raster.grid.width, raster.grid.height, options.chip_px, options.overlap_px)
@@ -198,7 +220,7 @@ def _chosen(
                 yield window, labels
 
 
-def _write_chip(raster: Raster, window: Window, path: Path) -> bool:
+def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
     """Write the pixels of a window; False, and no file, where none is valid."""
     import rasterio
 
@@ -222,22 +244,26 @@ def _write_chip(raster: Raster, window: Window, path: Path) -> bool:
                 "transform": raster.grid.crop(window).transform,
             }
     try:
-        with rasterio.open(path, "w", **profile) as file:
+        with warnings.catch_warnings():
+            # A chip of a picture without georeference has none either.
+            warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+            file = rasterio.open(path, "w", **profile)
+        with file:
             file.write(pixels)
     except (OSError, rasterio.errors.RasterioError) as error:
         raise OutputError(f"{path}: the chip cannot be written: {error}") from error
     return True
 
 
-def _any_valid(raster: Raster, window: Window, bands: Sequence[int]) -> bool:
+def _any_valid(raster: _Pixels, window: Window, bands: Sequence[int]) -> bool:
     return any(bool(raster.read_mask(window, band=band).any()) for band in bands)
 
 
-def _photometric(raster: Raster) -> str:
+def _photometric(raster: _Pixels) -> str:
     return "RGB" if raster.colours[:3] == ("red", "green", "blue") else "MINISBLACK"
 
 
-def _refuse_for_png(raster: Raster) -> None:
+def _refuse_for_png(raster: _Pixels) -> None:
     dtypes = sorted(set(raster.dtypes))
     if raster.band_count not in _PNG_BANDS or len(dtypes) > 1 or dtypes[0] not in _PNG_DTYPES:
         raise LabelError(

@@ -33,12 +33,17 @@ def find_image(folder: str | PathLike[str], stem: str) -> str:
 
 
 def list_images(source: str | PathLike[str]) -> list[str]:
-    """Images of a folder in alphabetical order, or the one file that `source` is.
+    """Images of a folder in alphabetical order, those of a pattern, or the file that `source` is.
+
+    Args:
+        source: Folder, pattern such as `plots/NIWO_*.tif`, file, URL or GDAL path.
 
     Raises:
-        LabelError: The folder holds no image, or there is nothing at `source`.
+        LabelError: The folder holds no image, or no image fits the pattern.
     """
     path = Path(source)
+    if glob.has_magic(str(source)) and "://" not in str(source) and not path.exists():
+        return _fitting_images(str(source))
     if not path.is_dir():
         return [str(source)]
     images = [str(file) for file in sorted(path.iterdir()) if _is_image(file)]
@@ -56,6 +61,14 @@ def read_grid(raster: str | PathLike[str]) -> Grid:
     """
     with open_raster(raster) as opened:
         return opened.grid
+
+
+def _fitting_images(pattern: str) -> list[str]:
+    paths = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207  may be absolute
+    found = [str(path) for path in paths if _is_image(path)]
+    if not found:
+        raise LabelError(f"no image ({' '.join(RASTER_SUFFIXES)}) fits the pattern {pattern}")
+    return found
 
 
 def _is_image(path: Path) -> bool:

@@ -64,7 +64,10 @@ class LabelSource:
 
 def _read_points(source: LabelSource) -> list[LabelledRaster]:
     if source.vector.point_size_m is None:
-        raise LabelError(f"{source.path}: state the size of the box around a point, point_size_m")
+        raise LabelError(
+            f"{source.path}: state the side of the box around each point, metres: --point-size-m, "
+            "or point_size_m in a recipe"
+        )
     names = tuple(source.class_names or ("object",))
     if len(names) != 1:
         raise LabelError(f"{source.path}: points have one class, got {', '.join(names)}")

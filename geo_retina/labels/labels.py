@@ -142,6 +142,7 @@ def class_ids_of(
     if unknown:
         raise LabelError(
             f"{source}: expected the classes {', '.join(known) or '(none)'}, found also "
-            f"{', '.join(map(repr, unknown))}; add them to class_names or correct the file"
+            f"{', '.join(map(repr, unknown))}; correct the file, or name its classes as it does "
+            "(--classes, or card.class_names in a recipe)"
         )
     return np.array([id_of[name] for name in names], dtype=np.int64), known

@@ -116,7 +116,8 @@ class _Objects:
             raise LabelError(f"{source}: expected polygons or points, found {found}")
         if (kinds == _POINT).any() and options.point_size_m is None:
             raise LabelError(
-                f"{source}: holds points; state the size of the box around each with point_size_m"
+                f"{source}: holds points; state the side of the box around each, metres: "
+                "--point-size-m, or point_size_m in a recipe"
             )
         ids, names = _classes(frame, class_names, options.class_column, source=source)
         scores = column_of(frame, options.score_column, SCORE_COLUMN, source=source)

@@ -35,6 +35,8 @@ class TrainingData:
     """Empty where nothing is measured while training."""
     leakage: LeakageReport | None
     """None without val."""
+    sides: tuple[LabelledRaster, ...] = ()
+    """All rasters as their files say, with their split."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,7 +71,23 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
     if not any((~item.ignored).any() for item in train):
         raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
     leakage = _audit(everything) if val else None
-    return TrainingData(tuple(train), tuple(val), leakage)
+    return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
+
+
+def read_val(settings: TrainingSettings, folder: Path) -> tuple[ValRaster, ...]:
+    """The val side of a recipe alone, as `read_data` gives it; nothing is compared with train.
+
+    Raises:
+        LabelError: Labels are missing or wrong, or the recipe has no val side.
+    """
+    found = tuple(
+        ValRaster(item, part.source.reading)
+        for part in _divided(settings, folder)
+        for item in part.val
+    )
+    if not found:
+        raise LabelError("the recipe has no val side: name the labels to evaluate on (--labels)")
+    return found
 
 
 def _divided(settings: TrainingSettings, folder: Path) -> list[_Divided]:

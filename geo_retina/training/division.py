@@ -139,9 +139,16 @@ def refuse_empty_side(labelled: Sequence[LabelledRaster]) -> None:
         members = [item for item in labelled if item.split == side]
         if not any(len(item.labels) for item in members):
             found = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "none"
+            one = len({item.raster for item in labelled}) == 1
             raise LabelError(
-                f"{side} has {len(members)} rasters and no object (splits found: {found}); mend "
-                "the split column, or choose other shares, another seed or smaller blocks"
+                f"{side} has {len(members)} rasters and no object (splits found: {found}); "
+                + (
+                    "a single raster is divided by its ground: divide.kind = 'ground', with "
+                    "blocks (block_m) of which it holds many, and shares of train and val"
+                    if one
+                    else "mend the split column, or choose other shares, another seed or smaller "
+                    "blocks"
+                )
             )
 
 

@@ -27,7 +27,9 @@ def told_card(settings: TrainingSettings) -> ModelCard:
     if not card.trained_on:
         changes["trained_on"] = [item.model_dump() for item in found]
     if not card.reproduce:
-        changes["reproduce"] = "geo-retina train recipe.json (beside the checkpoint)"
+        changes["reproduce"] = (
+            "geo-retina models CHECKPOINT --recipe > recipe.json; geo-retina train recipe.json"
+        )
     return ModelCard.model_validate(card.model_dump() | changes)
 
 
@@ -52,5 +54,5 @@ def write_model(
         info = read_info(path.parent / name)
         network, card = load_network(info), info.card
         _log.info("val chose the score %.3f", card.score)
-    save_checkpoint(path, network, card)
+    save_checkpoint(path, network, card, recipe=settings.model_dump_json())
     _log.info("wrote %s", path)

@@ -22,6 +22,7 @@ from geo_retina.training.network import audit_network, audit_text, resolve_netwo
 from geo_retina.training.records import LossRecord, OnProgress
 from geo_retina.training.run_folder import find_state, start_run
 from geo_retina.training.settings import TrainingSettings
+from geo_retina.training.split_map import write_split_map
 from geo_retina.training.start import start_network
 from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
 from geo_retina.training.validation import Validation
@@ -79,6 +80,7 @@ def fit(
     refuse_too_large_batch(network, settings, chosen)
     if is_first_process():
         start_run(run_folder, settings)
+        write_split_map(run_folder, data.sides)
     decay = settings.schedule.ema_decay
     averaged = AveragedWeights(decay=decay) if decay > 0 else None
     callbacks: list[pl.Callback] = [
@@ -86,7 +88,15 @@ def fit(
     ]
     callbacks += [] if averaged is None else [averaged]
     if data.val:
-        callbacks.append(Validation(data.val, run_folder, settings.validation, averaged=averaged))
+        callbacks.append(
+            Validation(
+                data.val,
+                run_folder,
+                settings.validation,
+                recipe=settings.model_dump_json(),
+                averaged=averaged,
+            )
+        )
     card = told_card(settings)
     module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
     with plain_lightning(), _memory_errors(settings, chosen):

@@ -29,6 +29,8 @@ class DetectorModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.network = network.to(memory_format=torch.channels_last)
+        if schedule.backbone_learning_rate == 0:  # frozen: its gradients need not be computed
+            self.network.backbone.requires_grad_(requires_grad=False)
         self.card = card
         self.criterion = Criterion(loss)
         self.schedule = schedule

@@ -1,8 +1,11 @@
 """The folder of a training: its recipe, and the state that a broken run goes on from."""
 
+import contextlib
 import json
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from geo_retina.errors import ConfigError, OutputError
 from geo_retina.training.settings import TrainingSettings
@@ -58,6 +61,8 @@ def _refuse_other_recipe(file: Path, settings: TrainingSettings) -> None:
         before = json.loads(file.read_text())
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot resume: the recipe {file} cannot be read: {error}") from error
+    with contextlib.suppress(ValidationError):  # then its own differences say why
+        before = json.loads(TrainingSettings.model_validate(before).model_dump_json())
     now = json.loads(settings.model_dump_json())
     changed = _differences(before, now)
     if changed:

@@ -135,6 +135,9 @@ class ValidationSettings(_Plain):
     """Match by the distance of centres up to this instead, metres: for labels that are points."""
     patience: int | None = Field(default=None, gt=0)
     """Stop after so many measurements without a better average precision; left out, never."""
+    calibrate: bool = False
+    """Fold a temperature and a shift fitted on val into the weights, so that scores are hit rates;
+    see `geo_retina.evaluation.calibration.ScoreMap`. Not for networks with objectness."""
     keep: Literal["best", "last"] = "best"
     """Which weights become the model: those with the best average precision, or the last."""
 
@@ -171,6 +174,11 @@ class TrainingSettings(_Plain):
             raise ValueError("network is missing: describe it, or name a model in start_from")
         if self.pretrained is not None and self.start_from is not None:
             raise ValueError("pretrained and start_from exclude each other; keep one of them")
+        if self.validation.calibrate and self.network is not None and self.network.head.objectness:
+            raise ValueError(
+                "validation.calibrate and network.head.objectness exclude each other: a score that "
+                "is a product has no temperature"
+            )
         if self.val and self.divide is not None:
             raise ValueError("val and divide exclude each other: name the val rasters, or divide")
         if self.augment.crop_px > self.card.chip_px:

@@ -5,7 +5,6 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -21,7 +20,8 @@ from geo_retina.training.rasters import TrainingRaster
 from geo_retina.training.run_folder import STATE_NAME
 from geo_retina.training.settings import TrainingSettings
 
-_log = logging.getLogger(__name__)
+TENSORBOARD_NAME = "tensorboard"
+"""Folder in the run folder with the curves for `tensorboard --logdir`."""
 
 _LONGEST_WAIT = timedelta(hours=12)
 """For one process to measure val while the others wait."""
@@ -105,7 +105,7 @@ def build_trainer(
         accumulate_grad_batches=schedule.accumulate,
         gradient_clip_val=schedule.clip_norm or None,
         callbacks=[*callbacks, keeper],
-        logger=_tensorboard(run_folder),
+        logger=TensorBoardLogger(run_folder, name="", version=TENSORBOARD_NAME),
         log_every_n_steps=10,
         enable_model_summary=False,
         enable_progress_bar=False,
@@ -122,14 +122,6 @@ def run_trainer(
         if trainer.interrupted:
             raise KeyboardInterrupt from error
         raise
-
-
-def _tensorboard(run_folder: Path) -> TensorBoardLogger | bool:
-    """A log for TensorBoard beside the CSV, where it is installed."""
-    if find_spec("tensorboard") is None:
-        _log.info("losses go to metrics.csv; `pip install tensorboard` to have its log too")
-        return False
-    return TensorBoardLogger(run_folder, name="", version="tensorboard")
 
 
 @contextmanager

@@ -3,27 +3,25 @@
 import logging
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
 
 from geo_retina.card import Metric, ModelCard
-from geo_retina.detection.options import DetectOptions
+from geo_retina.evaluation.calibrated import calibrated_card
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
-from geo_retina.evaluation.runs import LOWEST_SCORE, detect_pairs
+from geo_retina.evaluation.runs import LOWEST_SCORE
 from geo_retina.evaluation.summary import Evaluation
+from geo_retina.model.calibrate import calibrated_network
 from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
 from geo_retina.training.averaging import AveragedWeights, kept_network
 from geo_retina.training.data import ValRaster
 from geo_retina.training.module import DetectorModule
 from geo_retina.training.records import StepTable
 from geo_retina.training.settings import ValidationSettings
-from geo_retina.training.sources import Reading
-
-if TYPE_CHECKING:
-    from geo_retina.evaluation.pairs import Pair
+from geo_retina.training.val_side import val_pairs
 
 _log = logging.getLogger(__name__)
 
@@ -48,29 +46,11 @@ def measure(
         UsageError: One of its kinds, for a raster that does not fit the model.
         RasterReadError: A raster is damaged.
     """
-    pairs: list[Pair] = []
-    for reading in dict.fromkeys(item.reading for item in val):
-        labelled = [item.labelled for item in val if item.reading == reading]
-        options = detect_options(reading)
-        pairs += detect_pairs(labelled, checkpoint, options=options, device=device)
     return evaluate_detections(
-        pairs,
+        val_pairs(val, checkpoint, device=device),
         iou=settings.iou,
         distance_m=settings.distance_m,
         options=EvaluationOptions(bootstrap_samples=0),
-    )
-
-
-def detect_options(reading: Reading) -> DetectOptions:
-    """Options with which detection reads rasters as training does."""
-    return DetectOptions(
-        score=LOWEST_SCORE,
-        bands=reading.bands,
-        scale=reading.scale,
-        stretch=reading.stretch,
-        gsd_m=reading.gsd_m,
-        any_gsd=reading.any_gsd,
-        pixel_coordinates=reading.gsd_m is not None,
     )
 
 
@@ -99,6 +79,16 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
         for name, value in values.items()
         if np.isfinite(value)
     )
+    metrics += tuple(
+        Metric(
+            name=f"best F1 of {item.name}",
+            value=round(item.best.f1, 4),
+            split=where,
+            note=f"{note}; at score {item.best.score:.3f}",
+        )
+        for item in evaluation.classes
+        if item.labels and item.best.hits
+    )
     score = card.score
     if np.isfinite(best.score) and best.hits:
         score = max(float(np.floor(best.score * 1000) / 1000), LOWEST_SCORE)
@@ -109,7 +99,7 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
 class Validation(pl.Callback):
     """Measures val after epochs, keeps the best weights, stops when they get no better.
 
-    The first process measures; others wait for it.
+    The first process measures; others wait for it. `recipe` goes into the checkpoints.
     """
 
     def __init__(
@@ -118,8 +108,10 @@ class Validation(pl.Callback):
         folder: Path,
         settings: ValidationSettings,
         *,
+        recipe: str,
         averaged: AveragedWeights | None,
     ) -> None:
+        self._recipe = recipe
         self._val = tuple(val)
         self._folder = folder
         self._settings = settings
@@ -168,15 +160,19 @@ class Validation(pl.Callback):
     def _measure(self, trainer: pl.Trainer, module: DetectorModule) -> float:
         """Average precision; 0 where it is undefined."""
         path, network = self._folder / LAST_NAME, kept_network(module, self._averaged)
-        save_checkpoint(path, network, module.card)
+        save_checkpoint(path, network, module.card, recipe=self._recipe)
         evaluation = measure(self._val, path, self._settings, device=str(module.device))
         quality = evaluation.quality
         chosen_by_val = self._settings.keep == "best"
         card = measured_card(module.card, evaluation, chosen_by_val=chosen_by_val)
-        save_checkpoint(path, network, card)
+        found = evaluation.score_map if self._settings.calibrate else None
+        if found is not None:
+            network = calibrated_network(network, temperature=found.temperature, shift=found.shift)
+            card = calibrated_card(card, evaluation, found)
+        save_checkpoint(path, network, card, recipe=self._recipe)
         value = float(np.nan_to_num(quality.ap))
         if value >= self._best:
-            save_checkpoint(self._folder / BEST_NAME, network, card)
+            save_checkpoint(self._folder / BEST_NAME, network, card, recipe=self._recipe)
         self._table.add(
             {
                 "step": trainer.global_step,

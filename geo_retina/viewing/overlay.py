@@ -1,21 +1,15 @@
 """A picture of a raster with the objects drawn in."""
 
 import os
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
-import numpy as np
-import rasterio
-from numpy.typing import NDArray
 from PIL import Image, ImageDraw
-from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
-from geo_retina.errors import OutputError, RasterReadError, WriteError
-from geo_retina.imagery.gdal import reason, session
+from geo_retina.errors import OutputError, WriteError
+from geo_retina.imagery.quicklook import read_small
 from geo_retina.space.detections import Detections
 
 LARGEST_SIDE_PX = 1600
@@ -23,7 +17,6 @@ LARGEST_SIDE_PX = 1600
 SMALLEST_SIDE_PX = 800
 """A smaller raster is shown larger, so that thin outlines leave the objects visible."""
 
-_SHOWN_PERCENTILES = (2, 98)  # of values that are not 8 bit
 _COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 160), (150, 255, 80), (255, 140, 0))
 
 
@@ -60,7 +53,9 @@ class PictureWriter:
             raise OutputError(f"the folder of {path} does not exist; make it first")
 
     def __enter__(self) -> Self:
-        pixels, self._zoom = _read_small(self._raster, self._bands)
+        pixels, self._zoom = read_small(
+            self._raster, bands=self._bands, most_px=LARGEST_SIDE_PX, least_px=SMALLEST_SIDE_PX
+        )
         self._image = Image.fromarray(pixels)
         self._draw = ImageDraw.Draw(self._image, "RGBA")
         return self
@@ -89,36 +84,3 @@ class PictureWriter:
         except OSError as problem:
             partial.unlink(missing_ok=True)
             raise WriteError(f"cannot write the picture {self._path}: {problem}") from problem
-
-
-def _read_small(path: str, bands: Sequence[int] | None) -> tuple[NDArray[np.uint8], float]:
-    """An RGB picture (height, width, 3) of a raster, and its pixels per raster pixel."""
-    try:
-        with session(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", NotGeoreferencedWarning)
-            with rasterio.open(path) as raster:
-                longest = max(raster.width, raster.height)
-                zoom = min(LARGEST_SIDE_PX / longest, max(1.0, SMALLEST_SIDE_PX / longest))
-                shape = (
-                    max(round(raster.height * zoom), 1),
-                    max(round(raster.width * zoom), 1),
-                )
-                numbers = list(bands or range(1, raster.count + 1))[:3]
-                numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
-                how = Resampling.average if zoom < 1 else Resampling.cubic
-                values = raster.read(numbers, out_shape=(3, *shape), resampling=how, masked=True)
-    except RasterioIOError as error:
-        raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
-    return _to_eight_bits(values), zoom
-
-
-def _to_eight_bits(values: "np.ma.MaskedArray[Any, Any]") -> NDArray[np.uint8]:
-    """(3, height, width) values of any type as (height, width, 3) of 8 bits; invalid is black."""
-    if values.dtype == np.uint8:
-        return np.ascontiguousarray(values.filled(0).transpose(1, 2, 0), dtype=np.uint8)
-    known = values.compressed()
-    known = known[np.isfinite(known)]
-    low, high = np.percentile(known, _SHOWN_PERCENTILES) if len(known) else (0.0, 1.0)
-    shown = (values.filled(low).astype(np.float64) - low) / max(high - low, 1e-12)
-    scaled = (np.nan_to_num(shown).clip(0, 1) * 255).astype(np.uint8)
-    return np.ascontiguousarray(scaled.transpose(1, 2, 0))

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import subprocess
@@ -6,8 +7,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
@@ -106,10 +109,43 @@ def test_trains_and_resumes(run: Callable[..., Any], work: Path) -> None:
         assert said in done.stderr
     names = {path.name for path in (work / "out").iterdir()}
     assert names >= {"tiny.safetensors", "recipe.json", "metrics.csv", "validation.csv",
-                     "state.ckpt"}  # fmt: skip
-    assert read_info("out/tiny.safetensors").card.metrics
+                     "state.ckpt", "split.geojson", "tensorboard"}  # fmt: skip
+    sides = gpd.read_file(work / "out" / "split.geojson")
+    assert sorted(sides["split"]) == ["train", "val"]
+    curves = b"".join(path.read_bytes() for path in (work / "out" / "tensorboard").glob("events*"))
+    assert b"loss_classes" in curves
+    assert b"val_ap" in curves
+    info = read_info("out/tiny.safetensors")
+    assert info.card.metrics
+    told = run("models", "out/tiny.safetensors", "--recipe")
+    assert json.loads(told.stdout) == json.loads((work / "out" / "recipe.json").read_text())
+    judged = run("evaluate", "--model", "out/tiny.safetensors", "--data", work, "--device", "cpu",
+                 "--json", "e.json")  # fmt: skip
+    assert judged.exit_code == 0, judged.stderr
+    numbers = json.loads((work / "e.json").read_text())
+    assert numbers["rule"] == "IoU 0.5", "the recipe's, not the command's 0.4"
+    assert numbers["score"] == info.card.score
+    known = {item.name: item.value for item in info.card.metrics}
+    assert numbers["quality"]["ap"] == pytest.approx(known["AP"], abs=1e-4)
     again = run("train", "recipe.toml", "--device", "cpu", "--out", "out", "--resume", "--quiet")
     assert (again.exit_code, again.stderr) == (0, "")
+
+
+def test_a_checkpoint_without_val_side_or_recipe_needs_labels(
+    run: Callable[..., Any], work: Path
+) -> None:
+    done = run("train", "recipe.toml", "--device", "cpu", "--out", "out", "--quiet")
+    assert done.exit_code == 0, done.stderr
+    for arguments, said in (
+        (["evaluate", "--model", "out/tiny.safetensors", "--data", work], "has no val side"),
+        (["evaluate", "--model", "out/tiny.safetensors", "--data", "/nowhere"], "--data names"),
+        (["evaluate", "--model", "tree-crowns"], "--labels"),
+        (["evaluate"], "--labels is missing"),
+        (["models", "--recipe"], "--recipe needs the name"),
+    ):
+        bad = run(*arguments)
+        assert bad.exit_code == 2, (arguments, bad.output)
+        assert said in bad.stderr
 
 
 BAD: dict[str, tuple[list[str], str]] = {
@@ -141,9 +177,6 @@ BAD: dict[str, tuple[list[str], str]] = {
 def test_bad_input_is_one_line_and_exit_code_2(
     case: str, run: Callable[..., Any], work: Path
 ) -> None:
-    import geopandas as gpd
-    import shapely
-
     leak = VAL.replace('split = "val"', 'split = "train"')
     (work / "leak.toml").write_text(RECIPE + leak)
     far = gpd.GeoDataFrame(geometry=[shapely.box(0, 0, 1, 1)], crs="EPSG:32633")
@@ -223,8 +256,6 @@ def test_the_whole_chain(run: Callable[..., Any], work: Path) -> None:
 
 
 def _ap(text: str) -> float:
-    import json
-
     value = json.loads(text)["quality"]["ap"]
     return float("nan") if value is None else float(value)
 

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections, size_ranges
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.match import match_pairs
 from geo_retina.evaluation.metrics import COCO_IOUS, coco_average_precision, precision_recall
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.rules import IouRule
+from geo_retina.evaluation.rules import IouRule, size_ranges
 from geo_retina.labels.labels import Labels
 from geo_retina.space.detections import Detections
 

@@ -55,7 +55,7 @@ def test_a_given_score_is_used_and_said() -> None:
     assert found.quality.at_score.hits == 2
     assert not found.score_is_best_f1
     assert found.rasters[0].detections == 2
-    assert "At score 0.700 (given)" in evaluation_markdown(found)
+    assert "At score 0.700 (chosen beforehand)" in evaluation_markdown(found)
 
 
 def test_sites_and_classes_are_told_apart() -> None:

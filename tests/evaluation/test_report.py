@@ -36,7 +36,8 @@ def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) 
     page = files.html.read_text()
     assert "<h1>A &amp; B</h1>" in page
     assert page.count("<svg") == 4
-    assert page.count("data:image/jpeg;base64,") == 1 + 2  # one false alarm, two misses
+    assert page.count("data:image/jpeg;base64,") == 1 + 2 + 1  # a false alarm, two misses, a map
+    assert "1 found, 2 missed, 1 false alarms" in page
     assert "plot&lt;1&gt;.tif at 60, 50" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):

@@ -1,13 +1,23 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from affine import Affine
+from pyproj import CRS
 
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import average_precision, precision_recall
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import IouRule
-from geo_retina.evaluation.thresholds import best_thresholds, block_groups, raster_groups
+from geo_retina.evaluation.thresholds import (
+    best_thresholds,
+    block_groups,
+    choose_groups,
+    raster_groups,
+)
 from geo_retina.labels.labels import Labels
 from geo_retina.space.detections import Detections
+from geo_retina.space.grid import Grid
 
 RULE = IouRule(0.5)
 
@@ -31,6 +41,22 @@ def made_up(rasters: int, seed: int = 0) -> list[Pair]:
             )
         )
     return pairs
+
+
+GRID = Grid(800, 600, Affine(0.1, 0, 500_000, 0, -0.1, 5_000_000), CRS.from_epsg(32633))
+
+
+def test_few_rasters_are_drawn_in_blocks_and_many_whole() -> None:
+    one = [replace(pair, grid=GRID) for pair in made_up(1)]
+    few = choose_groups(one, table_of(one), block_px=None)
+    assert few.count > 5
+    assert few.what == f"{few.count} blocks of 98 px"
+    assert best_thresholds(table_of(one), few, samples=50)[0].ap.low > 0
+    many = [replace(pair, grid=GRID) for pair in made_up(10)]
+    assert choose_groups(many, table_of(many), block_px=None).what == "10 rasters"
+    assert choose_groups(many, table_of(many), block_px=400).count == 10 * 3
+    unplaced = made_up(3)
+    assert choose_groups(unplaced, table_of(unplaced), block_px=None).what == "3 rasters"
 
 
 def table_of(pairs: list[Pair]) -> Matches:

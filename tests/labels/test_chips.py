@@ -8,7 +8,7 @@ import rasterio
 import shapely
 from PIL import Image
 
-from geo_retina.errors import LabelError, OutputError
+from geo_retina.errors import GeoreferenceError, GsdError, LabelError, OutputError
 from geo_retina.labels.chips import ChipOptions, cut_chips, labels_in_window
 from geo_retina.labels.formats import read_coco
 from geo_retina.labels.labels import LabelledRaster, Labels
@@ -66,6 +66,43 @@ def test_chips_hold_the_right_pixels_labels_and_place(
     assert sorted(back) == sorted(
         [BOXES[0].tolist(), [28, 4, 32, 12], [32, 4, 38, 12], [32, 50, 60, 60]]
     )
+
+
+@pytest.mark.parametrize("gsd_m", [0.2, 0.05, 0.16])
+def test_chips_at_another_gsd_show_the_same_ground(
+    gsd_m: float, tmp_path: Path, write_raster_at: Writer
+) -> None:
+    pixels = np.full((2, 60, 90), 50, np.uint16)
+    pixels[:, 20:40, 30:50] = 900  # the object, 2 m a side
+    pixels[:, :, 80:] = 0
+    path = write_raster_at(tmp_path / "plot.tif", pixels, nodata=0)
+    labels = Labels.of(np.array([[30, 20, 50, 40.0]]), [0], ("tree",))
+    area = shapely.box(0, 0, 90, 60)
+    item = LabelledRaster(str(path), labels, "N", "train", area=area)
+    options = ChipOptions(chip_px=int(6 / gsd_m), empty_share=1, gsd_m=gsd_m)
+    cut_chips([item], tmp_path / "out", options=options)
+    first = read_coco(tmp_path / "out" / "train.json")[0]
+    with rasterio.open(tmp_path / "plot.tif") as source, rasterio.open(first.raster) as chip:
+        assert chip.res == pytest.approx((gsd_m, gsd_m), rel=0.02)
+        assert (chip.count, chip.dtypes[0], chip.nodata) == (2, "uint16", 0)
+        assert (chip.transform.c, chip.transform.f) == (source.transform.c, source.transform.f)
+        world = np.array(
+            [chip.transform @ tuple(point) for point in first.labels.boxes[0].reshape(2, 2)]
+        )
+        expected = np.array([source.transform @ point for point in ((30, 20), (50, 40))])
+        np.testing.assert_allclose(world, expected, atol=1e-6)
+        column, row = (int(v) for v in ~chip.transform @ tuple(expected.mean(axis=0)))
+        assert chip.read(1)[row, column] == 900
+        assert chip.read(1)[2, 2] == 50
+    with pytest.raises(GsdError, match="over 0"):
+        cut_chips([item], tmp_path / "bad", options=ChipOptions(chip_px=8, gsd_m=-1))
+
+
+def test_a_raster_without_gsd_cannot_be_resampled(tmp_path: Path, write_raster_at: Writer) -> None:
+    path = write_raster_at(tmp_path / "plain.tif", np.ones((1, 9, 9), np.uint8), crs=None)
+    item = LabelledRaster(str(path), Labels.empty(["tree"]))
+    with pytest.raises(GeoreferenceError, match="no georeference"):
+        cut_chips([item], tmp_path / "out", options=ChipOptions(chip_px=8, gsd_m=0.1))
 
 
 def test_objects_across_chips_follow_the_policy(tmp_path: Path, labelled: LabelledRaster) -> None:

@@ -1,4 +1,5 @@
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +7,7 @@ import pytest
 from PIL import Image
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import list_images
 from geo_retina.labels.formats import (
     LabelSource,
     format_of,
@@ -231,3 +233,14 @@ def test_every_reader_is_reached_by_name(tmp_path: Path, images: Path) -> None:
         read_labels(source, label_format="kitti")
     with pytest.raises(LabelError, match="pass images"):
         read_labels(LabelSource(path=str(tmp_path)), label_format="dota")
+
+
+def test_images_by_a_pattern(tmp_path: Path, write_raster: Callable[..., Path]) -> None:
+    for name in ("b1.tif", "b2.tif", "c1.tif", "b3.txt"):
+        (tmp_path / name).touch()
+    found = list_images(tmp_path / "b*")
+    assert found == [str(tmp_path / "b1.tif"), str(tmp_path / "b2.tif")]
+    with pytest.raises(LabelError, match="fits the pattern"):
+        list_images(tmp_path / "d*.tif")
+    literal = write_raster("[e].tif", np.zeros((1, 8, 8), np.uint8))
+    assert list_images(literal) == [str(literal)]

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -5,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from pydantic import ValidationError
 from safetensors.torch import load_file
 
 from geo_retina.detection.run import detect
@@ -152,6 +154,10 @@ def test_run_folders_are_not_mixed_up(recipe: Recipe, field_data: Path, tmp_path
     assert (run / STATE_NAME).is_file()
     with pytest.raises(ConfigError, match="--resume or choose another --out"):
         _train(recipe(), field_data, run)
+    older = json.loads((run / RECIPE_NAME).read_text())
+    del older["validation"]["calibrate"], older["schedule"]["seed"]
+    (run / RECIPE_NAME).write_text(json.dumps(older))  # as a version without these keys wrote it
+    _train(recipe(), field_data, run, resume=True)
     with pytest.raises(ConfigError, match=r"schedule\.batch was 2, is 4"):
         _train(recipe(schedule__batch=4), field_data, run, resume=True)
 
@@ -182,6 +188,34 @@ def test_prepared_in_other_processes_chips_are_the_same(
         _train(recipe(), field_data, tmp_path / "helped", workers=2, on_progress=_pull_plug_at(3))
     helped = _train(recipe(), field_data, tmp_path / "helped", workers=2, resume=True)
     assert _same_weights(alone, helped)
+
+
+def test_scores_can_be_calibrated_on_val(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    learning = {"steps": 30, "epoch_steps": 30, "learning_rate": 3e-3, "ema_decay": 0}
+    changes = {f"schedule__{key}": value for key, value in learning.items()}
+    plain = _train(recipe(val=[val_source], **changes), field_data, tmp_path / "plain")
+    settings = recipe(val=[val_source], validation__calibrate=True, **changes)
+    path = _train(settings, field_data, tmp_path / "run")
+    card, raw = read_info(path).card, read_info(plain).card
+    assert raw.calibrated is None
+    assert card.calibrated is not None
+    assert card.score != raw.score
+    logits = {file: load_file(file)["heads.classes.last.bias"] for file in (plain, path)}
+    told = logits[plain] / card.calibrated.temperature + card.calibrated.shift
+    torch.testing.assert_close(logits[path], told)
+    with pytest.raises(ValidationError, match="exclude each other"):
+        recipe(validation__calibrate=True, network__head__objectness=True)
+
+
+def test_a_single_raster_is_told_to_be_divided_by_its_ground(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    source = {"kind": "deepforest-csv", "labels": "labels.csv", "images": "images"}
+    settings = recipe(train=[source | {"names": "a.tif"}], divide={"kind": "file"})
+    with pytest.raises(LabelError, match=r"divide\.kind = 'ground'"):
+        _train(settings, field_data, tmp_path / "run")
 
 
 def test_the_last_weights_can_be_kept(

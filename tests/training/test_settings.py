@@ -70,6 +70,23 @@ def test_parameter_groups_hold_every_parameter_once(recipe: Callable[..., Any]) 
     assert {group["lr"] for group in groups} == {1e-3, 3e-4}
 
 
+def test_a_backbone_with_rate_0_is_frozen(recipe: Callable[..., Any]) -> None:
+    from geo_retina.model.retinanet import build_retinanet
+    from geo_retina.training.module import DetectorModule
+
+    settings = recipe(schedule__backbone_learning_rate=0)
+    module = DetectorModule(
+        build_retinanet(settings.network),
+        card=settings.card,
+        loss=settings.loss,
+        schedule=settings.schedule,
+    )
+    assert not any(parameter.requires_grad for parameter in module.network.backbone.parameters())
+    assert all(parameter.requires_grad for parameter in module.network.heads.parameters())
+    groups = parameter_groups(module.network, settings.schedule)
+    assert {group["lr"] for group in groups} == {settings.schedule.learning_rate}
+
+
 def test_step_tables_forget_what_comes_after_a_state(tmp_path: Path) -> None:
     table = StepTable(tmp_path / "a.csv")
     table.cut_after(0)
@@ -86,7 +103,8 @@ def test_step_tables_forget_what_comes_after_a_state(tmp_path: Path) -> None:
 def _evaluation(score: float, hits: int) -> Any:
     best = OperatingPoint(score=score, hits=hits, detections=10, labels=10)
     quality = SimpleNamespace(ap=0.5 if hits else math.nan, best=best, labels=10)
-    return SimpleNamespace(quality=quality, rasters=(1, 2), rule="IoU 0.5")
+    classes = (SimpleNamespace(name="oak", best=best, labels=10),) if hits else ()
+    return SimpleNamespace(quality=quality, classes=classes, rasters=(1, 2), rule="IoU 0.5")
 
 
 def test_the_card_gets_the_score_that_val_chose(make_card: Callable[..., Any]) -> None:
@@ -95,5 +113,7 @@ def test_the_card_gets_the_score_that_val_chose(make_card: Callable[..., Any]) -
     assert [item.name for item in card.metrics][:2] == ["AP", "best F1"]
     assert card.metrics[1].value == 0.5
     assert card.metrics[0].split == "val (2 rasters, 10 labels)"
+    assert card.metrics[-1].name == "best F1 of oak"
+    assert card.metrics[-1].note.endswith("at score 0.432")
     nothing = measured_card(make_card(), _evaluation(0.0, 0), chosen_by_val=False)
     assert nothing.score == make_card().score

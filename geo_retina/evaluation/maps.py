@@ -1,0 +1,123 @@
+"""Maps of whole rasters: what was found, missed, and seen where nothing is."""
+
+import base64
+import io
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.match import Matches
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.imagery.quicklook import read_small
+from geo_retina.labels.pictures import (
+    GREEN,
+    RED,
+    YELLOW,
+    Outline,
+    draw_outlines,
+)
+from geo_retina.space.windows import Window
+
+_log = logging.getLogger(__name__)
+
+_JPEG_QUALITY = 80
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MistakeMap:
+    """Where on one raster the mistakes are; boxes in its pixels."""
+
+    pair: Pair
+    found: NDArray[np.float64]
+    """(N, 4) labels that were found."""
+    missed: NDArray[np.float64]
+    """(N, 4) labels that were not."""
+    false_alarms: NDArray[np.float64]
+    """(N, 4) detections that found nothing."""
+
+    @property
+    def mistakes(self) -> int:
+        """How many there are."""
+        return len(self.missed) + len(self.false_alarms)
+
+    @property
+    def caption(self) -> str:
+        """Counts, for people."""
+        return (
+            f"{len(self.found)} found, {len(self.missed)} missed, "
+            f"{len(self.false_alarms)} false alarms"
+        )
+
+
+def mistake_maps(
+    pairs: Sequence[Pair], matches: Matches, *, score: float, most: int
+) -> list[MistakeMap]:
+    """Maps of the rasters with most mistakes, those first.
+
+    Args:
+        pairs: The rasters of `matches`, in the same order.
+        matches: All classes.
+        score: Detections of a lower score are left out.
+        most: How many maps.
+    """
+    shown = matches.scores >= score
+    hit_labels = matches.label_of[matches.hits & shown]
+    found = np.zeros(len(matches.label_ignored), np.bool_)
+    found[hit_labels] = True
+    alarm = shown & ~matches.hits & ~matches.ignored
+    maps = []
+    for raster_id, pair in enumerate(pairs):
+        own = matches.label_raster_ids == raster_id
+        counted = ~matches.label_ignored[own]
+        boxes = pair.labels.boxes
+        maps.append(
+            MistakeMap(
+                pair,
+                boxes[counted & found[own]],
+                boxes[counted & ~found[own]],
+                pair.detections.boxes[alarm[matches.raster_ids == raster_id]],
+            )
+        )
+    return sorted(maps, key=lambda item: -item.mistakes)[:most]
+
+
+def draw_map(item: MistakeMap, *, most_px: int = 640) -> Image.Image:
+    """Draw a raster with found labels green, missed ones red, false alarms yellow.
+
+    Args:
+        item: What to draw.
+        most_px: Longer side of the picture; larger rasters are read from their overviews.
+
+    Raises:
+        RasterReadError: The raster cannot be read.
+    """
+    pixels, zoom = read_small(item.pair.name, most_px=most_px, least_px=most_px)
+    picture = Image.fromarray(pixels)
+    window = Window(0, 0, round(picture.width / zoom), round(picture.height / zoom))
+    outlines = [
+        Outline(item.found, GREEN),
+        Outline(item.false_alarms, YELLOW),
+        Outline(item.missed, RED),
+    ]
+    return draw_outlines(picture, outlines, window=window, zoom=zoom)
+
+
+def map_picture(item: MistakeMap) -> str | None:
+    """The map as a `data:` address; None, with a warning, where the raster cannot be read."""
+    try:
+        return as_data_address(draw_map(item))
+    except GeoRetinaError as error:
+        _log.warning("no map of %s: %s", item.pair.name, error)
+        return None
+
+
+def as_data_address(picture: Image.Image) -> str:
+    """A picture as a JPEG inside an address, so that a page needs no other file."""
+    stream = io.BytesIO()
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

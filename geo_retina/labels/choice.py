@@ -1,0 +1,47 @@
+"""Which labels to read, and which of their rasters to take."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.formats import LabelSource, read_labels
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.listing import choose_listed
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LabelChoice:
+    """Labels to evaluate on, and which of their rasters."""
+
+    source: LabelSource
+    label_format: str | None = None
+    """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
+    only: str | Path | None = None
+    """Text file that names the rasters to take, one a line; None = all."""
+    split: str | None = None
+    """Only rasters of this split; None = all."""
+
+    def read(self) -> list[LabelledRaster]:
+        """Read the labels of the chosen rasters.
+
+        Raises:
+            LabelError: They cannot be read, or none is left.
+        """
+        labelled = read_labels(self.source, label_format=self.label_format)
+        if self.only is not None:
+            labelled = choose_listed(labelled, self.only)
+        return choose_split(labelled, self.split)
+
+
+def choose_split(labelled: Sequence[LabelledRaster], split: str | None) -> list[LabelledRaster]:
+    """The rasters of one split, or all.
+
+    Raises:
+        LabelError: There are none.
+    """
+    chosen = [item for item in labelled if split in (None, item.split)]
+    if not chosen:
+        known = ", ".join(sorted({item.split for item in labelled})) or "none"
+        raise LabelError(f"no labelled raster belongs to the split {split!r}; known: {known}")
+    return chosen

@@ -1,0 +1,63 @@
+"""Where train and val lie, as a map that any GIS opens."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import shapely
+from shapely.geometry import MultiPolygon, Polygon
+from shapely.geometry.polygon import orient
+
+from geo_retina.errors import OutputError
+from geo_retina.labels.files import read_grid
+from geo_retina.labels.ground import footprint
+from geo_retina.labels.labels import LabelledRaster
+
+SPLIT_NAME = "split.geojson"
+"""File in the run folder with the ground of each side, longitude and latitude (RFC 7946)."""
+
+_DECIMALS = 8  # of a degree: a millimetre
+
+
+def write_split_map(folder: Path, labelled: Sequence[LabelledRaster]) -> Path:
+    """Write the ground of every raster, or of its part that was divided, with its split.
+
+    A raster without georeference has no geometry.
+
+    Args:
+        folder: Where `SPLIT_NAME` goes.
+        labelled: Rasters with their split.
+
+    Raises:
+        OutputError: The file cannot be written.
+    """
+    collection = {
+        "type": "FeatureCollection",
+        "features": [_feature(item) for item in labelled],
+    }
+    path = folder / SPLIT_NAME
+    try:
+        path.write_text(json.dumps(collection) + "\n", encoding="utf-8")
+    except OSError as error:
+        raise OutputError(f"cannot write {path}: {error}") from error
+    return path
+
+
+def _feature(item: LabelledRaster) -> dict[str, Any]:
+    grid = read_grid(item.raster)
+    ground = None
+    if grid.crs is not None:
+        ground = shapely.set_precision(footprint(grid, item.area), 10**-_DECIMALS)
+        parts = [part for part in shapely.get_parts(ground) if isinstance(part, Polygon)]
+        ground = MultiPolygon([orient(part) for part in parts])
+    return {
+        "type": "Feature",
+        "properties": {
+            "split": item.split,
+            "raster": item.raster,
+            "site": item.site,
+            "labels": len(item.labels),
+        },
+        "geometry": None if ground is None else shapely.geometry.mapping(ground),
+    }

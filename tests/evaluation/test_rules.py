@@ -1,0 +1,45 @@
+import numpy as np
+import pytest
+from affine import Affine
+from pyproj import CRS
+
+from geo_retina.errors import LabelError
+from geo_retina.evaluation.rules import ground_size_ranges, size_ranges
+from geo_retina.space.grid import Grid
+
+GRID = Grid(200, 100, Affine(0.5, 0, 500_000, 0, -0.25, 5_000_000), CRS.from_epsg(32633))
+
+
+def test_sizes_in_metres_use_both_sides_of_a_pixel() -> None:
+    boxes = np.array([[0, 0, 4, 8], [0, 0, 8, 16], [0, 0, 40, 80.0]])  # 2, 4 and 20 m squares
+    small, middle, large = ground_size_ranges((3, 10))
+    assert [item.name for item in (small, middle, large)] == ["under 3 m", "3 to 10 m", "over 10 m"]
+    assert [item.contains(boxes, GRID).tolist() for item in (small, middle, large)] == [
+        [True, False, False],
+        [False, True, False],
+        [False, False, True],
+    ]
+
+
+def test_cocos_sizes_have_cocos_names_and_both_ends() -> None:
+    names = [item.name for item in size_ranges((32, 96))]
+    assert names == ["small", "medium", "large"]
+    box = np.array([[0, 0, 32, 32.0]])
+    assert [item.contains(box, None).item() for item in size_ranges((32, 96))] == [
+        True,
+        True,
+        False,
+    ]
+    assert [item.name for item in size_ranges((10,))] == ["under 10 px", "over 10 px"]
+
+
+@pytest.mark.parametrize("bounds", [(), (0,), (5, 5), (6, 3), (-1, 4)])
+def test_bounds_must_rise_from_over_zero(bounds: tuple[float, ...]) -> None:
+    with pytest.raises(LabelError, match="must rise"):
+        size_ranges(bounds)
+
+
+def test_metres_need_a_georeference() -> None:
+    sizes = ground_size_ranges((3,))[0]
+    with pytest.raises(LabelError, match="georeferenced"):
+        sizes.contains(np.zeros((1, 4)), None)

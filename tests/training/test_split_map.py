@@ -1,0 +1,34 @@
+from collections.abc import Callable
+from pathlib import Path
+
+import geopandas as gpd
+import numpy as np
+import pytest
+import shapely
+
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.training.split_map import write_split_map
+
+
+def test_the_ground_of_each_side_is_written(
+    tmp_path: Path, write_raster: Callable[..., Path]
+) -> None:
+    placed = write_raster("a.tif", np.zeros((1, 100, 200), np.uint8))
+    plain = write_raster("b.tif", np.zeros((1, 9, 9), np.uint8), crs=None)
+    labels = Labels.empty(["tree"])
+    half = shapely.box(0, 0, 100, 100)
+    path = write_split_map(
+        tmp_path,
+        [
+            LabelledRaster(str(placed), labels, "site", "train", area=half),
+            LabelledRaster(str(placed), labels, "site", "val"),
+            LabelledRaster(str(plain), labels, split="train"),
+        ],
+    )
+    found = gpd.read_file(path)
+    assert found.crs == "EPSG:4326"
+    assert found["split"].tolist() == ["train", "val", "train"]
+    square_m = found.geometry.to_crs(32633).area
+    assert square_m[0] == pytest.approx(100, rel=2e-3)
+    assert square_m[1] == pytest.approx(200, rel=2e-3)
+    assert found.geometry[2] is None
