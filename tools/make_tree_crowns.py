@@ -1,12 +1,12 @@
-"""Make the bundled model `tree-crowns` from its data: three rounds of training.
+"""Make the bundled model `tree-crowns` from its data: two rounds of training.
 
     python tools/make_tree_crowns.py --neon-trees NEON_TREES --out runs/tree-crowns-all
 
-Round 1 learns from hand labels and DeepForest's predictions on plots without labels. Rounds 2 and 3
-go on from the round before, which together with DeepForest labels those plots anew. With `--all`
-rounds 2 and 3 also learn from the val plots: so the weights that ship were made; without, their
-twin, whose numbers on val are quoted. Each command is printed before it runs, and a round that is
-done is not done again. About two and a half hours on one CPU core.
+Round 1 learns from hand labels and DeepForest's predictions on plots without labels. Round 2 goes
+on from round 1, which together with DeepForest labels those plots anew. With `--all` round 2 also
+learns from the val plots: so the weights that ship were made; without, their twin, whose numbers on
+val are quoted. Each command is printed before it runs, and what is done is not done again. About
+two hours on one CPU core.
 """
 
 import argparse
@@ -18,11 +18,6 @@ from pathlib import Path
 
 TOOLS = Path(__file__).parent
 CONFIGS = TOOLS.parent / "configs"
-LAST_ROUND = (
-    "schedule.steps=600",
-    "schedule.learning_rate=4e-4",
-    "schedule.backbone_learning_rate=1.5e-4",
-)
 
 
 def main() -> None:
@@ -39,9 +34,7 @@ def main() -> None:
         tool("prepare_tree_crowns.py", "--neon-trees", asked.neon_trees, "--out", data)
     first = train(asked, 1, "tree-crowns.toml", [])
     splits = ['train.0.split=["train", "val"]'] if asked.all else []
-    second = again(asked, 2, first, splits)
-    third = again(asked, 3, second, [*splits, *LAST_ROUND])
-    print(f"made {third}")
+    print(f"made {again(asked, 2, first, splits)}")
 
 
 def again(asked: argparse.Namespace, number: int, before: Path, settings: list[str]) -> Path:

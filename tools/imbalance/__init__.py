@@ -1,0 +1,1 @@
+"""The parts of `tools/imbalance_study.py`."""
