@@ -82,14 +82,6 @@ OPTIMISERS = {
 """With and without the prior under the paper's optimiser: SGD without clipping, its rate of 0.01
 for 16 images (section 4.1) brought down to 4."""
 
-_GENTLER = ("schedule.learning_rate=1e-3", "schedule.warm_up_steps=50")
-
-GENTLER = {
-    "gentle-ce": Row("CE", (*_CE, *_GENTLER)),
-    "gentle-fl-2": Row("FL, gamma 2, alpha 0.25", (*_focal(2, 0.25), *_GENTLER)),
-}
-"""Half the rate after a longer warm-up: do the losses change places?"""
-
 DENSE = {
     "torchvision": Row("torchvision's levels and anchors (P3 to P7)", _TORCHVISION),
     "fl-2": Row("fitted anchors, no P2"),
@@ -108,9 +100,9 @@ DENSE = {
 }
 """Levels, anchors and assignment, all with the focal loss; `fl-2` is the recipe as it stands."""
 
-TABLES = {"losses": LOSSES, "gentler": GENTLER, "optimisers": OPTIMISERS, "dense": DENSE}
+TABLES = {"losses": LOSSES, "optimisers": OPTIMISERS, "dense": DENSE}
 
-ROWS = DENSE | OPTIMISERS | GENTLER | LOSSES
+ROWS = DENSE | OPTIMISERS | LOSSES
 """Every row by its name."""
 
 _FEWER = {("losses", "tanks"): ("ce-no-prior", "ce", "ce-75", "ohem", "hard-negatives", "fl-2")}
