@@ -1,0 +1,211 @@
+"""Measure geo_retina: where the time goes, how it grows with the raster, and training steps.
+
+    python tools/benchmark.py raster --mpix 16 --out mosaic.tif
+    python tools/benchmark.py stages --raster mosaic.tif --backends openvino-int8 --folder FOLDER
+    python tools/benchmark.py growth --mpix 10 30 100 --folder FOLDER
+    python tools/benchmark.py train --batch 2 --chip 320
+    python tools/benchmark.py start --raster examples/niwot_ridge.tif --folder FOLDER
+
+`raster` makes a mosaic of `examples/niwot_ridge.tif`, or of the plots given, mirrored: a tiled,
+deflate-compressed GeoTIFF. `stages` times each part of detection alone, and the whole of it in turn
+with the bare forward pass on the same chips. `growth` makes rasters and runs each in a process of
+its own, with its peak memory. `start` times the command `geo-retina detect` from process start to
+file on disk. `train` compares a training step with torchvision's RetinaNet of the same architecture
+and weights. With `--json FILE` the numbers go into a file of results.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from benchmarking.measuring import (
+    THREAD_VARIABLES,
+    TOOLS,
+    circumstances,
+    cores,
+    run_undisturbed,
+    spread,
+    store,
+    summary,
+)
+
+EXAMPLE = TOOLS.parent / "examples" / "niwot_ridge.tif"
+PACKAGES = ("geo-retina", "openvino", "torch", "torchvision", "rasterio", "numpy")
+
+
+def main() -> None:
+    """Run what the command line asks for."""
+    asked = parse()
+    asked.run(asked)
+
+
+def parse() -> argparse.Namespace:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(required=True)
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    shared.add_argument("--repeats", type=int, default=5)
+    shared.add_argument("--json", type=Path, help="file of results to put the numbers into")
+
+    command = commands.add_parser("raster", help="make a raster to measure with")
+    command.add_argument("--mpix", type=float, required=True)
+    command.add_argument("--tiles", type=Path, nargs="+", default=[EXAMPLE], help="or folders")
+    command.add_argument("--out", type=Path, required=True)
+    command.set_defaults(run=make_raster)
+
+    command = commands.add_parser("stages", parents=[shared], help="each part of detection")
+    command.add_argument("--raster", type=Path, required=True)
+    command.add_argument("--model", default="tree-crowns")
+    command.add_argument("--backends", nargs="+", default=["openvino-int8"])
+    command.add_argument("--folder", type=Path, required=True, help="for outputs and graphs")
+    command.set_defaults(run=measure_stages)
+
+    command = commands.add_parser("growth", parents=[shared], help="from small to large rasters")
+    command.add_argument("--mpix", type=float, nargs="+", default=[10, 30, 100])
+    command.add_argument("--tiles", type=Path, nargs="+", default=[EXAMPLE], help="or folders")
+    command.add_argument("--model", default="tree-crowns")
+    command.add_argument("--backend", default="auto")
+    command.add_argument("--folder", type=Path, required=True, help="for rasters and outputs")
+    command.set_defaults(run=measure_growth)
+
+    command = commands.add_parser("start", parents=[shared], help="the command on one small plot")
+    command.add_argument("--raster", type=Path, default=EXAMPLE)
+    command.add_argument("--folder", type=Path, required=True, help="for outputs")
+    command.set_defaults(run=measure_start)
+
+    command = commands.add_parser("train", parents=[shared], help="a step beside torchvision's")
+    command.add_argument("--batch", type=int, default=2)
+    command.add_argument("--chip", type=int, default=320)
+    command.add_argument("--objects", type=int, default=60, help="labelled objects in a chip")
+    command.add_argument("--steps", type=int, default=4, help="of each run, after a warm one")
+    command.set_defaults(run=measure_training)
+    return parser.parse_args()
+
+
+def make_raster(asked: argparse.Namespace) -> None:
+    """Write a square mosaic."""
+    from benchmarking.mosaic import find_plots, write_mosaic
+
+    edge = round((asked.mpix * 1e6) ** 0.5)
+    write_mosaic(asked.out, find_plots(asked.tiles), width=edge, height=edge)
+    print(f"{asked.out}: {edge} x {edge} px, {asked.out.stat().st_size / 2**20:.0f} MiB")
+
+
+def measure_stages(asked: argparse.Namespace) -> None:
+    """Time the stages in a process of their own for each backend."""
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    found: dict[str, Any] = {}
+    for backend in asked.backends:
+        job = {
+            "raster": str(asked.raster.absolute()),
+            "model": asked.model,
+            "backend": backend,
+            "folder": str(asked.folder.absolute()),
+            "repeats": asked.repeats,
+        }
+        run = run_undisturbed(sys.executable, "run_stages", job, threads=asked.threads)
+        found[backend] = run.report["found"]
+        print(f"{backend}: done", file=sys.stderr, flush=True)
+    name = "backends" if len(found) > 1 else "stages"
+    described = circumstances(PACKAGES, threads=asked.threads)
+    store(asked.json, name, {**described, "backends": found})
+
+
+def measure_growth(asked: argparse.Namespace) -> None:
+    """Run rasters of rising size in turn."""
+    from benchmarking.mosaic import find_plots, write_mosaic
+
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    plots = find_plots(asked.tiles)
+    jobs: dict[float, dict[str, Any]] = {}
+    for mpix in sorted(asked.mpix):
+        raster = asked.folder / f"{mpix:g}-mpix.tif"
+        edge = round((mpix * 1e6) ** 0.5)
+        if not raster.exists():
+            begun = raster.with_suffix(".part.tif")
+            write_mosaic(begun, plots, width=edge, height=edge)
+            begun.replace(raster)
+        output = raster.with_suffix(".fgb")
+        jobs[edge**2 / 1e6] = {
+            "raster": str(raster),
+            "output": str(output),
+            "model": asked.model,
+            "backend": asked.backend,
+        }
+    runs: dict[float, list[Any]] = {size: [] for size in jobs}
+    for _ in range(asked.repeats):
+        for size, job in jobs.items():
+            run = run_undisturbed(sys.executable, "run_geo_retina", job, threads=asked.threads)
+            runs[size].append(run)
+            print(
+                f"{size:.0f} Mpix: {run.work_s:.1f} s, {size / run.work_s:.2f} Mpix/s, "
+                f"{run.peak_mib:.0f} MiB",
+                file=sys.stderr,
+                flush=True,
+            )
+    rows = [
+        {"megapixels": round(size, 1), "windows": times[-1].report["windows"]}
+        | summary(times, megapixels=size)
+        for size, times in runs.items()
+    ]
+    # a large raster is measured less often, in a call of its own
+    name = "growth" if len(rows) > 1 else f"growth-{rows[0]['megapixels']:.0f}"
+    store(asked.json, name, {**circumstances(PACKAGES, threads=asked.threads), "rows": rows})
+
+
+def measure_start(asked: argparse.Namespace) -> None:
+    """Time `geo-retina detect` on a small raster, but for a first run, which fills caches."""
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    output = asked.folder / f"{asked.raster.stem}.gpkg"
+    program = Path(sys.executable).with_name("geo-retina")
+    command = [program, "detect", asked.raster, "-o", output, "--restart", "--quiet"]
+    environment = {**os.environ, **dict.fromkeys(THREAD_VARIABLES, str(asked.threads))}
+    seconds = []
+    for _ in range(asked.repeats + 1):
+        output.unlink(missing_ok=True)
+        started = time.monotonic()
+        with cores(asked.threads):
+            subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
+        seconds.append(time.monotonic() - started)
+    described = circumstances(PACKAGES, threads=asked.threads)
+    found = {**described, "raster": asked.raster.name, "seconds": spread(seconds[1:])}
+    store(asked.json, "start", found)
+
+
+def measure_training(asked: argparse.Namespace) -> None:
+    """Run steps of ours and of torchvision's in turn, each in a process of its own."""
+    job = {
+        "batch": asked.batch,
+        "chip": asked.chip,
+        "objects": asked.objects,
+        "steps": asked.steps,
+    }
+    runs: dict[str, list[Any]] = {"geo_retina": [], "torchvision": []}
+    for _ in range(asked.repeats):
+        for name, times in runs.items():
+            run = run_undisturbed(
+                sys.executable, "run_training", {**job, "network": name}, threads=asked.threads
+            )
+            times.append(run)
+            print(f"{name}: {run.report['images_per_s']:.3f} images/s", file=sys.stderr, flush=True)
+    found = {
+        name: {
+            "images_per_s": spread([run.report["images_per_s"] for run in times]),
+            "peak_mib": spread([run.peak_mib for run in times]),
+            "loss": times[0].report["loss"],
+        }
+        for name, times in runs.items()
+    }
+    described = circumstances(PACKAGES, threads=asked.threads)
+    store(asked.json, "training", {**described, **job, "networks": found})
+
+
+if __name__ == "__main__":
+    main()
