@@ -80,14 +80,13 @@ def read_val(settings: TrainingSettings, folder: Path) -> tuple[ValRaster, ...]:
     Raises:
         LabelError: Labels are missing or wrong, or the recipe has no val side.
     """
-    found = tuple(
+    if settings.divide is None and not settings.val:
+        raise LabelError("the recipe has no val side: name the labels to evaluate on (--labels)")
+    return tuple(
         ValRaster(item, part.source.reading)
         for part in _divided(settings, folder)
         for item in part.val
     )
-    if not found:
-        raise LabelError("the recipe has no val side: name the labels to evaluate on (--labels)")
-    return found
 
 
 def _divided(settings: TrainingSettings, folder: Path) -> list[_Divided]:
