@@ -224,7 +224,7 @@ def _adaptive_positives(candidates: Tensor, objects: Tensor) -> tuple[Tensor, Te
         candidates: (M, C, 4) pixel edges.
         objects: (M, 4) pixel edges.
     """
-    overlap = _iou_with_own(candidates, objects[:, None])
+    overlap = paired_iou(candidates, objects[:, None])
     spread = overlap.std(dim=1, keepdim=True, correction=min(1, overlap.shape[1] - 1))
     threshold = overlap.mean(dim=1, keepdim=True) + spread
     centres = (candidates[..., :2] + candidates[..., 2:]) / 2
@@ -232,7 +232,7 @@ def _adaptive_positives(candidates: Tensor, objects: Tensor) -> tuple[Tensor, Te
     return overlap, (overlap >= threshold) & (overlap > 0) & inside.all(dim=-1)
 
 
-def _iou_with_own(first: Tensor, second: Tensor) -> Tensor:
+def paired_iou(first: Tensor, second: Tensor) -> Tensor:
     """IoU of boxes pair by pair: (..., 4) and (..., 4) to (...)."""
     sides = torch.minimum(first[..., 2:], second[..., 2:]) - torch.maximum(
         first[..., :2], second[..., :2]

@@ -69,6 +69,17 @@ class FocalStar(_Plain):
         return losses.focal_star(logits, targets, gamma=self.gamma, beta=self.beta)
 
 
+class QualityFocal(_Plain):
+    """Quality focal loss: the score of a positive learns the IoU of its box with the object."""
+
+    kind: Literal["quality_focal"] = "quality_focal"
+    beta: float = Field(default=2.0, ge=1)
+
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem; targets anywhere in 0..1."""
+        return losses.quality_focal(logits, targets, beta=self.beta)
+
+
 class HardNegatives(_Plain):
     """Cross entropy on the positives and `ratio` times as many hardest negatives (SSD)."""
 
@@ -173,7 +184,7 @@ class Wasserstein(_Plain):
 
 
 ClassLoss = Annotated[
-    CrossEntropy | Focal | FocalStar | HardNegatives | OnlineHardExamples,
+    CrossEntropy | Focal | FocalStar | QualityFocal | HardNegatives | OnlineHardExamples,
     Field(discriminator="kind"),
 ]
 BoxLoss = Annotated[SmoothL1 | OverlapLoss, Field(discriminator="kind")]
@@ -283,17 +294,22 @@ class Criterion(nn.Module):
         positive = assigned >= 0
         owners = assigned[positive]
         taking_part = assigned != assign.IGNORED
-        classes = torch.zeros_like(logits)
-        classes[positive, chip.class_ids[owners]] = 1
+        found = positive.to(losses.at_least_float32(logits).dtype)
+        if isinstance(self.settings.classes, QualityFocal):
+            with torch.no_grad():
+                boxes = decode(losses.at_least_float32(deltas[positive]), anchors[positive])
+                found[positive] = assign.paired_iou(boxes, chip.boxes[owners]).to(found.dtype)
+        classes = torch.zeros_like(logits, dtype=found.dtype)
         rule = self.settings.classes.values
         if outputs.objectness is None:
+            classes[positive, chip.class_ids[owners]] = found[positive]
             class_loss = rule(logits[taking_part], classes[taking_part]).sum()
             objectness_loss = torch.zeros_like(class_loss)
         else:
+            classes[positive, chip.class_ids[owners]] = 1
             class_loss = losses.cross_entropy(logits[positive], classes[positive]).sum()
             objectness = outputs.objectness[index][taking_part, None]  # (A', 1)
-            found = positive[taking_part, None].to(objectness.dtype)
-            objectness_loss = rule(objectness, found).sum()
+            objectness_loss = rule(objectness, found[taking_part, None]).sum()
         box_loss = self.settings.boxes.values(
             deltas[positive], anchors[positive], chip.boxes[owners]
         ).sum()

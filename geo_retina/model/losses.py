@@ -51,6 +51,18 @@ def focal_star(logits: Tensor, targets: Tensor, *, gamma: float, beta: float) ->
     return -F.logsigmoid(gamma * _signed(logits, targets) + beta) / gamma
 
 
+def quality_focal(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
+    """QFL = -|y - s|^beta ((1 - y) log(1 - s) + y log(s)) with s = sigmoid(x) (arXiv 2006.04388).
+
+    `targets` y may lie anywhere in 0..1: the score learns to be y, the quality of a box. With y in
+    {0, 1} it is the focal loss of equation 4 with gamma = `beta`.
+    """
+    wide = at_least_float32(logits)
+    targets = targets.to(wide.dtype)
+    cross = -(targets * F.logsigmoid(wide) + (1 - targets) * F.logsigmoid(-wide))
+    return (targets - wide.sigmoid()).abs() ** beta * cross
+
+
 def hard_negatives(values: Tensor, positive: Tensor, *, ratio: float = 3.0) -> Tensor:
     """Select all positives and the hardest negatives, `ratio` to one (SSD, arXiv 1512.02325).
 

@@ -3,8 +3,10 @@ from typing import Literal
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torchvision.ops import box_iou
 
 from geo_retina.errors import LabelError
+from geo_retina.model.anchors import decode
 from geo_retina.model.criterion import (
     Adaptive,
     Assignment,
@@ -20,6 +22,7 @@ from geo_retina.model.criterion import (
     MaxIou,
     OnlineHardExamples,
     OverlapLoss,
+    QualityFocal,
     SmoothL1,
     Targets,
     Wasserstein,
@@ -38,6 +41,7 @@ CLASS_LOSSES = [
     Focal(),
     Focal(alpha=None),
     FocalStar(),
+    QualityFocal(),
     HardNegatives(ratio=1),
     OnlineHardExamples(count=2),
 ]
@@ -133,6 +137,28 @@ def test_objectness_learns_where_and_the_class_learns_what() -> None:
     assert torch.equal(outputs.logits.grad[0].any(dim=1), positive)
     assert torch.equal(outputs.objectness.grad[0] < 0, positive)
     assert losses.objectness > 0
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+def test_quality_focal_teaches_each_positive_the_iou_of_its_box(*, objectness: bool) -> None:
+    outputs = outputs_of(1, objectness=objectness)
+    boxes = decode(outputs.deltas.detach()[0], torch.cat(ANCHORS))
+    positive, owners = [0, 3], [0, 1]  # anchors 0 and 3 have IoU over 0.5 with objects 0 and 1
+    overlap = box_iou(boxes[positive], OBJECTS.boxes).diagonal()
+    scores = outputs.objectness if objectness else outputs.logits
+    assert scores is not None
+    with torch.no_grad():
+        if objectness:
+            scores[0, positive] = overlap.logit()
+        else:
+            scores[0, positive, OBJECTS.class_ids[owners]] = overlap.logit()
+    rules = LossSettings(classes=QualityFocal(), assignment=MaxIou(low_quality=False))
+    Criterion(rules)(outputs, ANCHORS, [OBJECTS]).total.backward()
+    assert scores.grad is not None
+    taught = scores.grad[0, positive]
+    if not objectness:
+        taught = taught[[0, 1], OBJECTS.class_ids[owners]]
+    torch.testing.assert_close(taught, torch.zeros(2), atol=1e-6, rtol=0)
 
 
 def test_class_ids_outside_the_network_are_an_error() -> None:

@@ -17,6 +17,7 @@ CLASS_LOSSES = {
     "focal_half": lambda x, y: losses.focal(x, y, gamma=0.5),
     "balanced_focal": lambda x, y: losses.balanced_focal(x, y, gamma=5, alpha=0.25),
     "focal_star": lambda x, y: losses.focal_star(x, y, gamma=2, beta=1),
+    "quality_focal": lambda x, y: losses.quality_focal(x, y, beta=2),
     "focal_star_4": lambda x, y: losses.focal_star(x, y, gamma=4, beta=0),
 }
 Problem = tuple[Tensor, Tensor]
@@ -45,6 +46,24 @@ def test_focal_is_its_definition(problem: Problem, gamma: float) -> None:
     p_t = torch.where(targets == 1, p, 1 - p)
     expected = -((1 - p_t) ** gamma) * p_t.log()
     torch.testing.assert_close(losses.focal(logits, targets, gamma=gamma), expected)
+
+
+@pytest.mark.parametrize("gamma", [1, 2, 5])
+def test_quality_focal_is_focal_where_every_box_fits(problem: Problem, gamma: float) -> None:
+    logits, targets = problem
+    expected = losses.focal(logits, targets, gamma=gamma)
+    torch.testing.assert_close(losses.quality_focal(logits, targets, beta=gamma), expected)
+
+
+@pytest.mark.parametrize("quality", [0.1, 0.5, 0.9])
+def test_quality_focal_is_least_where_the_score_is_the_quality(quality: float) -> None:
+    scores = torch.linspace(0.01, 0.99, 99, dtype=torch.float64)
+    values = losses.quality_focal(scores.logit(), torch.full_like(scores, quality), beta=2)
+    assert float(scores[values.argmin()]) == pytest.approx(quality)
+    by_hand = abs(quality - 0.3) ** 2 * -(
+        quality * math.log(0.3) + (1 - quality) * math.log(1 - 0.3)
+    )
+    assert float(values[29]) == pytest.approx(by_hand)
 
 
 @pytest.mark.parametrize("gamma", [0, 0.5, 2, 5])
