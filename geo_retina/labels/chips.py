@@ -85,13 +85,15 @@ def cut_chips(
         options: How to cut.
 
     Raises:
-        LabelError: A raster's bands cannot be written as PNG, or the classes differ.
+        LabelError: A raster's bands cannot be written as PNG, the classes differ, or no chip fits
+            into the areas of a split.
         OutputError: The folder cannot be written.
         GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
     """
     class_names = shared_class_names(item.labels for item in labelled)
+    _refuse_splits_without_chips(labelled, options)
     target = Path(folder)
     try:
         (target / "chips").mkdir(parents=True, exist_ok=True)
@@ -205,19 +207,44 @@ def _at_gsd(
     return source, replace(item, labels=labels, area=area)
 
 
+def _refuse_splits_without_chips(labelled: Sequence[LabelledRaster], options: ChipOptions) -> None:
+    splits: dict[str, list[LabelledRaster]] = {}
+    for item in labelled:
+        splits.setdefault(item.split or "all", []).append(item)
+    for split, items in splits.items():
+        if not any(_has_windows(item, options) for item in items):
+            raise LabelError(
+                f"no chip of {options.chip_px} px lies wholly in the labelled ground of {split!r}; "
+                "cut smaller chips (--chip), or larger squares where ground is divided (--block-m)"
+            )
+
+
+def _has_windows(item: LabelledRaster, options: ChipOptions) -> bool:
+    if item.area is None:
+        return True
+    with open_raster(item.raster, pixel_coordinates=True) as opened:
+        raster, own = _at_gsd(opened, item, options.gsd_m)
+        return next(_windows(own, raster, options), None) is not None
+
+
+def _windows(item: LabelledRaster, raster: _Pixels, options: ChipOptions) -> Iterator[Window]:
+    """Windows that lie in the area."""
+    plan = WindowPlan(raster.grid.width, raster.grid.height, options.chip_px, options.overlap_px)
+    for strip in plan.strips():
+        for window in strip.windows:
+            if item.area is None or shapely.covers(item.area, shapely.box(*window.box)):
+                yield window
+
+
 def _chosen(
     item: LabelledRaster, raster: _Pixels, name: str, options: ChipOptions
 ) -> Iterator[tuple[Window, Labels]]:
     """Windows to cut, with their labels."""
-    plan = WindowPlan(raster.grid.width, raster.grid.height, options.chip_px, options.overlap_px)
-    for strip in plan.strips():
-        for window in strip.windows:
-            if item.area is not None and not shapely.covers(item.area, shapely.box(*window.box)):
-                continue
-            labels = labels_in_window(item.labels, window, min_visible=options.min_visible)
-            key = f"{name} {window.col_off} {window.row_off}"
-            if labels.counted.any() or hash_share(key) < options.empty_share:
-                yield window, labels
+    for window in _windows(item, raster, options):
+        labels = labels_in_window(item.labels, window, min_visible=options.min_visible)
+        key = f"{name} {window.col_off} {window.row_off}"
+        if labels.counted.any() or hash_share(key) < options.empty_share:
+            yield window, labels
 
 
 def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:

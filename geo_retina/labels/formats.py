@@ -58,7 +58,9 @@ class LabelSource:
             LabelError: It is None.
         """
         if self.images is None:
-            raise LabelError(f"{self.path}: this format does not name its rasters: pass images")
+            raise LabelError(
+                f"{self.path}: this format does not name its rasters: pass images (--images)"
+            )
         return self.images
 
 

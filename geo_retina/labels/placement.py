@@ -37,7 +37,7 @@ def world_frame(frame: "gpd.GeoDataFrame", grid: Grid, *, source: str) -> "gpd.G
     if frame.crs is None:
         fit = fitting_crs(_corner_points(frame), grid)
         hint = "" if fit is None else f"; the coordinates would fit the raster as {fit}"
-        raise LabelError(f"{source}: states no CRS; pass crs, such as EPSG:4326{hint}")
+        raise LabelError(f"{source}: states no CRS; pass crs (--crs), such as EPSG:4326{hint}")
     return frame if frame.crs == grid.crs else frame.to_crs(grid.crs)
 
 
@@ -82,7 +82,7 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         return
     fit = fitting_crs(_corner_points(frame), referenced[0])
     hint = (
-        f"; as {fit} the coordinates would fit: pass crs, or correct the file"
+        f"; as {fit} the coordinates would fit: pass crs (--crs), or correct the file"
         if fit is not None
         else "; is it the right raster?"
     )

@@ -16,6 +16,11 @@ from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.pictures import window_around
 from geo_retina.space import boxes as box_arrays
 
+_REACH_PX = 60
+"""Largest shift looked for along x and y."""
+_NEAR = slice(_REACH_PX - 15, _REACH_PX + 16)
+"""Shifts up to 15 px: rows of trees and of cars repeat, so a far shift must be clearly better."""
+_FAR_GAIN = 1.2
 _WINDOW_PX = 512
 _WINDOWS = 8
 
@@ -49,9 +54,9 @@ class Shift:
 
 # Measured on hand-drawn crowns (98 NEON plots by site, two Yellowstone crops, 0.1 m) and on oil
 # tanks (16 SPOT images, 1.2 m): the best shift is at most 1 px with a loss up to 0.07, and labels
-# moved by (5, -7) px are found to 1 px with a loss from 0.33 up, all with a sharpness of 0.22 to
-# 0.57. The one exception, long shadows over meadow, has a sharpness of 0.14. Single plots of some
-# 40 crowns are too noisy.
+# moved by (5, -7), crowns also by (20, -18), (50, -40) and (-50, 0) px, are found to 1 px with a
+# loss from 0.33 up, all with a sharpness of 0.22 to 0.60. The one exception, long shadows over
+# meadow, has a sharpness of 0.14. Single plots of some 40 crowns are too noisy.
 _LEAST_SHIFT_PX = 2
 _LEAST_LOSS = 0.2
 _LEAST_SHARPNESS = 0.2
@@ -59,30 +64,29 @@ _RING_PX = (5.0, 7.0)
 _LEAST_LABELS = 100
 
 
-def estimate_shift(labelled: Sequence[LabelledRaster], *, reach_px: int = 15) -> Shift:
-    """Estimate the shift that all of `labelled` have in common.
+def estimate_shift(labelled: Sequence[LabelledRaster]) -> Shift:
+    """Estimate the shift that all of `labelled` have in common, up to 60 px along x and y.
 
     Boxes of one size, made around points, do not count: their outlines follow no object.
 
     Args:
         labelled: Rasters of one source, whose labels would all be off alike.
-        reach_px: Largest shift looked for along x and y, pixels; at least 5.
 
     Raises:
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
     """
-    side = 2 * reach_px + 1
+    side = 2 * _REACH_PX + 1
     strength, count = np.zeros((side, side)), 0
     for item in labelled:
         boxes = item.labels.boxes
         boxes = boxes[np.isfinite(boxes).all(axis=1) & (box_arrays.area(boxes) > 1)]
         if _were_drawn(boxes):
             with open_raster(item.raster, pixel_coordinates=True) as raster:
-                strength += _edge_strength(raster, boxes, reach_px=reach_px)
+                strength += _edge_strength(raster, boxes)
             count += len(boxes)
-    here = strength[reach_px, reach_px]
-    row, column = np.unravel_index(int(strength.argmax()), strength.shape)
+    here = strength[_REACH_PX, _REACH_PX]
+    row, column = _best_place(strength)
     best = strength[row, column]
     if not best > 0:
         return Shift(0, 0, 0.0, 0.0, count)
@@ -90,12 +94,22 @@ def estimate_shift(labelled: Sequence[LabelledRaster], *, reach_px: int = 15) ->
     away = np.hypot(down - row, right - column)
     around = strength[(away > _RING_PX[0]) & (away < _RING_PX[1])].mean()
     return Shift(
-        x_px=int(column) - reach_px,
-        y_px=int(row) - reach_px,
+        x_px=column - _REACH_PX,
+        y_px=row - _REACH_PX,
         loss=float(1 - here / best),
         sharpness=float(1 - around / best),
         labels=count,
     )
+
+
+def _best_place(strength: NDArray[np.float64]) -> tuple[int, int]:
+    """Row and column of the best shift: a near one, unless a far one is clearly better."""
+    near = strength[_NEAR, _NEAR]
+    if strength.max() > _FAR_GAIN * near.max():
+        row, column = np.unravel_index(int(strength.argmax()), strength.shape)
+        return int(row), int(column)
+    row, column = np.unravel_index(int(near.argmax()), near.shape)
+    return int(row) + _NEAR.start, int(column) + _NEAR.start
 
 
 def _were_drawn(boxes: box_arrays.Boxes) -> bool:
@@ -103,11 +117,9 @@ def _were_drawn(boxes: box_arrays.Boxes) -> bool:
     return len(boxes) > 0 and (len(boxes) == 1 or bool(np.ptp(box_arrays.area(boxes)) > 1))
 
 
-def _edge_strength(
-    raster: Raster, boxes: NDArray[np.float64], *, reach_px: int
-) -> NDArray[np.float64]:
-    """Excess gradient under the outlines, summed, for each shift (y, x) up to `reach_px`."""
-    side = 2 * reach_px + 1
+def _edge_strength(raster: Raster, boxes: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Excess gradient under the outlines, summed, for each shift (y, x) up to `_REACH_PX`."""
+    side = 2 * _REACH_PX + 1
     total = np.zeros((side, side))
     centres = box_arrays.centres(boxes)
     spread = np.unique(np.linspace(0, len(boxes) - 1, min(_WINDOWS, len(boxes))).astype(int))
@@ -123,7 +135,7 @@ def _edge_strength(
         pixels = np.where(valid & np.isfinite(pixels), pixels, np.nan)
         gradient = _gradient(pixels)
         local = box_arrays.shift(boxes, x=-window.col_off, y=-window.row_off)
-        total += _correlate(_outlines(local, gradient.shape), gradient, reach_px=reach_px)
+        total += _correlate(_outlines(local, gradient.shape), gradient)
     return total
 
 
@@ -153,13 +165,11 @@ def _outlines(boxes: box_arrays.Boxes, shape: tuple[int, ...]) -> NDArray[np.flo
     return drawn
 
 
-def _correlate(
-    outlines: NDArray[np.float64], gradient: NDArray[np.float64], *, reach_px: int
-) -> NDArray[np.float64]:
+def _correlate(outlines: NDArray[np.float64], gradient: NDArray[np.float64]) -> NDArray[np.float64]:
     """Sum of the gradient under the outlines moved by each (y, x); by Fourier transform."""
-    height, width = (size + 2 * reach_px for size in gradient.shape)
+    height, width = (size + 2 * _REACH_PX for size in gradient.shape)
     spectrum = np.conj(np.fft.rfft2(outlines, (height, width)))
     product = np.fft.irfft2(spectrum * np.fft.rfft2(gradient, (height, width)), (height, width))
-    rolled = np.roll(product, (reach_px, reach_px), (0, 1))
-    side = 2 * reach_px + 1
+    rolled = np.roll(product, (_REACH_PX, _REACH_PX), (0, 1))
+    side = 2 * _REACH_PX + 1
     return rolled[:side, :side]

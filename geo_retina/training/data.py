@@ -120,11 +120,13 @@ def _audit(labelled: list[LabelledRaster]) -> LeakageReport:
     """
     _log.info("comparing train and val: pixels and places")
     report = audit_splits(labelled)
-    if report.leaks:
-        raise LabelError(
-            "train and val share pixels, so nothing measured would be true; divide them by site, "
-            f"block or ground, or remove the doubles. {report.to_text()}"
-        )
     for line in report.to_text().splitlines():
         _log.info("%s", line)
+    if report.leaks:
+        first = report.same_pixels[0] if report.same_pixels else report.overlaps[0]
+        raise LabelError(
+            f"train and val share pixels or ground, such as {first.raster} and {first.other}, so "
+            "nothing measured would be true; divide them by site, block or ground, or remove the "
+            "doubles"
+        )
     return report

@@ -35,7 +35,7 @@ def moved(item: LabelledRaster, x: float, y: float) -> LabelledRaster:
     )
 
 
-@pytest.mark.parametrize(("x", "y"), [(0, 0), (5, -7), (-11, 3)])
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (5, -7), (-11, 3), (50, -47)])
 def test_a_shift_of_the_labels_is_measured(planted: LabelledRaster, x: int, y: int) -> None:
     shift = estimate_shift([moved(planted, x, y)])
     assert (shift.x_px, shift.y_px) == (-x, -y)

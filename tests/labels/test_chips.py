@@ -139,6 +139,17 @@ def test_chips_without_valid_pixels_are_left_out(tmp_path: Path, write_raster_at
     assert found.chips == 1
 
 
+def test_an_area_too_small_for_any_chip_is_an_error_before_anything_is_written(
+    tmp_path: Path, labelled: LabelledRaster
+) -> None:
+    small = LabelledRaster(
+        labelled.raster, labelled.labels, split="val", area=shapely.box(0, 0, 90, 31)
+    )
+    with pytest.raises(LabelError, match=r"no chip of 32 px lies wholly .* of 'val'; cut smaller"):
+        cut_chips([labelled, small], tmp_path / "out", options=ChipOptions(chip_px=32))
+    assert not (tmp_path / "out").exists()
+
+
 def test_only_chips_inside_the_area_are_cut(tmp_path: Path, labelled: LabelledRaster) -> None:
     part = LabelledRaster(
         labelled.raster, labelled.labels, split="val", area=shapely.box(0, 0, 70, 40)
