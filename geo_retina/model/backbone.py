@@ -1,5 +1,6 @@
 """The bottom-up pathway: features C2..C5 at strides 4, 8, 16 and 32."""
 
+from abc import ABC, abstractmethod
 from functools import partial
 from typing import Any, Self, cast
 
@@ -16,7 +17,7 @@ _RESNETS = {"resnet18": 64, "resnet34": 64, "resnet50": 256, "resnet101": 256}  
 _RESNET_EPS = 1e-5
 
 
-class Backbone(nn.Module):
+class Backbone(nn.Module, ABC):
     """Features of an image at four strides.
 
     `forward` maps (N, bands, H, W) to four tensors (N, channels[i], H / 2**l, W / 2**l) for the
@@ -30,9 +31,9 @@ class Backbone(nn.Module):
     channels: tuple[int, int, int, int]
     """Channels of C2..C5."""
 
+    @abstractmethod
     def forward(self, images: Tensor) -> list[Tensor]:
         """Compute C2..C5."""
-        raise NotImplementedError
 
 
 class ResNetBackbone(Backbone):

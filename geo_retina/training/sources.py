@@ -1,5 +1,6 @@
 """Where labelled rasters come from: the `[[train]]` and `[[val]]` tables of a recipe."""
 
+from abc import ABC, abstractmethod
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
@@ -34,7 +35,7 @@ class Reading(_Plain):
     """Allow rasters coarser than `card.coarsest_gsd_m`."""
 
 
-class _Source(_Plain):
+class _Source(_Plain, ABC):
     names: str = "*"
     """Take only images whose file name matches this pattern, such as `NIWO_*`."""
     only: str | None = None
@@ -53,9 +54,9 @@ class _Source(_Plain):
     attribution: str = "not stated"
 
     @property
+    @abstractmethod
     def name(self) -> str:
         """How messages and the card call it."""
-        raise NotImplementedError
 
     def read(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         """Read the chosen labels; paths are relative to `folder`.
@@ -83,8 +84,8 @@ class _Source(_Plain):
             return True
         return split in ((self.split,) if isinstance(self.split, str) else self.split)
 
-    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
-        raise NotImplementedError
+    @abstractmethod
+    def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]: ...
 
 
 class CsvSource(_Source):
