@@ -20,7 +20,7 @@ from pathlib import Path
 
 from imbalance.counts import count_anchors, training_targets
 from imbalance.prepare import prepare_neon, prepare_tanks
-from imbalance.rows import ROWS, TABLES, rows_for
+from imbalance.rows import ROWS, TABLES
 from imbalance.runs import Task, run_task
 from imbalance.tables import write_tables
 
@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
 
     torch.set_num_threads(options.threads)
     for seed in options.seeds:
-        for name in options.rows or rows_for(options.table, options.data):
+        for name in options.rows or TABLES[options.table]:
             task = task_of(options.data, name, seed=seed, steps=options.steps)
             found = run_task(task, options.out)
             outcome = found["failure"] or f"AP50 {found['quality']['ap50']:.3f}"
@@ -58,7 +58,7 @@ def run(options: argparse.Namespace) -> None:
 def count(options: argparse.Namespace) -> None:
     """Tell how many anchors of each row of levels and assignments are foreground."""
     targets = None
-    for name in rows_for("dense", options.data):
+    for name in TABLES["dense"]:
         settings = task_of(options.data, name, seed=0, steps=None).settings()
         if targets is None:
             targets = training_targets(settings, options.out / options.data, chips=options.chips)

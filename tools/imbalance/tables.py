@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from imbalance.rows import TABLES, rows_for
+from imbalance.rows import TABLES
 
 _HEADER = (
     "",
@@ -60,7 +60,7 @@ def read_runs(results: Path, table: str, data: str) -> dict[str, list[Run]]:
             for path in sorted(results.glob(f"{data}-{row}-*.json"))
             if path.stem.removeprefix(f"{data}-{row}-").isdecimal()
         ]
-        for row in rows_for(table, data)
+        for row in TABLES[table]
     }
     return {row: runs for row, runs in found.items() if runs}
 
