@@ -1,0 +1,78 @@
+"""Cross-validate a recipe on a split that its last training learns from too.
+
+    python tools/cross_validate.py configs/tree-crowns-student.toml \
+        start_from=runs/twin/round-2/tree-crowns.safetensors --data DATA_FOLDER --out runs/folds
+
+The rasters of `--split` are dealt out to `--folds` parts, site by site. One training a part learns
+from all that the recipe names and from the other parts; then it detects on its own part through the
+whole product. What all of them found together is compared with the labels: no raster was seen by
+the weights that it is measured with. A part whose checkpoint is there is not trained again.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geo_retina.config import load_settings
+from geo_retina.evaluation.evaluate import evaluate_detections
+from geo_retina.evaluation.runs import detect_pairs
+from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.training.fit import fit
+from geo_retina.training.settings import TrainingSettings
+
+if TYPE_CHECKING:
+    from geo_retina.evaluation.pairs import Pair
+
+
+def main() -> None:
+    """Parse the command line, train each part, measure all."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("settings", nargs="*", metavar="KEY=VALUE", help="changes of the recipe")
+    parser.add_argument("--data", type=Path, required=True, help="folder of the recipe's paths")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the trainings")
+    parser.add_argument("--source", type=int, default=0, help="[[train]] table with the labels")
+    parser.add_argument("--split", default="val", help="of these labels, dealt out to the parts")
+    parser.add_argument("--folds", type=int, default=2)
+    parser.add_argument("--iou", type=float, default=0.4)
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+
+    recipe = load_settings(asked.recipe, TrainingSettings, overrides=asked.settings)
+    source = recipe.train[asked.source].model_copy(update={"split": asked.split, "only": None})
+    parts = dealt_out(source.read(asked.data, recipe.card.class_names), asked.folds)
+    asked.out.mkdir(parents=True, exist_ok=True)
+    pairs: list[Pair] = []
+    for number, part in enumerate(parts):
+        others = [item for other in parts if other is not part for item in other]
+        listing = asked.out.absolute() / f"learned-by-{number}.txt"
+        listing.write_text("".join(f"{Path(item.raster).name}\n" for item in others))
+        learned = source.model_copy(update={"only": str(listing)})
+        settings = recipe.model_copy(update={"train": (*recipe.train, learned)})
+        checkpoint = trained(settings, asked.data, asked.out / f"fold-{number}")
+        pairs += detect_pairs(part, checkpoint, device="cpu")
+    evaluation = evaluate_detections(pairs, iou=asked.iou, score=recipe.card.score)
+    print(evaluation_markdown(evaluation), end="")
+
+
+def dealt_out(labelled: Sequence[LabelledRaster], parts: int) -> list[list[LabelledRaster]]:
+    """The rasters in `parts` lists of about equal length, each site spread over all of them."""
+    ordered = sorted(labelled, key=lambda item: (item.site, Path(item.raster).name))
+    return [ordered[first::parts] for first in range(parts)]
+
+
+def trained(settings: TrainingSettings, data: Path, run: Path) -> Path:
+    """Train, or go on, unless it was done before; the checkpoint."""
+    checkpoint = run / f"{settings.card.name}.safetensors"
+    if not checkpoint.is_file():
+        fit(settings, data_folder=data, run_folder=run, resume=(run / "state.ckpt").is_file())
+    return checkpoint
+
+
+if __name__ == "__main__":
+    os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+    main()
