@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from geo_retina.cli.reporting import exit_codes
+from geo_retina.cli import detect_options as shared
+from geo_retina.cli import label_options as options
+from geo_retina.cli.reporting import band_numbers, exit_codes
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from geo_retina.labels.labels import LabelledRaster
     from geo_retina.model.artifacts import Artifact
     from geo_retina.model.checkpoint import CheckpointInfo
 
@@ -49,20 +50,25 @@ def export(
         int, typer.Option(min=1, help="Most chips to calibrate with.", rich_help_panel=_INT8)
     ] = 128,
     labels: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
             help="Labels to measure the loss of precision on, any known format.",
             rich_help_panel=_INT8,
         ),
     ] = None,
-    images: Annotated[
-        Path | None,
-        typer.Option(help="Raster, or folder of the rasters.", rich_help_panel=_INT8),
+    images: options.Images = None,
+    label_format: options.Format = None,
+    only: options.Only = None,
+    split: options.Split = None,
+    distance_m: Annotated[
+        float | None,
+        typer.Option(
+            help="Match centres up to so many metres apart, not boxes.", rich_help_panel=_INT8
+        ),
     ] = None,
-    split: Annotated[
-        str | None,
-        typer.Option(help="Only rasters of this split of the labels.", rich_help_panel=_INT8),
-    ] = None,
+    bands: shared.Bands = None,
+    scale: shared.Scale = None,
+    stretch: shared.Stretch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Export a model to ONNX, or to OpenVINO graphs that `detect` finds beside the checkpoint.
@@ -71,39 +77,44 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
+        from geo_retina.detection.options import DetectOptions
         from geo_retina.errors import OutputError
+        from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.model.checkpoint import read_info
+        from geo_retina.model.export import note_in_openvino
 
         info, targets = read_info(model), to or [Target.ONNX]
         folder = out or info.path.parent
         if not folder.is_dir():
             raise OutputError(f"the folder {folder} does not exist; make it first")
-        labelled = None if labels is None else _read_labels(info, labels, images, split)
+        labelled = None
+        if labels is not None:
+            choice = options.label_choice(
+                labels,
+                images,
+                label_format=label_format,
+                point_size_m=distance_m,
+                only=only,
+                split=split,
+            )
+            source = replace(choice.source, class_names=info.card.class_names)
+            labelled = replace(choice, source=source).read()
+        reading = DetectOptions(bands=band_numbers(bands), scale=scale, stretch=stretch)
         if Target.ONNX in targets:
             _export_onnx(info, folder)
         if Target.FP32 in targets:
             _export_fp32(info, folder)
         if Target.INT8 in targets:
-            pixels = read_calibration_chips(calibrate or [], info.card, most=chips)
+            pixels = read_calibration_chips(calibrate or [], info.card, most=chips, options=reading)
             artifact = _export_int8(info, folder, pixels)
             if labelled is not None:
                 what = f"{split or 'all labels'}, {len(labelled)} rasters"
-                artifact = _measure(info, artifact, labelled, what)
+                loss = measure_ap_loss(
+                    info, artifact, labelled, images=what, distance_m=distance_m, options=reading
+                )
+                artifact = replace(artifact, loss=loss)
+                note_in_openvino(artifact)
             _tell_loss(artifact)
-
-
-def _read_labels(
-    info: "CheckpointInfo", labels: Path, images: Path | None, split: str | None
-) -> "list[LabelledRaster]":
-    from geo_retina.evaluation.runs import choose_split
-    from geo_retina.labels.formats import LabelSource, read_labels
-
-    source = LabelSource(
-        path=str(labels),
-        images=None if images is None else str(images),
-        class_names=info.card.class_names,
-    )
-    return choose_split(read_labels(source), split)
 
 
 def _export_onnx(info: "CheckpointInfo", folder: Path) -> None:
@@ -131,19 +142,6 @@ def _export_int8(info: "CheckpointInfo", folder: Path, pixels: "list[NDArray[Any
     write_openvino(quantise(export_openvino(info), pixels), artifact)
     _tell(artifact.path)
     return artifact
-
-
-def _measure(
-    info: "CheckpointInfo", artifact: "Artifact", labelled: "list[LabelledRaster]", what: str
-) -> "Artifact":
-    """Measure what the graph loses, and note it inside the graph."""
-    from geo_retina.evaluation.export_loss import measure_ap_loss
-    from geo_retina.model.export import note_in_openvino
-
-    loss = measure_ap_loss(info, artifact, labelled, images=what)
-    measured = replace(artifact, loss=loss)
-    note_in_openvino(measured)
-    return measured
 
 
 def _tell_loss(artifact: "Artifact") -> None:

@@ -1,6 +1,7 @@
 """Chips of real rasters, by which the rounding of an int8 graph is set."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import pad_chips
+from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import RasterError
 from geo_retina.imagery.gdal import session
 from geo_retina.imagery.raster import open_raster
@@ -19,7 +21,7 @@ _RASTERS = frozenset({".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2"})
 
 
 def read_calibration_chips(
-    paths: Sequence[Path], card: ModelCard, *, most: int
+    paths: Sequence[Path], card: ModelCard, *, most: int, options: DetectOptions | None = None
 ) -> list[NDArray[Any]]:
     """Read chips as detection would, evenly spread over the rasters.
 
@@ -28,6 +30,7 @@ def read_calibration_chips(
             own GSD is assumed.
         card: What the model needs.
         most: How many chips at most, at least one of each raster.
+        options: Bands, scale and stretch are taken from them.
 
     Returns:
         (1, bands, H, W) chips with at least some valid pixels, padded for the network.
@@ -43,7 +46,8 @@ def read_calibration_chips(
             f"files or folders with {', '.join(sorted(_RASTERS))}"
         )
     each = max(most // len(rasters), 1)
-    chips = [chip for raster in rasters[:most] for chip in _chips_of(raster, card, most=each)]
+    read = partial(_chips_of, card=card, options=options or DetectOptions(), most=each)
+    chips = [chip for raster in rasters[:most] for chip in read(raster)]
     if not chips:
         raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
     return chips
@@ -55,9 +59,18 @@ def _rasters_at(path: Path) -> Iterable[Path]:
     return sorted(file for file in path.rglob("*") if file.suffix.lower() in _RASTERS)
 
 
-def _chips_of(path: Path, card: ModelCard, *, most: int) -> Iterator[NDArray[Any]]:
+def _chips_of(
+    path: Path, *, card: ModelCard, options: DetectOptions, most: int
+) -> Iterator[NDArray[Any]]:
     with session(), open_raster(path, pixel_coordinates=True) as raster:
-        source = open_chip_source(raster, card, pixel_coordinates=True)
+        source = open_chip_source(
+            raster,
+            card,
+            bands=options.bands,
+            scale=options.scale,
+            stretch=options.stretch,
+            pixel_coordinates=True,
+        )
         plan = WindowPlan(source.grid.width, source.grid.height, card.chip_px, card.overlap_px)
         numbers = np.unique(np.linspace(0, len(plan) - 1, most).round().astype(np.int64))
         for number in numbers.tolist():

@@ -7,6 +7,7 @@ import pytest
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.calibration import read_calibration_chips
+from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import BandError, RasterError
 
 
@@ -26,6 +27,17 @@ def test_chips_are_spread_over_rasters_and_padded(
     np.testing.assert_array_equal(chips[4][0, :, -1, -1], noise(3, 200, 150)[:, -1, -1])
     (one,) = read_calibration_chips([small], make_card(chip_px=96), most=1)
     assert one.shape == (1, 3, 64, 96)
+
+
+def test_chips_are_read_as_the_options_say(
+    write_raster: Callable[..., Path],
+    noise: Callable[..., Any],
+    make_card: Callable[..., ModelCard],
+) -> None:
+    path = write_raster("a.tif", noise(3, 64, 64))
+    options = DetectOptions(bands=(3, 1, 2))
+    (chip,) = read_calibration_chips([path], make_card(chip_px=64), most=1, options=options)
+    np.testing.assert_array_equal(chip[0], noise(3, 64, 64)[[2, 0, 1]])
 
 
 def test_most_is_a_limit_where_there_are_many_rasters(
