@@ -6,10 +6,12 @@
 The rasters of `--split` are dealt out to `--folds` parts, site by site. One training a part learns
 from all that the recipe names and from the other parts; then it detects on its own part through the
 whole product. What all of them found together is compared with the labels: no raster was seen by
-the weights that it is measured with. A part whose checkpoint is there is not trained again.
+the weights that it is measured with. A part whose checkpoint is there is not trained again: what
+tools/average_weights.py or `geo-retina export` made of it is measured in its place.
 """
 
 import argparse
+import json
 import logging
 import os
 from collections.abc import Sequence
@@ -39,6 +41,7 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="of these labels, dealt out to the parts")
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--iou", type=float, default=0.4)
+    parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
@@ -57,6 +60,8 @@ def main() -> None:
         pairs += detect_pairs(part, checkpoint, device="cpu")
     evaluation = evaluate_detections(pairs, iou=asked.iou, score=recipe.card.score)
     print(evaluation_markdown(evaluation), end="")
+    if asked.json is not None:
+        asked.json.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 def dealt_out(labelled: Sequence[LabelledRaster], parts: int) -> list[list[LabelledRaster]]:
