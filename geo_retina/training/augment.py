@@ -117,10 +117,12 @@ def _valid_share(valid: NDArray[np.bool_], boxes: NDArray[np.float64]) -> NDArra
 
 def _steps(settings: AugmentSettings, card: ModelCard) -> list[A.BasicTransform]:
     """What is done to a chip, in the order of nature: ground, light, air, optics, sensor."""
-    steps: list[A.BasicTransform] = [
-        A.D4(p=1),
-        Light(brightness=settings.brightness, contrast=settings.contrast, p=0.7),
-    ]
+    steps: list[A.BasicTransform] = {
+        "all": [A.D4(p=1)],
+        "mirror": [A.HorizontalFlip(p=0.5)],
+        "none": [],
+    }[settings.symmetries]
+    steps.append(Light(brightness=settings.brightness, contrast=settings.contrast, p=0.7))
     if card.bands == _RGB and card.dtype == "uint8":
         colour = A.ColorJitter(
             brightness=0, contrast=0, saturation=settings.saturation, hue=settings.hue, p=0.5

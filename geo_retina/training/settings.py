@@ -30,6 +30,9 @@ class AugmentSettings(_Plain):
     """An object cut by the chip's edge is a label if this share of its area remains."""
     least_side_px: float = Field(default=3, ge=0)
     """An object is a label if both its sides have this length on the chip, after scaling."""
+    symmetries: Literal["all", "mirror", "none"] = "all"
+    """All eight of a nadir view; or mirrored left and right alone, where shadows always fall to one
+    side of north, as at noon; or none."""
     brightness: float = Field(default=0.2, ge=0)
     """Largest shift, as a share of the card's value range."""
     contrast: float = Field(default=0.2, ge=0, lt=1)

@@ -71,12 +71,17 @@ def test_boxes_stay_on_their_objects(
     np.testing.assert_allclose(chip.boxes, [drawn], atol=1e-3)
 
 
-def test_all_eight_symmetries_occur(make_card: Callable[..., Any]) -> None:
+@pytest.mark.parametrize(("symmetries", "views"), [("all", 8), ("mirror", 2), ("none", 1)])
+def test_the_symmetries_that_are_asked_for_occur(
+    symmetries: str, views: int, make_card: Callable[..., Any]
+) -> None:
     card = make_card()
-    change = Augmenter(AugmentSettings(**PLAIN), card)
+    change = Augmenter(AugmentSettings(**PLAIN, symmetries=symmetries), card)
     square = _square(card, 64, [(3, 10, 9, 40)])
     seen = {tuple(change(square, seed=seed).boxes[0].round()) for seed in range(80)}
-    assert len(seen) == 8
+    assert len(seen) == views
+    assert (55, 10, 61, 40) in seen or symmetries == "none"
+    assert symmetries == "all" or {box[1] for box in seen} == {10}, "up stays up"
 
 
 def test_the_seed_alone_decides(make_card: Callable[..., Any]) -> None:
