@@ -91,14 +91,15 @@ def run_task(task: Task, folder: Path) -> dict[str, Any]:
         SystemExit: The folder has the run, made with other settings.
     """
     settings = task.settings()
-    recipe = settings.model_dump(mode="json")
     path = folder / "results" / f"{task.name}.json"
     if path.is_file():
         known: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if known["recipe"] != recipe:
+        if TrainingSettings.model_validate(known["recipe"]) != settings:
             raise SystemExit(f"{path} was made with another recipe; remove it, or choose --out")
         return known
-    found = _train_and_measure(task, settings, folder) | {"recipe": recipe}
+    found = _train_and_measure(task, settings, folder) | {
+        "recipe": settings.model_dump(mode="json")
+    }
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_suffix(".part")
     unfinished.write_text(json.dumps(found, indent=1), encoding="utf-8")
