@@ -28,7 +28,7 @@ Integers = NDArray[np.int64]
 KEPT, SUPPRESSED, UNKNOWN = 0, 1, 2
 
 _FEW = 64  # so many boxes are compared all with all
-_MOST_MEETINGS = 1_000_000  # of one sweep, which takes some 20 ns for each
+_MOST_MEETINGS = 4_000_000  # of one sweep, which takes some 20 ns for each
 _MOST_MEETINGS_COMPILED = 5_000  # the same, where compiled code is at hand
 _PATIENCE = 20_000_000  # meetings of all sweeps together, which take as long as numba to load
 _SECTOR = 8192  # boxes whose search fits in a core's cache
