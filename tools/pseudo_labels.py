@@ -7,8 +7,9 @@
 The model looks at every image in the eight symmetries of a nadir view; its score for a crown is the
 mean over all eight, with 0 where it saw none. The second opinion is a CSV in DeepForest's layout.
 The score of a label is the mean of both; a crown that only one of them saw gets from the other
-half the lowest score of that other's list, unless the list was cut off at its limit of boxes, where
-absence says nothing. Recipes take the labels with `least_score` and `sure_score`.
+half the lowest score of that other's list, unless the list was cut off at its limit of boxes, or
+knows nothing of the image: there absence says nothing. Recipes take the labels with `least_score`
+and `sure_score`.
 """
 
 import argparse
@@ -61,7 +62,7 @@ def main() -> None:
     labelled = []
     for path in sorted(arguments.images.glob("*.tif")):
         own = see_eightfold(model, read_pixels(path))
-        boxes, scores = agree(own, second.get(path.name, Labels.of([], [], names)))
+        boxes, scores = agree(own, second.get(path.name))
         labels = Labels.of(boxes, np.zeros(len(boxes), np.int64), names, scores=scores)
         labelled.append(LabelledRaster(path.name, labels, site=path.name.split("_")[0]))
         print(f"{path.name}: {len(own)} by the model, {(scores >= SURE_SCORE).sum()} labels")
@@ -122,14 +123,19 @@ def matched_scores(boxes: Floats, others: Detections | Labels) -> Floats:
     return best
 
 
-def agree(own: Detections, second: Labels) -> tuple[Floats, NDArray[np.float32]]:
-    """Boxes and mean scores of two opinions; boxes of both are averaged, overlaps thinned out."""
-    if second.scores is None:
-        second = Labels.of(second.boxes, second.class_ids, second.class_names, scores=np.zeros(0))
-    other = Detections.of(second.boxes, np.asarray(second.scores), second.class_ids)
-    cut_off = len(other) >= LIST_LIMIT
+def agree(own: Detections, second: Labels | None) -> tuple[Floats, NDArray[np.float32]]:
+    """Boxes and mean scores of two opinions; boxes of both are averaged, overlaps thinned out.
+
+    Args:
+        own: One opinion.
+        second: The other one; None where it says nothing of the image.
+    """
+    says_nothing = second is None or len(second) >= LIST_LIMIT
+    other = Detections.empty()
+    if second is not None and second.scores is not None:
+        other = Detections.of(second.boxes, second.scores, second.class_ids)
     theirs, mine = matched_scores(own.boxes, other), matched_scores(other.boxes, own)
-    absent = own.scores if cut_off else np.full(len(own), LIST_FLOOR / 2)
+    absent = own.scores if says_nothing else np.full(len(own), LIST_FLOOR / 2)
     from_own = (own.scores + np.where(theirs > 0, theirs, absent)) / 2
     alone = mine == 0
     from_other = (other.scores[alone] + LOWEST_SCORE) / 2
