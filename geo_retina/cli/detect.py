@@ -70,6 +70,7 @@ def detect(
     device: shared.Device = "auto",
     backend: shared.Backend = "auto",
     batch: shared.Batch = None,
+    readers: shared.Readers = None,
     resume: Annotated[
         bool,
         typer.Option("--resume", help="Go on with a run that was broken.", rich_help_panel=_WORK),
@@ -129,6 +130,7 @@ def detect(
             device=device,
             backend=backend,
             batch=batch,
+            readers=readers,
             resume=resume,
             restart=restart,
             skip_errors=skip_errors,

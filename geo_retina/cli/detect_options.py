@@ -93,3 +93,12 @@ Batch = Annotated[
     int | None,
     typer.Option(min=1, help="Chips at once. [default: by device]", rich_help_panel=_WORK),
 ]
+Readers = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Threads that read windows; more help with rasters across a network. "
+        "[default: by cores]",
+        rich_help_panel=_WORK,
+    ),
+]

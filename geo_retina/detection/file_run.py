@@ -20,6 +20,7 @@ from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
+from geo_retina.detection.reading import ReadingOrder
 from geo_retina.detection.run import new_stitcher
 from geo_retina.detection.run_summary import RunSummary
 from geo_retina.detection.seams import SeamAudit
@@ -52,6 +53,9 @@ class WorkOptions:
     """`auto`, `torch` or `openvino`, see `backends.choose_backend`."""
     batch: int | None = None
     """Chips at once; None chooses by device."""
+    readers: int | None = None
+    """Threads that read windows; None chooses. More of them help where reading waits, as for a
+    raster on the other side of a network."""
     resume: bool = False
     """Go on with a broken run, if there is one."""
     restart: bool = False
@@ -60,6 +64,8 @@ class WorkOptions:
     """Go on past windows that cannot be read."""
 
     def __post_init__(self) -> None:
+        if self.readers is not None and self.readers < 1:
+            raise ConfigError(f"readers must be at least 1, got {self.readers}")
         if self.resume and self.restart:
             raise ConfigError(
                 "expected one of resume and restart: to go on with a broken run, or to begin again"
@@ -143,6 +149,7 @@ def _compute(
         start=ledger.next_strip,
         counts=counts,
         skip_errors=work.skip_errors,
+        order=ReadingOrder.of(job.source, job.plan, readers=work.readers),
         on_progress=on_progress,
     )
     audit = stitcher.audit

@@ -74,15 +74,23 @@ class ReadingOrder:
     """Windows that one of them reads in a row."""
 
     @classmethod
-    def of(cls, source: ChipSource, plan: WindowPlan) -> Self:
+    def of(cls, source: ChipSource, plan: WindowPlan, *, readers: int | None = None) -> Self:
         """The order that decodes blocks about once.
 
         A second reader does not help where blocks span the raster's rows (striped files): it would
         decode all of them again.
+
+        Args:
+            source: What is read.
+            plan: Its windows.
+            readers: How many shall read at the same time, at most one a column of windows; None
+                chooses.
         """
         columns = len(plan.col_offs)
-        spanning = 2 * source.raster.block_shape[1] > source.raster.grid.width
-        readers = 1 if spanning else min(MOST_READERS, columns)
+        if readers is None:
+            spanning = 2 * source.raster.block_shape[1] > source.raster.grid.width
+            readers = 1 if spanning else MOST_READERS
+        readers = min(readers, columns)
         chip_bytes = (
             len(source.bands) * plan.chip_px**2 * np.dtype(source.radiometry.dtype).itemsize
         )

@@ -60,6 +60,19 @@ def test_quiet_says_nothing_on_stderr(
     assert "windows" in run("detect", field, "-o", tmp_path / "a.gpkg").stderr
 
 
+def test_the_number_of_readers_changes_nothing(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    out = [tmp_path / f"{readers}.geojson" for readers in (1, 5)]
+    for path in out:
+        done = run(
+            "detect", field, "-o", path, "--readers", path.stem, "--chip", 64, "--overlap", 16
+        )
+        assert done.exit_code == 0, done.stderr
+    assert out[0].read_bytes() == out[1].read_bytes()
+
+
 def test_points(
     run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
 ) -> None:

@@ -193,6 +193,8 @@ def test_one_reader_where_blocks_span_the_rows(
     assert ReadingOrder.of(striped, plan) == ReadingOrder(1, 8)
     assert ReadingOrder.of(tiled, plan).readers == MOST_READERS
     assert ReadingOrder.of(tiled, WindowPlan(64, 300, 64, 16)).readers == 1
+    assert ReadingOrder.of(striped, plan, readers=5).readers == 5
+    assert ReadingOrder.of(tiled, plan, readers=99).readers == len(plan.col_offs)
 
 
 def test_runs_of_large_chips_are_short(
