@@ -24,13 +24,22 @@ def main() -> None:
     parser.add_argument("checkpoints", type=Path, nargs="+")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     asked = parser.parse_args()
-    found = [read_info(path) for path in asked.checkpoints]
-    if len({info.network for info in found}) > 1:
-        parser.error("the checkpoints are not of one network: their settings differ")
+    write_average(asked.checkpoints, asked.out)
+    print(f"{asked.out}: the mean of {len(asked.checkpoints)} checkpoints")
+
+
+def write_average(checkpoints: Sequence[Path], path: Path) -> None:
+    """Write the mean of checkpoints of one network; its folder is made.
+
+    Raises:
+        SystemExit: The networks' settings differ.
+    """
+    found = [read_info(checkpoint) for checkpoint in checkpoints]
+    if any(info.network != found[0].network for info in found):
+        raise SystemExit(f"{', '.join(map(str, checkpoints))}: their networks differ")
     network = averaged([load_network(info) for info in found])
-    asked.out.parent.mkdir(parents=True, exist_ok=True)
-    save_checkpoint(asked.out, network, found[-1].card, recipe=found[-1].recipe)
-    print(f"{asked.out}: the mean of {len(found)} checkpoints")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    save_checkpoint(path, network, found[-1].card, recipe=found[-1].recipe)
 
 
 def averaged(networks: Sequence[RetinaNet]) -> RetinaNet:

@@ -6,8 +6,8 @@
 The rasters of `--split` are dealt out to `--folds` parts, site by site. One training a part learns
 from all that the recipe names and from the other parts; then it detects on its own part through the
 whole product. What all of them found together is compared with the labels: no raster was seen by
-the weights that it is measured with. A part whose checkpoint is there is not trained again: what
-tools/average_weights.py or `geo-retina export` made of it is measured in its place.
+the weights that it is measured with. A part whose checkpoint is there is not trained again; where
+`geo-retina export` made an int8 graph beside it, that detects.
 """
 
 import argparse
@@ -17,6 +17,8 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import average_weights
 
 from geo_retina.config import load_settings
 from geo_retina.evaluation.evaluate import evaluate_detections
@@ -41,6 +43,7 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="of these labels, dealt out to the parts")
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--iou", type=float, default=0.4)
+    parser.add_argument("--average-with", type=Path, help="checkpoint to average each part's with")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -57,6 +60,8 @@ def main() -> None:
         learned = source.model_copy(update={"only": str(listing)})
         settings = recipe.model_copy(update={"train": (*recipe.train, learned)})
         checkpoint = trained(settings, asked.data, asked.out / f"fold-{number}")
+        if asked.average_with is not None:
+            checkpoint = averaged_with(asked.average_with, checkpoint)
         pairs += detect_pairs(part, checkpoint, device="cpu")
     evaluation = evaluate_detections(pairs, iou=asked.iou, score=recipe.card.score)
     print(evaluation_markdown(evaluation), end="")
@@ -76,6 +81,14 @@ def trained(settings: TrainingSettings, data: Path, run: Path) -> Path:
     if not checkpoint.is_file():
         fit(settings, data_folder=data, run_folder=run, resume=(run / "state.ckpt").is_file())
     return checkpoint
+
+
+def averaged_with(start: Path, checkpoint: Path) -> Path:
+    """The mean of two checkpoints, in a folder beside the second one unless it is there."""
+    path = checkpoint.parent / "averaged" / checkpoint.name
+    if not path.is_file():
+        average_weights.write_average([start, checkpoint], path)
+    return path
 
 
 if __name__ == "__main__":
