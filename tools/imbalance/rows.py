@@ -51,7 +51,7 @@ _TORCHVISION = (
     "network.anchors.whole_pixels=true",
 )
 _ALL_ANCHORS = ("card.candidates_per_level=40000", "card.detections_per_chip=10000")
-"""In a few hundred steps most anchors of P2 do not fall under the score of 0.05; chips that reach a
+"""Where in a few hundred steps many anchors do not fall under the score of 0.05: chips that reach a
 limit would be split and run again, part by part."""
 _P2 = {
     "neon": ("network.levels=[2, 3]", *_ALL_ANCHORS),
@@ -71,7 +71,7 @@ LOSSES = {
     "fl-05": Row("FL, gamma 0.5, alpha 0.5", _focal(0.5, 0.5)),
     "fl-1": Row("FL, gamma 1, alpha 0.25", _focal(1, 0.25)),
     "fl-2": Row("FL, gamma 2, alpha 0.25", _focal(2, 0.25)),
-    "fl-5": Row("FL, gamma 5, alpha 0.25", _focal(5, 0.25)),
+    "fl-5": Row("FL, gamma 5, alpha 0.25", _focal(5, 0.25), {"tanks": _ALL_ANCHORS}),
     "fl-star": Row("FL*, gamma 2, beta 1", _classes('kind = "focal_star", gamma = 2, beta = 1')),
 }
 """Class losses; all but the first start from the prior 0.01."""
