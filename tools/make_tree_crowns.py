@@ -24,6 +24,7 @@ ROUND_3 = (
     "schedule.steps=600",
     "schedule.learning_rate=5e-4",
     "schedule.backbone_learning_rate=1.7e-4",
+    "augment.symmetries=mirror",  # north stays up: at noon shadows fall there
 )
 
 
