@@ -1,17 +1,22 @@
 """`geo-retina anchors`: anchors that fit some labels, and what they could ever find."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geo_retina.cli import label_options as options
+from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import exit_codes
 
+if TYPE_CHECKING:
+    from geo_retina.labels.choice import LabelChoice
 
+
+@takes(choice=options.label_choice)
 def anchors(
     path: options.LabelsPath,
-    images: options.Images = None,
     gsd: Annotated[
         float | None,
         typer.Option(help="GSD of the model, metres. [default: the rasters' own pixels]"),
@@ -22,36 +27,15 @@ def anchors(
     picture: Annotated[
         Path | None, typer.Option(help="PNG: share of the objects found at best, by size.")
     ] = None,
-    label_format: options.Format = None,
-    classes: options.Classes = None,
-    class_column: options.ClassColumn = None,
-    point_size_m: options.PointSize = None,
-    crs: options.LabelCrs = None,
-    layer: options.Layer = None,
-    area: options.Area = None,
-    first_pixel: options.FirstPixel = 0,
-    only: options.Only = None,
-    split: options.Split = None,
+    *,
+    choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Propose pyramid levels and anchors for labels; compare them with the RetinaNet paper's."""
     with exit_codes(quiet=quiet):
         from geo_retina.training.anchors import propose_anchors
 
-        labelled = options.label_choice(
-            path,
-            images,
-            label_format=label_format,
-            classes=classes,
-            class_column=class_column,
-            point_size_m=point_size_m,
-            crs=crs,
-            layer=layer,
-            area=area,
-            first_pixel=first_pixel,
-            only=only,
-            split=split,
-        ).read()
+        labelled = choice(path).read()
         proposed = propose_anchors(
             labelled, gsd_m=gsd, chip_px=chip, sizes_per_level=sizes, ratios=ratios
         )

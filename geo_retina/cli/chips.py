@@ -1,13 +1,18 @@
 """`geo-retina chips`: cut training chips out of labelled rasters."""
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geo_retina.cli import label_options as options
+from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import exit_codes
+
+if TYPE_CHECKING:
+    from geo_retina.labels.choice import LabelChoice
 
 _SPLITTING = "Dividing into train, val and test"
 
@@ -28,10 +33,10 @@ class ChipSuffix(StrEnum):
     PNG = "png"
 
 
+@takes(choice=options.label_choice)
 def chips(
     path: options.LabelsPath,
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder for chips and COCO files.")],
-    images: options.Images = None,
     chip: Annotated[int, typer.Option(min=1, help="Side of a chip, its pixels.")] = 512,
     overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, their pixels.")] = 0,
     gsd: Annotated[
@@ -60,16 +65,8 @@ def chips(
         typer.Option(help="Metres between splits of ground.", rich_help_panel=_SPLITTING),
     ] = None,
     seed: Annotated[int, typer.Option(min=0, rich_help_panel=_SPLITTING)] = 0,
-    label_format: options.Format = None,
-    classes: options.Classes = None,
-    class_column: options.ClassColumn = None,
-    point_size_m: options.PointSize = None,
-    crs: options.LabelCrs = None,
-    layer: options.Layer = None,
-    area: options.Area = None,
-    first_pixel: options.FirstPixel = 0,
-    only: options.Only = None,
-    split: options.Split = None,
+    *,
+    choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Cut chips of one size into a folder, with a COCO file for each split.
@@ -90,20 +87,7 @@ def chips(
             empty_share=empty,
             chip_format=suffix.value,
         )
-        labelled = options.label_choice(
-            path,
-            images,
-            label_format=label_format,
-            classes=classes,
-            class_column=class_column,
-            point_size_m=point_size_m,
-            crs=crs,
-            layer=layer,
-            area=area,
-            first_pixel=first_pixel,
-            only=only,
-            split=split,
-        ).read()
+        labelled = choice(path).read()
         if divide_by is not None:
             given = {"block_m": block_m, "guard_m": guard_m}
             division = parse_settings(

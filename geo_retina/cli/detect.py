@@ -1,20 +1,16 @@
 """`geo-retina detect`: a raster in, georeferenced objects out."""
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from geo_retina.cli import detect_options as shared
-from geo_retina.cli.reporting import (
-    FAILURE,
-    band_numbers,
-    exit_codes,
-    print_values,
-    progress_bar,
-)
+from geo_retina.cli.groups import takes
+from geo_retina.cli.reporting import FAILURE, exit_codes, print_values, progress_bar
 
 if TYPE_CHECKING:
     from geo_retina.detection.options import DetectOptions
@@ -33,6 +29,7 @@ _WORK = "Work"
 _INTERRUPTED = "interrupted: what was done is kept; run the same again with --resume to go on"
 
 
+@takes(finding=shared.finding, reading=shared.reading)
 def detect(
     raster: Annotated[str, typer.Argument(help="GeoTIFF or anything GDAL reads; also a URL.")],
     output: Annotated[
@@ -45,28 +42,18 @@ def detect(
         str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
     ] = "tree-crowns",
     score: shared.Score = None,
-    nms_iou: shared.NmsIou = None,
-    decay_iou: shared.DecayIou = None,
-    method: shared.Method = "nms",
-    class_agnostic: shared.ClassAgnostic = False,
+    *,
+    finding: Callable[[], dict[str, Any]],
     aoi: Annotated[
         str | None, typer.Option(help="Vector file whose polygons limit the work.")
     ] = None,
-    chip: shared.Chip = None,
-    overlap: shared.Overlap = None,
     crs: Annotated[
         str | None, typer.Option(help="CRS of the output. [default: the raster's]")
     ] = None,
     simplify_to: Annotated[
         Shape, typer.Option(help="Shape of the features: outlines or centres.")
     ] = Shape.POLYGON,
-    bands: shared.Bands = None,
-    scale: shared.Scale = None,
-    stretch: shared.Stretch = None,
-    raster_crs: shared.RasterCrs = None,
-    gsd: shared.Gsd = None,
-    any_gsd: shared.AnyGsd = False,
-    pixel_coordinates: shared.PixelCoordinates = False,
+    reading: Callable[[], dict[str, Any]],
     device: shared.Device = "auto",
     backend: shared.Backend = "auto",
     batch: shared.Batch = None,
@@ -105,23 +92,7 @@ def detect(
         from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
         from geo_retina.detection.options import DetectOptions
 
-        options = DetectOptions(
-            score=score,
-            nms_iou=nms_iou,
-            decay_iou=decay_iou,
-            method=method,
-            class_agnostic=class_agnostic,
-            chip_px=chip,
-            overlap_px=overlap,
-            aoi=aoi,
-            bands=band_numbers(bands),
-            scale=scale,
-            stretch=stretch,
-            raster_crs=raster_crs,
-            gsd_m=gsd,
-            any_gsd=any_gsd,
-            pixel_coordinates=pixel_coordinates,
-        )
+        options = DetectOptions(score=score, aoi=aoi, **finding(), **reading())
         if plan:
             _print_plan(raster, model, options, device=device, backend=backend)
             return

@@ -1,8 +1,10 @@
 """Options of all commands that detect or read rasters: declared once, so that they agree."""
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+
+from geo_retina.cli.reporting import band_numbers
 
 _READING = "Reading the raster"
 _FINDING = "Finding objects"
@@ -102,3 +104,47 @@ Readers = Annotated[
         rich_help_panel=_WORK,
     ),
 ]
+
+
+def finding(
+    nms_iou: NmsIou = None,
+    decay_iou: DecayIou = None,
+    method: Method = "nms",
+    class_agnostic: ClassAgnostic = False,
+    chip: Chip = None,
+    overlap: Overlap = None,
+) -> dict[str, Any]:
+    """Fields of `DetectOptions`: how objects are found and stitched."""
+    return {
+        "nms_iou": nms_iou,
+        "decay_iou": decay_iou,
+        "method": method,
+        "class_agnostic": class_agnostic,
+        "chip_px": chip,
+        "overlap_px": overlap,
+    }
+
+
+def reading(
+    bands: Bands = None,
+    scale: Scale = None,
+    stretch: Stretch = None,
+    raster_crs: RasterCrs = None,
+    gsd: Gsd = None,
+    any_gsd: AnyGsd = False,
+    pixel_coordinates: PixelCoordinates = False,
+) -> dict[str, Any]:
+    """Fields of `DetectOptions`: how the raster is read.
+
+    Raises:
+        ConfigError: The bands are no numbers.
+    """
+    return {
+        "bands": band_numbers(bands),
+        "scale": scale,
+        "stretch": stretch,
+        "raster_crs": raster_crs,
+        "gsd_m": gsd,
+        "any_gsd": any_gsd,
+        "pixel_coordinates": pixel_coordinates,
+    }

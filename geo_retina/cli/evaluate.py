@@ -1,6 +1,7 @@
 """`geo-retina evaluate`: how good detections are, against labels."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -10,15 +11,18 @@ import typer
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
-from geo_retina.cli.reporting import band_numbers, exit_codes
+from geo_retina.cli.groups import takes
+from geo_retina.cli.reporting import exit_codes
 
 if TYPE_CHECKING:
+    from geo_retina.labels.choice import LabelChoice
     from geo_retina.training.val_side import ValSide
 
 _BUNDLED = "tree-crowns"
 _IOU = 0.4
 
 
+@takes(choice=options.label_choice, finding=shared.finding, reading=shared.reading)
 def evaluate(
     labels: Annotated[
         str | None,
@@ -27,7 +31,6 @@ def evaluate(
             "that the checkpoint was trained by]"
         ),
     ] = None,
-    images: options.Images = None,
     model: Annotated[
         str | None,
         typer.Option(help=f"Bundled model, or path of a checkpoint. [default: {_BUNDLED}]"),
@@ -84,29 +87,10 @@ def evaluate(
         str | None,
         typer.Option(help="Column of a vector file of detections. [default: score]"),
     ] = None,
-    label_format: options.Format = None,
-    classes: options.Classes = None,
-    class_column: options.ClassColumn = None,
-    point_size_m: options.PointSize = None,
-    crs: options.LabelCrs = None,
-    layer: options.Layer = None,
-    area: options.Area = None,
-    first_pixel: options.FirstPixel = 0,
-    only: options.Only = None,
-    split: options.Split = None,
-    nms_iou: shared.NmsIou = None,
-    decay_iou: shared.DecayIou = None,
-    method: shared.Method = "nms",
-    class_agnostic: shared.ClassAgnostic = False,
-    chip: shared.Chip = None,
-    overlap: shared.Overlap = None,
-    bands: shared.Bands = None,
-    scale: shared.Scale = None,
-    stretch: shared.Stretch = None,
-    raster_crs: shared.RasterCrs = None,
-    gsd: shared.Gsd = None,
-    any_gsd: shared.AnyGsd = False,
-    pixel_coordinates: shared.PixelCoordinates = False,
+    *,
+    choice: Callable[..., "LabelChoice"],
+    finding: Callable[[], dict[str, Any]],
+    reading: Callable[[], dict[str, Any]],
     device: shared.Device = "auto",
     backend: shared.Backend = "auto",
     batch: shared.Batch = None,
@@ -141,36 +125,13 @@ def evaluate(
             distance_m = side.settings.distance_m if distance_m is None else distance_m
         iou = _IOU if iou is None else iou
         match_rule(iou=iou, distance_m=distance_m)
-        known = options.label_choice(
-            labels or "",
-            images,
-            label_format=label_format,
-            classes=classes,
-            class_column=class_column,
-            point_size_m=point_size_m if point_size_m is not None else distance_m,
-            crs=crs,
-            layer=layer,
-            area=area,
-            first_pixel=first_pixel,
-            only=only,
-            split=split,
-        )
-        detecting = DetectOptions(
-            score=LOWEST_SCORE,
-            nms_iou=nms_iou,
-            decay_iou=decay_iou,
-            method=method,
-            class_agnostic=class_agnostic,
-            chip_px=chip,
-            overlap_px=overlap,
-            bands=band_numbers(bands),
-            scale=scale,
-            stretch=stretch,
-            raster_crs=raster_crs,
-            gsd_m=gsd,
-            any_gsd=any_gsd,
-            pixel_coordinates=pixel_coordinates or gsd is not None,
-        )
+        known = choice(labels or "")
+        if distance_m is not None and known.source.vector.point_size_m is None:
+            sized = replace(known.source.vector, point_size_m=distance_m)
+            known = replace(known, source=replace(known.source, vector=sized))
+        detecting = DetectOptions(score=LOWEST_SCORE, **finding(), **reading())
+        if detecting.gsd_m is not None:
+            detecting = replace(detecting, pixel_coordinates=True)
         if detections is None:
             with count_bar("evaluating", quiet=quiet) as on_progress:
                 work: dict[str, Any] = {
@@ -185,8 +146,11 @@ def evaluate(
                 )
             score = read_info(name).card.score if score is None else score
         else:
+            given = known.source.vector
             own = VectorOptions(
-                class_column=class_column, score_column=score_column, point_size_m=point_size_m
+                class_column=given.class_column,
+                score_column=score_column,
+                point_size_m=given.point_size_m,
             )
             found = replace(known.source, path=detections, vector=own)
             pairs = read_pairs(

@@ -68,20 +68,19 @@ Split = Annotated[
 
 def label_choice(
     path: str,
-    images: str | None,
-    *,
-    label_format: str | None = None,
-    classes: str | None = None,
-    class_column: str | None = None,
-    point_size_m: float | None = None,
-    crs: str | None = None,
-    layer: str | None = None,
-    area: str | None = None,
-    first_pixel: int = 0,
-    only: Path | None = None,
-    split: str | None = None,
+    images: Images = None,
+    label_format: Format = None,
+    classes: Classes = None,
+    class_column: ClassColumn = None,
+    point_size_m: PointSize = None,
+    crs: LabelCrs = None,
+    layer: Layer = None,
+    area: Area = None,
+    first_pixel: FirstPixel = 0,
+    only: Only = None,
+    split: Split = None,
 ) -> "LabelChoice":
-    """The labels that these options describe."""
+    """The labels at a path that these options describe."""
     from geo_retina.labels.choice import LabelChoice
     from geo_retina.labels.formats import LabelSource, VectorOptions
 

@@ -1,13 +1,18 @@
 """`geo-retina labels check`: what is wrong with labels, before anything is learned from them."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geo_retina.cli import label_options as options
+from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import FAILURE, exit_codes
+
+if TYPE_CHECKING:
+    from geo_retina.labels.choice import LabelChoice
 
 labels = typer.Typer(help="Look at labels.", no_args_is_help=True)
 
@@ -18,25 +23,17 @@ def _labels() -> None:
 
 
 @labels.command()
+@takes(choice=options.label_choice)
 def check(
     path: options.LabelsPath,
-    images: options.Images = None,
     sheet: Annotated[
         Path | None, typer.Option(help="PNG with the labels drawn on some rasters.")
     ] = None,
     as_json: Annotated[
         Path | None, typer.Option("--json", help="Write the outcome to this file.")
     ] = None,
-    label_format: options.Format = None,
-    classes: options.Classes = None,
-    class_column: options.ClassColumn = None,
-    point_size_m: options.PointSize = None,
-    crs: options.LabelCrs = None,
-    layer: options.Layer = None,
-    area: options.Area = None,
-    first_pixel: options.FirstPixel = 0,
-    only: options.Only = None,
-    split: options.Split = None,
+    *,
+    choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Count swapped, empty, outside and double labels; suspect misregistration and leaks.
@@ -48,20 +45,7 @@ def check(
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.labels.pictures import contact_sheet
 
-        labelled = options.label_choice(
-            path,
-            images,
-            label_format=label_format,
-            classes=classes,
-            class_column=class_column,
-            point_size_m=point_size_m,
-            crs=crs,
-            layer=layer,
-            area=area,
-            first_pixel=first_pixel,
-            only=only,
-            split=split,
-        ).read()
+        labelled = choice(path).read()
         report = check_labels(labelled)
         print(report.to_text())
         content = report.to_dict()
