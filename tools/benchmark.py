@@ -33,6 +33,8 @@ from benchmarking.measuring import (
     summary,
 )
 
+from geo_retina import defaults
+
 EXAMPLE = TOOLS.parent / "examples" / "niwot_ridge.tif"
 PACKAGES = ("geo-retina", "openvino", "torch", "torchvision", "rasterio", "numpy")
 
@@ -62,7 +64,7 @@ def parse() -> argparse.Namespace:
 
     command = commands.add_parser("stages", parents=[shared], help="each part of detection")
     command.add_argument("--raster", type=Path, required=True)
-    command.add_argument("--model", default="tree-crowns")
+    command.add_argument("--model", default=defaults.MODEL)
     command.add_argument("--backends", nargs="+", default=["openvino-int8"])
     command.add_argument("--folder", type=Path, required=True, help="for outputs and graphs")
     command.set_defaults(run=measure_stages)
@@ -70,7 +72,7 @@ def parse() -> argparse.Namespace:
     command = commands.add_parser("growth", parents=[shared], help="from small to large rasters")
     command.add_argument("--mpix", type=float, nargs="+", default=[10, 30, 100])
     command.add_argument("--tiles", type=Path, nargs="+", default=[EXAMPLE], help="or folders")
-    command.add_argument("--model", default="tree-crowns")
+    command.add_argument("--model", default=defaults.MODEL)
     command.add_argument("--backend", default="auto")
     command.add_argument("--folder", type=Path, required=True, help="for rasters and outputs")
     command.set_defaults(run=measure_growth)

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina import defaults
 from geo_retina.detection.backends import load_detector
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
@@ -45,7 +46,7 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--raster", type=Path, required=True)
-    parser.add_argument("--model", default="tree-crowns")
+    parser.add_argument("--model", default=defaults.MODEL)
     parser.add_argument("--windows", nargs="+", default=["512/128", "auto", "512/144"])
     parser.add_argument("--score", type=float, default=0.3)
     parser.add_argument("--floor", type=float, default=0.2)

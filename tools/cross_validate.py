@@ -20,9 +20,10 @@ from typing import TYPE_CHECKING
 
 import average_weights
 
+from geo_retina import defaults
 from geo_retina.config import load_settings
 from geo_retina.evaluation.evaluate import evaluate_detections
-from geo_retina.evaluation.runs import detect_pairs
+from geo_retina.evaluation.runs import Detecting, detect_pairs
 from geo_retina.evaluation.tables import evaluation_markdown
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.training.fit import fit
@@ -42,7 +43,7 @@ def main() -> None:
     parser.add_argument("--source", type=int, default=0, help="[[train]] table with the labels")
     parser.add_argument("--split", default="val", help="of these labels, dealt out to the parts")
     parser.add_argument("--folds", type=int, default=2)
-    parser.add_argument("--iou", type=float, default=0.4)
+    parser.add_argument("--iou", type=float, default=defaults.MATCH_IOU)
     parser.add_argument("--average-with", type=Path, help="checkpoint to average each part's with")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
@@ -62,7 +63,7 @@ def main() -> None:
         checkpoint = trained(settings, asked.data, asked.out / f"fold-{number}")
         if asked.average_with is not None:
             checkpoint = averaged_with(asked.average_with, checkpoint)
-        pairs += detect_pairs(part, checkpoint, device="cpu")
+        pairs += detect_pairs(part, checkpoint, Detecting(device="cpu"))
     evaluation = evaluate_detections(pairs, iou=asked.iou, score=recipe.card.score)
     print(evaluation_markdown(evaluation), end="")
     if asked.json is not None:

@@ -24,6 +24,8 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina import defaults
+
 TILE_PX = 2000
 SPACING_PX = 40
 OBJECTS_PER_TILE = (TILE_PX // SPACING_PX) ** 2
@@ -37,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--gigapixels", type=float, nargs="+", default=[])
     parser.add_argument("--raster", help="measure a real run on this raster")
-    parser.add_argument("--model", default="tree-crowns", help="for --raster")
+    parser.add_argument("--model", default=defaults.MODEL, help="for --raster")
     parser.add_argument("--folder", type=Path, required=True, help="where to write")
     parser.add_argument("--extension", default="fgb", help="format of the output")
     parser.add_argument("--run", nargs=3, help=argparse.SUPPRESS)

@@ -19,6 +19,7 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 
+from geo_retina import defaults
 from geo_retina.detection.backends import Model, load_model
 from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
@@ -47,7 +48,7 @@ Floats = NDArray[np.float64]
 def main() -> None:
     """Parse the command line, label, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--model", default="tree-crowns")
+    parser.add_argument("--model", default=defaults.MODEL)
     parser.add_argument("--images", type=Path, required=True, help="folder of GeoTIFFs")
     parser.add_argument("--second", type=Path, required=True, help="CSV with scores")
     parser.add_argument("--out", type=Path, required=True)

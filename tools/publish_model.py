@@ -17,16 +17,16 @@ from typing import Any
 
 from geo_retina.card import Metric, ModelCard
 from geo_retina.config import load_settings
+from geo_retina.defaults import MATCH_IOU
 from geo_retina.detection.options import DetectOptions
 from geo_retina.evaluation.evaluate import evaluate_detections
-from geo_retina.evaluation.runs import LOWEST_SCORE, LabelChoice, model_pairs
+from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, model_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.labels.choice import LabelChoice
 from geo_retina.labels.formats import LabelSource, VectorOptions
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.training.settings import TrainingSettings
-
-IOU = 0.4
 
 
 def main() -> None:
@@ -89,8 +89,9 @@ def measure(path: Path, arguments: argparse.Namespace) -> Evaluation:
         split=arguments.split if arguments.only is None else None,
     )
     bands = tuple(map(int, arguments.bands.split(","))) if arguments.bands else None
-    pairs = model_pairs(labels, path, options=DetectOptions(score=LOWEST_SCORE, bands=bands))
-    return evaluate_detections(pairs, iou=IOU, distance_m=arguments.distance_m)
+    how = Detecting(options=DetectOptions(score=LOWEST_SCORE, bands=bands))
+    pairs = model_pairs(labels, path, how)
+    return evaluate_detections(pairs, iou=MATCH_IOU, distance_m=arguments.distance_m)
 
 
 def metrics_of(found: Mapping[str, Any], what: str, note: str) -> tuple[Metric, ...]:

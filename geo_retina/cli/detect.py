@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import FAILURE, exit_codes, print_values, progress_bar
@@ -40,7 +41,7 @@ def detect(
     ],
     model: Annotated[
         str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
-    ] = "tree-crowns",
+    ] = defaults.MODEL,
     score: shared.Score = None,
     *,
     finding: Callable[[], dict[str, Any]],

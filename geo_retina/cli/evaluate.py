@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
@@ -15,11 +16,10 @@ from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import exit_codes
 
 if TYPE_CHECKING:
+    from geo_retina.evaluation.pairs import Pair
+    from geo_retina.evaluation.runs import Detecting
     from geo_retina.labels.choice import LabelChoice
     from geo_retina.training.val_side import ValSide
-
-_BUNDLED = "tree-crowns"
-_IOU = 0.4
 
 
 @takes(choice=options.label_choice, finding=shared.finding, reading=shared.reading)
@@ -33,7 +33,7 @@ def evaluate(
     ] = None,
     model: Annotated[
         str | None,
-        typer.Option(help=f"Bundled model, or path of a checkpoint. [default: {_BUNDLED}]"),
+        typer.Option(help=f"Bundled model, or path of a checkpoint. [default: {defaults.MODEL}]"),
     ] = None,
     detections: Annotated[
         str | None,
@@ -45,7 +45,8 @@ def evaluate(
     iou: Annotated[
         float | None,
         typer.Option(
-            help="Least overlap of a match. [default: 0.4; without --labels the recipe's]"
+            help=f"Least overlap of a match. [default: {defaults.MATCH_IOU}; without --labels the "
+            "recipe's]"
         ),
     ] = None,
     distance_m: Annotated[
@@ -105,11 +106,9 @@ def evaluate(
             evaluate_detections,
             match_rule,
         )
-        from geo_retina.evaluation.files import ComparedFiles, read_pairs
         from geo_retina.evaluation.report import write_report
-        from geo_retina.evaluation.runs import LOWEST_SCORE, model_pairs
+        from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
         from geo_retina.evaluation.tables import evaluation_markdown
-        from geo_retina.labels.formats import VectorOptions
         from geo_retina.model.checkpoint import read_info
 
         _check_choice(labels, model, detections, calibrated)
@@ -118,50 +117,23 @@ def evaluate(
         for path in (report, as_json, calibrated):
             if path is not None:
                 options.writable(path)
-        name = model or _BUNDLED
+        name = model or defaults.MODEL
         side = None if labels is not None else _val_side(name, data)
         if side is not None:
             iou = side.settings.iou if iou is None else iou
             distance_m = side.settings.distance_m if distance_m is None else distance_m
-        iou = _IOU if iou is None else iou
+        iou = defaults.MATCH_IOU if iou is None else iou
         match_rule(iou=iou, distance_m=distance_m)
-        known = choice(labels or "")
-        if distance_m is not None and known.source.vector.point_size_m is None:
-            sized = replace(known.source.vector, point_size_m=distance_m)
-            known = replace(known, source=replace(known.source, vector=sized))
+        known = _sized(choice(labels or ""), distance_m)
         detecting = DetectOptions(score=LOWEST_SCORE, **finding(), **reading())
         if detecting.gsd_m is not None:
             detecting = replace(detecting, pixel_coordinates=True)
         if detections is None:
-            with count_bar("evaluating", quiet=quiet) as on_progress:
-                work: dict[str, Any] = {
-                    "options": detecting,
-                    "device": device,
-                    "backend": backend,
-                    "batch": batch,
-                    "on_progress": on_progress,
-                }
-                pairs = (
-                    model_pairs(known, name, **work) if side is None else side.pairs(name, **work)
-                )
+            how = Detecting(options=detecting, device=device, backend=backend, batch=batch)
+            pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
             score = read_info(name).card.score if score is None else score
         else:
-            given = known.source.vector
-            own = VectorOptions(
-                class_column=given.class_column,
-                score_column=score_column,
-                point_size_m=given.point_size_m,
-            )
-            found = replace(known.source, path=detections, vector=own)
-            pairs = read_pairs(
-                ComparedFiles(
-                    labels=known.source,
-                    detections=found,
-                    label_format=known.label_format,
-                    split=known.split,
-                    only=known.only,
-                )
-            )
+            pairs = _pairs_by_file(detections, known, score_column)
         evaluation = evaluate_detections(
             pairs,
             iou=iou,
@@ -175,8 +147,53 @@ def evaluate(
         if report is not None:
             print(f"report   {write_report(pairs, evaluation, report).html}")
         if calibrated is not None:
-            card = write_calibrated(model or _BUNDLED, evaluation, calibrated)
-            print(f"written  {calibrated}: best F1 now at score {card.score:.3f}")
+            card = write_calibrated(name, evaluation, calibrated)
+            print(f"written  {calibrated}: detects from score {card.score:.3f}")
+
+
+def _pairs_by_model(
+    model: str, known: "LabelChoice | ValSide", how: "Detecting", *, quiet: bool
+) -> "list[Pair]":
+    """What a model finds beside labels, or beside the val side of its recipe."""
+    from geo_retina.evaluation.runs import model_pairs
+    from geo_retina.labels.choice import LabelChoice
+
+    with count_bar("evaluating", quiet=quiet) as on_progress:
+        how = replace(how, on_progress=on_progress)
+        if isinstance(known, LabelChoice):
+            return model_pairs(known, model, how)
+        return known.pairs(model, how)
+
+
+def _pairs_by_file(detections: str, known: "LabelChoice", score_column: str | None) -> "list[Pair]":
+    """What a file says was found, beside labels."""
+    from geo_retina.evaluation.files import ComparedFiles, read_pairs
+    from geo_retina.labels.formats import VectorOptions
+
+    given = known.source.vector
+    vector = VectorOptions(
+        class_column=given.class_column,
+        score_column=score_column,
+        point_size_m=given.point_size_m,
+    )
+    return read_pairs(
+        ComparedFiles(
+            labels=known.source,
+            detections=replace(known.source, path=detections, vector=vector),
+            label_format=known.label_format,
+            split=known.split,
+            only=known.only,
+        )
+    )
+
+
+def _sized(known: "LabelChoice", distance_m: float | None) -> "LabelChoice":
+    """Labels whose points are as wide as the distance they are matched by, unless stated."""
+    vector = known.source.vector
+    if distance_m is None or vector.point_size_m is not None:
+        return known
+    sized = replace(vector, point_size_m=distance_m)
+    return replace(known, source=replace(known.source, vector=sized))
 
 
 def _check_choice(

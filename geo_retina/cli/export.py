@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import label_options as options
 from geo_retina.cli.reporting import band_numbers, exit_codes
@@ -32,7 +33,7 @@ _INT8 = "For openvino-int8"
 def export(
     model: Annotated[
         str, typer.Argument(help="Name of a bundled model, or path of a checkpoint.")
-    ] = "tree-crowns",
+    ] = defaults.MODEL,
     to: Annotated[
         list[Target] | None, typer.Option(help="What to write; repeatable. [default: onnx]")
     ] = None,
@@ -77,9 +78,9 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.detection.options import DetectOptions
         from geo_retina.errors import OutputError
         from geo_retina.evaluation.export_loss import measure_ap_loss
+        from geo_retina.imagery.read_options import ReadOptions
         from geo_retina.model.checkpoint import read_info
         from geo_retina.model.export import note_in_openvino
 
@@ -99,7 +100,7 @@ def export(
             )
             source = replace(choice.source, class_names=info.card.class_names)
             labelled = replace(choice, source=source).read()
-        reading = DetectOptions(bands=band_numbers(bands), scale=scale, stretch=stretch)
+        reading = ReadOptions(bands=band_numbers(bands), scale=scale, stretch=stretch)
         if Target.ONNX in targets:
             _export_onnx(info, folder)
         if Target.FP32 in targets:

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
+from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import exit_codes, print_values
@@ -17,7 +18,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @takes(reading=shared.reading)
 def info(
     raster: _Raster,
-    model: _Model = "tree-crowns",
+    model: _Model = defaults.MODEL,
     *,
     reading: Callable[[], dict[str, Any]],
     as_json: _Json = False,
@@ -36,7 +37,7 @@ def info(
 @takes(reading=shared.reading)
 def plan(
     raster: _Raster,
-    model: _Model = "tree-crowns",
+    model: _Model = defaults.MODEL,
     chip: shared.Chip = None,
     overlap: shared.Overlap = None,
     aoi: Annotated[str | None, typer.Option(help="Polygons that limit the work.")] = None,

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 
 from numpy.typing import NDArray
 
+from geo_retina import defaults
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import ChipResult, Detector, Thresholds
 from geo_retina.detection.openvino_backend import OpenVinoDetector
@@ -99,7 +100,7 @@ class Model:
 
 
 def load_model(
-    model: str | Path = "tree-crowns",
+    model: str | Path = defaults.MODEL,
     *,
     device: str = "auto",
     batch: int | None = None,

@@ -1,6 +1,7 @@
 """Chips of real rasters, by which the rounding of an int8 graph is set."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,10 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import pad_chips
-from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import RasterError
 from geo_retina.imagery.gdal import session
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import WindowPlan
 
@@ -21,7 +22,7 @@ _RASTERS = frozenset({".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2"})
 
 
 def read_calibration_chips(
-    paths: Sequence[Path], card: ModelCard, *, most: int, options: DetectOptions | None = None
+    paths: Sequence[Path], card: ModelCard, *, most: int, options: ReadOptions = READ_AS_STATED
 ) -> list[NDArray[Any]]:
     """Read chips as detection would, evenly spread over the rasters.
 
@@ -30,7 +31,7 @@ def read_calibration_chips(
             own GSD is assumed.
         card: What the model needs.
         most: How many chips at most, at least one of each raster.
-        options: Bands, scale and stretch are taken from them.
+        options: How rasters are read.
 
     Returns:
         (1, bands, H, W) chips with at least some valid pixels, padded for the network.
@@ -46,7 +47,8 @@ def read_calibration_chips(
             f"files or folders with {', '.join(sorted(_RASTERS))}"
         )
     each = max(most // len(rasters), 1)
-    read = partial(_chips_of, card=card, options=options or DetectOptions(), most=each)
+    allowing = replace(options, pixel_coordinates=True)
+    read = partial(_chips_of, card=card, options=allowing, most=each)
     chips = [chip for raster in rasters[:most] for chip in read(raster)]
     if not chips:
         raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
@@ -60,17 +62,10 @@ def _rasters_at(path: Path) -> Iterable[Path]:
 
 
 def _chips_of(
-    path: Path, *, card: ModelCard, options: DetectOptions, most: int
+    path: Path, *, card: ModelCard, options: ReadOptions, most: int
 ) -> Iterator[NDArray[Any]]:
     with session(), open_raster(path, pixel_coordinates=True) as raster:
-        source = open_chip_source(
-            raster,
-            card,
-            bands=options.bands,
-            scale=options.scale,
-            stretch=options.stretch,
-            pixel_coordinates=True,
-        )
+        source = open_chip_source(raster, card, options)
         plan = WindowPlan(source.grid.width, source.grid.height, card.chip_px, card.overlap_px)
         numbers = np.unique(np.linspace(0, len(plan) - 1, most).round().astype(np.int64))
         for number in numbers.tolist():

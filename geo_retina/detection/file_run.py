@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from geo_retina import defaults
 from geo_retina.detection.backends import choose_backend, load_detector
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
@@ -76,7 +77,7 @@ def detect_to_files(
     raster: str | os.PathLike[str],
     outputs: Sequence[str | Path],
     *,
-    model: str | Path = "tree-crowns",
+    model: str | Path = defaults.MODEL,
     options: DetectOptions | None = None,
     output_options: OutputOptions | None = None,
     work: WorkOptions | None = None,

@@ -73,16 +73,7 @@ def open_job(
             raster, crs=options.raster_crs, pixel_coordinates=options.pixel_coordinates
         ) as opened,
     ):
-        source = open_chip_source(
-            opened,
-            info.card,
-            bands=options.bands,
-            scale=options.scale,
-            stretch=options.stretch,
-            gsd_m=options.gsd_m,
-            any_gsd=options.any_gsd,
-            pixel_coordinates=options.pixel_coordinates,
-        )
+        source = open_chip_source(opened, info.card, options)
         plan = _plan(source, options, chip_px, overlap_px)
         aoi = None if options.aoi is None else _read_aoi(options.aoi, source)
         _warn_of_small_overlap(plan, info)

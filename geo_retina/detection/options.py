@@ -6,11 +6,12 @@ from typing import Any
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Thresholds
 from geo_retina.errors import ConfigError
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DetectOptions:
+class DetectOptions(ReadOptions):
     """Options of one run that change its result; None stands for what the model's card states."""
 
     score: float | None = None
@@ -30,20 +31,8 @@ class DetectOptions:
     """Overlap of neighbouring windows, in pixels of the model's GSD."""
     aoi: str | None = None
     """Vector file whose polygons limit the work."""
-    bands: tuple[int, ...] | None = None
-    """Band numbers, from 1, in the order that the model needs."""
-    scale: tuple[float, float] | None = None
-    """Raster values that become the ends of the model's value range."""
-    stretch: tuple[float, float] | None = None
-    """Percentiles of each band that become these ends."""
     raster_crs: str | None = None
     """CRS to assign to a raster that has none."""
-    gsd_m: float | None = None
-    """Metres per pixel of a raster that does not tell."""
-    any_gsd: bool = False
-    """Allow rasters coarser than the model was made for."""
-    pixel_coordinates: bool = False
-    """Allow rasters without georeference; coordinates are then pixels."""
 
     def __post_init__(self) -> None:
         _check_range("score", self.score, low=0, high=1)

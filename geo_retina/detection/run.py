@@ -5,6 +5,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from geo_retina import defaults
 from geo_retina.detection.backends import Detector, load_detector
 from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def detect(
     raster: str | os.PathLike[str],
     *,
-    model: str | Path = "tree-crowns",
+    model: str | Path = defaults.MODEL,
     device: str = "auto",
     backend: str = "auto",
     batch: int | None = None,

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.defaults import MATCH_IOU
 from geo_retina.evaluation.calibration import calibration, fit_score_map
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
@@ -67,7 +68,7 @@ class EvaluationOptions:
 def evaluate_detections(
     pairs: Sequence[Pair],
     *,
-    iou: float = 0.4,
+    iou: float = MATCH_IOU,
     distance_m: float | None = None,
     score: float | None = None,
     options: EvaluationOptions | None = None,
@@ -76,8 +77,7 @@ def evaluate_detections(
 
     Args:
         pairs: Detections and labels of each raster, with the same class names throughout.
-        iou: Least intersection over union of a match. 0.4 is usual for tree crowns; 0.5 for most
-            else. AP50 and AP50:95 do not depend on it.
+        iou: Least intersection over union of a match. AP50 and AP50:95 do not depend on it.
         distance_m: Match by the distance of centres up to this one instead, metres: for labels that
             are points. Such an evaluation has no AP50 and AP50:95.
         score: Threshold at which precision, recall, counts and mistakes are taken; None = the one

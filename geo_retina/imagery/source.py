@@ -14,6 +14,7 @@ from geo_retina.imagery.bands import BandChoice, choose_bands
 from geo_retina.imagery.masks import MaskPlan, plan_masks
 from geo_retina.imagery.radiometry import Radiometry, choose_radiometry
 from geo_retina.imagery.raster import Level, Raster
+from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
 from geo_retina.imagery.resampling import Taps, find_taps, resample
 from geo_retina.imagery.working_grid import check_gsd, raster_gsd, working_grid
 from geo_retina.space.grid import Grid
@@ -250,28 +251,14 @@ class ChipSource:
 
 
 def open_chip_source(
-    raster: Raster,
-    card: ModelCard,
-    *,
-    bands: Sequence[int] | None = None,
-    scale: tuple[float, float] | None = None,
-    stretch: tuple[float, float] | None = None,
-    gsd_m: float | None = None,
-    any_gsd: bool = False,
-    pixel_coordinates: bool = False,
+    raster: Raster, card: ModelCard, options: ReadOptions = READ_AS_STATED
 ) -> ChipSource:
     """Prepare a raster for a model; everything that can be wrong is found here.
 
     Args:
         raster: An open raster; it stays the caller's to close.
         card: What the model needs.
-        bands: Band numbers, from 1, in the order of `card.bands`.
-        scale: Raster values that become the ends of `card.value_range`.
-        stretch: Percentiles of each band that become these ends.
-        gsd_m: GSD of a raster that does not tell its own (no CRS, or a local one).
-        any_gsd: Allow rasters coarser than the model was made for.
-        pixel_coordinates: Allow rasters without georeference; `grid` is then in pixels, and the
-            model's own GSD is assumed unless `gsd_m` is given.
+        options: How to read it; the default is as its file says.
 
     Raises:
         BandError: The model's bands cannot be told among the raster's.
@@ -280,10 +267,12 @@ def open_chip_source(
         GsdError: The raster is too coarse, or contradicts `gsd_m`.
         RasterReadError: The raster cannot be read for its percentiles.
     """
-    choice = choose_bands(raster, card.bands, numbers=bands)
-    gsd = raster_gsd(raster, card, gsd_m=gsd_m, pixel_coordinates=pixel_coordinates)
-    check_gsd(raster, card, gsd, any_gsd=any_gsd)
-    radiometry = choose_radiometry(raster, card, choice, scale=scale, stretch=stretch)
+    choice = choose_bands(raster, card.bands, numbers=options.bands)
+    gsd = raster_gsd(raster, card, gsd_m=options.gsd_m, pixel_coordinates=options.pixel_coordinates)
+    check_gsd(raster, card, gsd, any_gsd=options.any_gsd)
+    radiometry = choose_radiometry(
+        raster, card, choice, scale=options.scale, stretch=options.stretch
+    )
     masks = plan_masks(raster, choice, shown=radiometry.shown)
     grid = working_grid(raster.grid, gsd, model_gsd_m=card.gsd_m)
     scale_x, scale_y = raster.grid.width / grid.width, raster.grid.height / grid.height

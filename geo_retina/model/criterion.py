@@ -4,9 +4,10 @@ The three steps stand in `Criterion.forward` one after the other. What each step
 value with its own `kind`, so that a TOML file chooses it and another rule is one more class here.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -30,7 +31,16 @@ Alpha = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(_n
 """Weight of positives against negatives, or None; "none" in TOML, which knows no null."""
 
 
-class CrossEntropy(_Plain):
+class _ClassLoss(_Plain, ABC):
+    learns_overlap: ClassVar[bool] = False
+    """Whether the target of a positive is the IoU of its box with the object, not 1."""
+
+    @abstractmethod
+    def values(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Loss of each (A, K) problem; 0 for anchors that are not selected."""
+
+
+class CrossEntropy(_ClassLoss):
     """Cross entropy (equation 1), balanced by `alpha` (equation 3) if given."""
 
     kind: Literal["cross_entropy"] = "cross_entropy"
@@ -43,7 +53,7 @@ class CrossEntropy(_Plain):
         return losses.balanced_cross_entropy(logits, targets, alpha=self.alpha)
 
 
-class Focal(_Plain):
+class Focal(_ClassLoss):
     """Focal loss (equation 4), balanced by `alpha` (equation 5) unless it is None."""
 
     kind: Literal["focal"] = "focal"
@@ -57,7 +67,7 @@ class Focal(_Plain):
         return losses.balanced_focal(logits, targets, gamma=self.gamma, alpha=self.alpha)
 
 
-class FocalStar(_Plain):
+class FocalStar(_ClassLoss):
     """FL* (appendix A); the paper tries gamma 2, beta 1 and gamma 4, beta 0."""
 
     kind: Literal["focal_star"] = "focal_star"
@@ -69,18 +79,19 @@ class FocalStar(_Plain):
         return losses.focal_star(logits, targets, gamma=self.gamma, beta=self.beta)
 
 
-class QualityFocal(_Plain):
+class QualityFocal(_ClassLoss):
     """Quality focal loss: the score of a positive learns the IoU of its box with the object."""
 
     kind: Literal["quality_focal"] = "quality_focal"
     beta: float = Field(default=2.0, ge=1)
+    learns_overlap: ClassVar[bool] = True
 
     def values(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each (A, K) problem; targets anywhere in 0..1."""
         return losses.quality_focal(logits, targets, beta=self.beta)
 
 
-class HardNegatives(_Plain):
+class HardNegatives(_ClassLoss):
     """Cross entropy on the positives and `ratio` times as many hardest negatives (SSD)."""
 
     kind: Literal["hard_negatives"] = "hard_negatives"
@@ -93,7 +104,7 @@ class HardNegatives(_Plain):
         return values * mask[:, None]
 
 
-class OnlineHardExamples(_Plain):
+class OnlineHardExamples(_ClassLoss):
     """Cross entropy on the `count` anchors of a chip with the highest loss (OHEM)."""
 
     kind: Literal["ohem"] = "ohem"
@@ -295,7 +306,7 @@ class Criterion(nn.Module):
         owners = assigned[positive]
         taking_part = assigned != assign.IGNORED
         found = positive.to(losses.at_least_float32(logits).dtype)
-        if isinstance(self.settings.classes, QualityFocal):
+        if self.settings.classes.learns_overlap:
             with torch.no_grad():
                 boxes = decode(losses.at_least_float32(deltas[positive]), anchors[positive])
                 found[positive] = assign.paired_iou(boxes, chip.boxes[owners]).to(found.dtype)

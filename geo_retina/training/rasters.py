@@ -131,18 +131,10 @@ def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
         GeoreferenceError: It has no georeference, and `reading` does not state its GSD.
         UsageError: Another of its kinds, where the raster does not fit the card.
     """
-    raster = open_raster(path, pixel_coordinates=reading.gsd_m is not None)
+    options = reading.options
+    raster = open_raster(path, pixel_coordinates=options.pixel_coordinates)
     try:
-        return open_chip_source(
-            raster,
-            card,
-            bands=reading.bands,
-            scale=reading.scale,
-            stretch=reading.stretch,
-            gsd_m=reading.gsd_m,
-            any_gsd=reading.any_gsd,
-            pixel_coordinates=reading.gsd_m is not None,
-        )
+        return open_chip_source(raster, card, options)
     except _READING_ERRORS as error:
         raster.close()
         raise type(error)(

@@ -9,6 +9,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from geo_retina.errors import LabelError
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
 from geo_retina.labels.labels import LabelledRaster
@@ -33,6 +34,11 @@ class Reading(_Plain):
     """Metres per pixel of rasters without georeference."""
     any_gsd: bool = False
     """Allow rasters coarser than `card.coarsest_gsd_m`."""
+
+    @property
+    def options(self) -> ReadOptions:
+        """The same for whoever reads; who states a GSD has rasters without georeference."""
+        return ReadOptions(**self.model_dump(), pixel_coordinates=self.gsd_m is not None)
 
 
 class _Source(_Plain, ABC):

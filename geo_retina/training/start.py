@@ -30,6 +30,12 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Retin
     built = build_retinanet(network)
     if settings.pretrained is not None:
         load_pretrained(built.backbone, settings.pretrained)
+    elif settings.start_from is None and network.backbone.frozen_batch_norm:
+        _log.warning(
+            "the backbone starts from random weights, and its batch norm is frozen: it will hardly "
+            "learn; name pretrained weights (pretrained = ...) or set "
+            "network.backbone.frozen_batch_norm = false"
+        )
     if settings.start_from is not None:
         info = read_info(settings.start_from)
         fill_network(built, load_network(info), card=settings.card, known_card=info.card)

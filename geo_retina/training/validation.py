@@ -12,7 +12,7 @@ import torch
 from geo_retina.card import Metric, ModelCard
 from geo_retina.evaluation.calibrated import calibrated_card
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
-from geo_retina.evaluation.runs import LOWEST_SCORE
+from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.model.calibrate import calibrated_network
 from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
@@ -47,7 +47,7 @@ def measure(
         RasterReadError: A raster is damaged.
     """
     return evaluate_detections(
-        val_pairs(val, checkpoint, device=device),
+        val_pairs(val, checkpoint, Detecting(device=device)),
         iou=settings.iou,
         distance_m=settings.distance_m,
         options=EvaluationOptions(bootstrap_samples=0),

@@ -24,6 +24,7 @@ from rasterio.shutil import copy as copy_raster
 
 from geo_retina.card import ModelCard
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.space.windows import WindowPlan
 
@@ -226,7 +227,7 @@ def centre_of_mass(pixels: Array) -> Array:
 
 def assert_lands(path: str | Path, kind: Kind, card: ModelCard) -> None:
     with open_raster(path, **kind.opened) as raster:
-        source = open_chip_source(raster, card, **kind.read)
+        source = open_chip_source(raster, card, ReadOptions(**kind.read))
         pixels, valid = read_whole(source)
         assert source.is_resampled == kind.resampled
         assert valid.all()

@@ -18,6 +18,7 @@ from geo_retina.card import ModelCard
 from geo_retina.errors import GeoreferenceError, GsdError
 from geo_retina.imagery.georeference import fit_control_points
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 
 Array = NDArray[Any]
@@ -75,7 +76,7 @@ def test_no_georeference_opens_but_is_not_used_unasked(
         assert raster.grid.transform == Affine.identity()
         with pytest.raises(GeoreferenceError, match=r"--pixel-coordinates"):
             open_chip_source(raster, make_card())
-        source = open_chip_source(raster, make_card(), pixel_coordinates=True)
+        source = open_chip_source(raster, make_card(), ReadOptions(pixel_coordinates=True))
         assert source.grid == raster.grid
 
 
@@ -85,11 +86,13 @@ def test_gsd_of_pixel_coordinates_can_be_stated(
     make_card: Callable[..., ModelCard],
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 90, 80), crs=None)) as raster:
-        source = open_chip_source(raster, make_card(), pixel_coordinates=True, gsd_m=0.05)
+        source = open_chip_source(
+            raster, make_card(), ReadOptions(pixel_coordinates=True, gsd_m=0.05)
+        )
         assert (source.grid.width, source.grid.height) == (40, 45)
         assert source.grid.transform @ (40, 45) == (80, 90)
         with pytest.raises(GsdError, match=r"--gsd"):
-            open_chip_source(raster, make_card(), pixel_coordinates=True, gsd_m=0)
+            open_chip_source(raster, make_card(), ReadOptions(pixel_coordinates=True, gsd_m=0))
 
 
 def test_transform_without_crs_can_be_given_one(
@@ -187,7 +190,7 @@ def test_stated_gsd_may_not_contradict_the_file(
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     with open_raster(path) as raster, pytest.raises(GsdError, match=r"--gsd 0.2"):
-        open_chip_source(raster, make_card(), gsd_m=0.2)
+        open_chip_source(raster, make_card(), ReadOptions(gsd_m=0.2))
 
 
 def test_coarse_rasters_are_refused_unless_allowed(
@@ -198,7 +201,7 @@ def test_coarse_rasters_are_refused_unless_allowed(
     with open_raster(write_raster("a.tif", noise(3, 9, 8), gsd=0.5)) as raster:
         with pytest.raises(GsdError, match=r"0.5 m per pixel.*up to 0.3 m.*--any-gsd"):
             open_chip_source(raster, make_card())
-        source = open_chip_source(raster, make_card(), any_gsd=True)
+        source = open_chip_source(raster, make_card(), ReadOptions(any_gsd=True))
         assert (source.grid.width, source.grid.height) == (40, 45)
 
 

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
 
@@ -26,7 +27,7 @@ def holed() -> Array:
 
 def read(path: Path, card: ModelCard, **options: object) -> tuple[Array, Array]:
     with open_raster(path) as raster:
-        chip = open_chip_source(raster, card, **options).read(ALL)
+        chip = open_chip_source(raster, card, ReadOptions(**options)).read(ALL)
         return chip.pixels, chip.valid
 
 

@@ -13,6 +13,7 @@ from geo_retina.errors import RadiometryError
 from geo_retina.imagery import radiometry
 from geo_retina.imagery.radiometry import Radiometry
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
 
@@ -21,7 +22,7 @@ Array = NDArray[Any]
 
 def read(path: Path, card: ModelCard, **options: object) -> Array:
     with open_raster(path) as raster:
-        source = open_chip_source(raster, card, **options)
+        source = open_chip_source(raster, card, ReadOptions(**options))
         return source.read(Window(0, 0, source.grid.width, source.grid.height)).pixels
 
 
@@ -91,7 +92,7 @@ def test_stretch_takes_percentiles_of_each_band(
     ramp = np.arange(101, dtype=np.uint16).reshape(1, 101)
     path = write_raster("a.tif", np.stack([ramp, ramp * 10, ramp + 7]))
     with open_raster(path) as raster:
-        source = open_chip_source(raster, make_card(), stretch=(2, 98))
+        source = open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98)))
         np.testing.assert_allclose(source.radiometry.sources, [(2, 98), (20, 980), (9, 105)])
 
 
@@ -102,7 +103,7 @@ def test_stretch_leaves_out_nodata(
     values[:, :20] = np.arange(20 * 40).reshape(20, 40)
     path = write_raster("a.tif", values, nodata=60_000)
     with open_raster(path) as raster:
-        source = open_chip_source(raster, make_card(), stretch=(0, 100))
+        source = open_chip_source(raster, make_card(), ReadOptions(stretch=(0, 100)))
         assert source.radiometry.sources[0] == (0, 799)
 
 
@@ -120,7 +121,11 @@ def test_large_rasters_are_sampled_evenly_and_alike(
     ranges = []
     for _ in range(2):
         with open_raster(path) as raster:
-            ranges.append(open_chip_source(raster, make_card(), stretch=(2, 98)).radiometry.sources)
+            ranges.append(
+                open_chip_source(
+                    raster, make_card(), ReadOptions(stretch=(2, 98))
+                ).radiometry.sources
+            )
     assert ranges[0] == ranges[1]
     np.testing.assert_allclose(ranges[0][0], np.percentile(ramp, (2, 98)), rtol=0.05)
 
@@ -136,11 +141,13 @@ def test_sampling_goes_on_until_it_meets_something(
     values[:, 500:516, 200:216] = np.arange(1, 257).reshape(16, 16)
     path = write_raster("a.tif", values, nodata=0)
     with open_raster(path) as raster:
-        (low, high), *_ = open_chip_source(raster, make_card(), stretch=(0, 100)).radiometry.sources
+        (low, high), *_ = open_chip_source(
+            raster, make_card(), ReadOptions(stretch=(0, 100))
+        ).radiometry.sources
         assert 1 <= low < high <= 256
     path = write_raster("b.tif", np.zeros_like(values), nodata=0)
     with open_raster(path) as raster, pytest.raises(RadiometryError, match=r"--scale MIN MAX"):
-        open_chip_source(raster, make_card(), stretch=(2, 98))
+        open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98)))
 
 
 def test_all_nodata_is_no_error(
@@ -148,7 +155,9 @@ def test_all_nodata_is_no_error(
 ) -> None:
     path = write_raster("a.tif", np.zeros((3, 9, 8), np.uint16), nodata=0)
     with open_raster(path) as raster:
-        chip = open_chip_source(raster, make_card(), stretch=(2, 98)).read(Window(0, 0, 8, 9))
+        chip = open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98))).read(
+            Window(0, 0, 8, 9)
+        )
     assert not chip.valid.any()
 
 
@@ -157,7 +166,7 @@ def test_constant_bands_cannot_be_stretched(
 ) -> None:
     path = write_raster("a.tif", np.full((3, 9, 8), 7, np.uint16))
     with open_raster(path) as raster, pytest.raises(RadiometryError, match=r"both 7"):
-        open_chip_source(raster, make_card(), stretch=(2, 98))
+        open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98)))
 
 
 @pytest.mark.parametrize(
@@ -181,7 +190,7 @@ def test_impossible_mappings_are_refused(
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8, dtype="uint16"))
     with open_raster(path) as raster, pytest.raises(RadiometryError):
-        open_chip_source(raster, make_card(), **options)
+        open_chip_source(raster, make_card(), ReadOptions(**options))
 
 
 def test_complex_numbers_are_refused(
@@ -189,7 +198,7 @@ def test_complex_numbers_are_refused(
 ) -> None:
     path = write_raster("a.tif", np.ones((3, 9, 8), np.complex64))
     with open_raster(path) as raster, pytest.raises(RadiometryError, match=r"complex64"):
-        open_chip_source(raster, make_card(), scale=(0, 1))
+        open_chip_source(raster, make_card(), ReadOptions(scale=(0, 1)))
 
 
 @given(st.lists(st.integers(0, 65_535), min_size=1, max_size=30), st.integers(0, 60_000))

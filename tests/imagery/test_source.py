@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geo_retina.card import ModelCard
 from geo_retina.imagery import source as source_module
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import Chip, ChipSource, open_chip_source
 from geo_retina.space.windows import Window
 
@@ -169,7 +170,7 @@ def test_bands_and_values_are_the_models(
     pixels = noise(4, 30, 40, dtype="uint16", high=4000)
     path = write_raster("a.tif", pixels, descriptions=["blue", "green", "red", "nir"])
     with open_raster(path) as raster:
-        source = open_chip_source(raster, make_card(), scale=(0, 4000))
+        source = open_chip_source(raster, make_card(), ReadOptions(scale=(0, 4000)))
         assert source.bands == (3, 2, 1)
         expected = np.rint(pixels[[2, 1, 0]] * (255 / 4000))
         np.testing.assert_allclose(whole(source).pixels, expected, atol=1)

@@ -143,3 +143,12 @@ def test_proposed_anchors_say_what_they_find(
         propose_anchors(
             [LabelledRaster(str(path), Labels.empty(["tree"]))], gsd_m=None, chip_px=128
         )
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_a_random_backbone_under_frozen_batch_norm_is_warned_of(
+    recipe: Callable[..., Any], caplog: pytest.LogCaptureFixture, frozen: bool
+) -> None:
+    backbone = recipe().network.backbone.model_copy(update={"frozen_batch_norm": frozen})
+    start_network(_tiny(recipe, backbone=backbone.model_dump()), recipe(network=None))
+    assert ("random weights" in caplog.text) is frozen

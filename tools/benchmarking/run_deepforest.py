@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from benchmarking.child import keep_boxes, read_job, write_report
+from benchmarking.peer_network import resnet50_fpn
 
 
 def main() -> None:
@@ -43,16 +44,8 @@ def load(job: dict[str, Any]) -> Any:  # noqa: ANN401  no types without DeepFore
     """
     import torch
     from torchvision.models import detection
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    torch.set_num_threads(job["threads"])
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet50",
-        weights=None,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
-    )
+    backbone = resnet50_fpn(job["threads"])
     detection.retinanet_resnet50_fpn = lambda **_: SimpleNamespace(backbone=backbone)
     hub = importlib.import_module("deepforest.models.retinanet").RetinaNetHub
     deepforest = importlib.import_module("deepforest.main").deepforest

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarking.child import keep_boxes, read_job, write_report
+from benchmarking.peer_network import resnet50_fpn
 
 
 def main() -> None:
@@ -45,16 +46,8 @@ def load(job: dict[str, Any]) -> Any:  # noqa: ANN401  no types without SAHI
     """SAHI's wrapper around torchvision's RetinaNet with the weights of the job."""
     import torch
     from torchvision.models.detection import RetinaNet
-    from torchvision.models.detection.backbone_utils import resnet_fpn_backbone
-    from torchvision.ops.feature_pyramid_network import LastLevelP6P7
 
-    torch.set_num_threads(job["threads"])
-    backbone = resnet_fpn_backbone(
-        backbone_name="resnet50",
-        weights=None,
-        returned_layers=[2, 3, 4],
-        extra_blocks=LastLevelP6P7(256, 256),
-    )
+    backbone = resnet50_fpn(job["threads"])
     limits = {}
     if "chip_px" in job:
         limits = {"score_thresh": job["score"], "nms_thresh": job["nms_iou"]}

@@ -19,6 +19,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from geo_retina import defaults
 from geo_retina.config import load_settings
 from geo_retina.model import losses
 from geo_retina.model.checkpoint import load_network, read_info
@@ -156,7 +157,7 @@ def main() -> None:
     parser.add_argument("--recipe", type=Path, required=True)
     parser.add_argument("--data", type=Path, required=True, help="what the recipe's paths are in")
     parser.add_argument("--source", type=int, default=0, help="which of its [[train]] tables")
-    parser.add_argument("--model", default="tree-crowns", help="bundled model or checkpoint")
+    parser.add_argument("--model", default=defaults.MODEL, help="bundled model or checkpoint")
     parser.add_argument("--chips", type=int, default=60)
     parser.add_argument("--out", type=Path, default=Path("docs/figures/loss-share.png"))
     options = parser.parse_args()

@@ -13,11 +13,13 @@ from tempfile import TemporaryDirectory
 
 from PIL import Image
 
+from geo_retina import defaults
 from geo_retina.detection.options import DetectOptions
 from geo_retina.evaluation.evaluate import match_rule
 from geo_retina.evaluation.maps import draw_map, mistake_maps
 from geo_retina.evaluation.match import match_pairs
-from geo_retina.evaluation.runs import LOWEST_SCORE, LabelChoice, model_pairs
+from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, model_pairs
+from geo_retina.labels.choice import LabelChoice
 from geo_retina.labels.formats import LabelSource, VectorOptions
 from geo_retina.model.checkpoint import read_info
 
@@ -31,7 +33,7 @@ def main() -> None:
     parser.add_argument("--labels", required=True)
     parser.add_argument("--images", required=True)
     parser.add_argument("--format")
-    parser.add_argument("--iou", type=float, default=0.4)
+    parser.add_argument("--iou", type=float, default=defaults.MATCH_IOU)
     parser.add_argument("--distance-m", type=float)
     parser.add_argument("--bands", help="such as 1,2,3,4")
     parser.add_argument("--names", required=True, help="rasters to show, without ending: a,b")
@@ -45,13 +47,13 @@ def main() -> None:
         vector=VectorOptions(point_size_m=arguments.distance_m),
     )
     bands = tuple(map(int, arguments.bands.split(","))) if arguments.bands else None
-    options = DetectOptions(score=LOWEST_SCORE, bands=bands)
+    how = Detecting(options=DetectOptions(score=LOWEST_SCORE, bands=bands))
     names = arguments.names.split(",")
     with TemporaryDirectory() as folder:
         listed = Path(folder) / "names.txt"
         listed.write_text("\n".join(names))
         labels = LabelChoice(source=source, label_format=arguments.format, only=listed)
-        pairs = model_pairs(labels, arguments.model, options=options)
+        pairs = model_pairs(labels, arguments.model, how)
     pairs.sort(key=lambda pair: names.index(Path(pair.name).stem))
     rule = match_rule(iou=arguments.iou, distance_m=arguments.distance_m)
     matches = match_pairs(

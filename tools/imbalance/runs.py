@@ -16,13 +16,13 @@ import numpy as np
 from geo_retina.config import load_settings
 from geo_retina.errors import TrainingError
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
-from geo_retina.evaluation.runs import detect_pairs
+from geo_retina.evaluation.runs import FROM_LOWEST_SCORE, Detecting, detect_pairs
 from geo_retina.labels.coco import read_coco
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.training.fit import fit
 from geo_retina.training.run_folder import STATE_NAME
 from geo_retina.training.settings import TrainingSettings
-from geo_retina.training.val_side import detect_options
+from geo_retina.training.val_side import read_as
 from imbalance.prepare import HELD_OUT
 
 RECIPES = Path(__file__).parent
@@ -146,8 +146,8 @@ def _train_and_measure(task: Task, settings: TrainingSettings, folder: Path) -> 
 def measure(model: Path, settings: TrainingSettings, data: Path) -> Quality:
     """Detect on the held-out chips through the whole product, and compare with their labels."""
     labelled = read_coco(data / f"{HELD_OUT}.json", class_names=settings.card.class_names)
-    options = detect_options(settings.train[0].reading)
-    pairs = list(detect_pairs(labelled, model, options=options, device="cpu"))
+    options = read_as(FROM_LOWEST_SCORE, settings.train[0].reading)
+    pairs = detect_pairs(labelled, model, Detecting(options=options, device="cpu"))
     bounds = EvaluationOptions(size_bounds_px=(smallest_third_px(labelled),), bootstrap_samples=0)
     quality = evaluate_detections(pairs, iou=0.5, options=bounds).quality
     return Quality(ap50=quality.ap50, ap=quality.ap50_95, ap50_smallest=quality.by_size[0].ap)
