@@ -149,6 +149,6 @@ def test_proposed_anchors_say_what_they_find(
 def test_a_random_backbone_under_frozen_batch_norm_is_warned_of(
     recipe: Callable[..., Any], caplog: pytest.LogCaptureFixture, frozen: bool
 ) -> None:
-    backbone = recipe().network.backbone.model_copy(update={"frozen_batch_norm": frozen})
-    start_network(_tiny(recipe, backbone=backbone.model_dump()), recipe(network=None))
+    settings = recipe(network__backbone__frozen_batch_norm=frozen)
+    start_network(settings.network, settings)
     assert ("random weights" in caplog.text) is frozen
