@@ -156,21 +156,24 @@ def same_network_jobs(asked: argparse.Namespace, folder: Path) -> Jobs:
     """The network of `prepare` in each of them."""
     from benchmarking.same_network import SCORE
 
+    from geo_retina.detection.openvino_runtime import has_bfloat16
+
     told = {"chip_px": asked.chip, "overlap": asked.overlap, "score": SCORE, "nms_iou": 0.5}
     checkpoint = folder / "resnet50.safetensors"
     windows = {"chip_px": asked.chip, "overlap_px": int(asked.overlap * asked.chip)}
     ours = {"model": str(checkpoint), "options": windows}
-    backends: dict[str, dict[str, Any]] = {"torch": {"backend": "torch"}} | {
-        f"OpenVINO {precision}": {
-            "graph": str(checkpoint.with_suffix(f".openvino-{precision}.xml")),
-            "backend": "openvino",
-        }
-        for precision in ("fp32", "int8")
+    precisions = ("fp32", "bf16", "int8") if has_bfloat16() else ("fp32", "int8")
+    backends = {"torch": "torch"} | {
+        f"OpenVINO {precision}": f"openvino-{precision}" for precision in precisions
     }
     python = Path(sys.executable)
     jobs: Jobs = {
-        f"{OURS}, {name}": (python, "run_geo_retina", _job(asked, folder, name, "csv") | ours | how)
-        for name, how in backends.items()
+        f"{OURS}, {name}": (
+            python,
+            "run_geo_retina",
+            _job(asked, folder, name, "csv") | ours | {"backend": backend},
+        )
+        for name, backend in backends.items()
     }
     return jobs | {
         name: (python, module, job | told)

@@ -89,7 +89,10 @@ PixelCoordinates = Annotated[
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.", rich_help_panel=_WORK)]
 Backend = Annotated[
     str,
-    typer.Option(help="What runs the network: auto, torch or openvino.", rich_help_panel=_WORK),
+    typer.Option(
+        help="What runs the network: auto, torch, openvino, or openvino-int8, -fp32, -bf16.",
+        rich_help_panel=_WORK,
+    ),
 ]
 Batch = Annotated[
     int | None,

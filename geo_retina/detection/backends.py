@@ -14,6 +14,7 @@ from geo_retina import defaults
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import ChipResult, Detector, Thresholds
 from geo_retina.detection.openvino_backend import OpenVinoDetector
+from geo_retina.detection.openvino_runtime import has_bfloat16
 from geo_retina.detection.torch_backend import TorchDetector
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
@@ -36,7 +37,9 @@ __all__ = [
 
 _log = logging.getLogger(__name__)
 
-BackendName = Literal["auto", "torch", "openvino"]
+BackendName = Literal[
+    "auto", "torch", "openvino", "openvino-int8", "openvino-fp32", "openvino-bf16"
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,14 @@ class Backend:
     """`cpu`, `cuda` or `cuda:N`."""
     artifact: Artifact | None = None
     """The graph for OpenVINO; None = torch."""
+    bfloat16: bool = False
+    """Compute a graph of float32 in bfloat16."""
 
     @property
     def name(self) -> str:
-        """`torch`, `torch-cuda`, `openvino-int8` or `openvino-fp32`: one name, one rounding."""
+        """`torch`, `torch-cuda` or `openvino-int8`, `-fp32`, `-bf16`: one name, one rounding."""
         if self.artifact is not None:
-            return f"openvino-{self.artifact.precision}"
+            return "openvino-bf16" if self.bfloat16 else f"openvino-{self.artifact.precision}"
         return "torch-cuda" if self.device.startswith("cuda") else "torch"
 
 
@@ -156,7 +161,7 @@ def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = 
     _log.info("the network runs on %s", backend.name)
     if backend.artifact is None:
         return TorchDetector(info, find_device(backend.device), batch)
-    return OpenVinoDetector(info, backend.artifact, batch)
+    return OpenVinoDetector(info, backend.artifact, batch, bfloat16=backend.bfloat16)
 
 
 def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str = "auto") -> Backend:
@@ -164,25 +169,28 @@ def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str =
 
     `auto` takes OpenVINO on a CPU where it is installed and a graph lies beside the checkpoint that
     was made from it and gives what it gives (see `Artifact.is_faithful`), and torch otherwise.
-    `openvino` takes the best graph beside the checkpoint, a faithful one if there is any.
+    `openvino` takes the best graph beside the checkpoint, a faithful one if there is any,
+    `openvino-int8` and `openvino-fp32` that very graph, and `openvino-bf16` computes the float32
+    one in bfloat16.
 
     Args:
         info: The checkpoint.
-        backend: `auto`, `torch` or `openvino`.
+        backend: One of these.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
 
     Raises:
         ConfigError: The backend is unknown.
-        DeviceError: The device is not there, or not one of the backend's.
-        DependencyError: `openvino` was asked for and is not installed.
-        ModelError: `openvino` was asked for, and there is no graph of these weights.
+        DeviceError: The device is not there, or not one of the backend's; or it cannot compute in
+            bfloat16, which was asked for.
+        DependencyError: OpenVINO was asked for and is not installed.
+        ModelError: OpenVINO was asked for, and there is no such graph of these weights.
     """
     if backend not in get_args(BackendName):
         raise ConfigError(
             f"unknown backend {backend!r}; expected {', '.join(get_args(BackendName))}"
         )
-    if backend == "openvino":
-        return Backend("cpu", _asked_for(info, device))
+    if backend.startswith("openvino"):
+        return _openvino(info, backend, device)
     if device not in ("auto", "cpu"):
         return Backend(str(find_device(device)))
     if _takes_cuda(device):
@@ -194,20 +202,28 @@ def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str =
     return Backend("cpu")
 
 
-def _asked_for(info: CheckpointInfo, device: str) -> Artifact:
+def _openvino(info: CheckpointInfo, backend: str, device: str) -> Backend:
     if device not in ("auto", "cpu"):
-        raise DeviceError(f"backend openvino runs on the CPU, got --device {device}; leave it out")
+        raise DeviceError(f"backend {backend} runs on the CPU, got --device {device}; leave it out")
     if find_spec("openvino") is None:
         raise DependencyError(
-            "backend openvino needs the library: `pip install openvino`, or choose --backend torch"
+            f"backend {backend} needs OpenVINO: `pip install openvino`, or choose --backend torch"
         )
-    artifacts = matching_artifacts(info)
+    bfloat16 = backend == "openvino-bf16"
+    if bfloat16 and not has_bfloat16():
+        raise DeviceError(
+            "this processor does not compute in bfloat16; choose --backend openvino-fp32"
+        )
+    wanted = "fp32" if bfloat16 else backend.removeprefix("openvino").removeprefix("-")
+    artifacts = [item for item in matching_artifacts(info) if wanted in ("", item.precision)]
     if not artifacts:
         raise ModelError(
-            f"no OpenVINO graph of these weights lies beside {info.path}; make one with "
-            f"`geo-retina export {info.path} --to openvino-fp32`, or choose --backend torch"
+            f"no OpenVINO graph{f' in {wanted}' if wanted else ''} of these weights lies beside "
+            f"{info.path}; make one with `geo-retina export {info.path} --to "
+            f"openvino-{wanted or 'fp32'}`, or choose --backend torch"
         )
-    return next((item for item in artifacts if item.is_faithful), artifacts[0])
+    faithful = (item for item in artifacts if item.is_faithful)
+    return Backend("cpu", next(faithful, artifacts[0]), bfloat16=bfloat16)
 
 
 def _takes_cuda(device: str) -> bool:

@@ -27,9 +27,16 @@ class OpenVinoDetector:
 
     in_flight = 1
 
-    def __init__(self, info: CheckpointInfo, artifact: Artifact, batch: int | None = None) -> None:
+    def __init__(
+        self,
+        info: CheckpointInfo,
+        artifact: Artifact,
+        batch: int | None = None,
+        *,
+        bfloat16: bool = False,
+    ) -> None:
         self._info = info
-        self._compiled = compile_graph(artifact.path)
+        self._compiled = compile_graph(artifact.path, bfloat16=bfloat16)
         self.batch = batch or self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         self._idle: list[ov.InferRequest] = []
         self._has_objectness = len(self._compiled.outputs) > 2  # noqa: PLR2004  logits and deltas

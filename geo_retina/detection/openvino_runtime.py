@@ -15,8 +15,17 @@ if TYPE_CHECKING:
 _log = logging.getLogger(__name__)
 
 
-def compile_graph(path: Path) -> "ov.CompiledModel":
+def has_bfloat16() -> bool:
+    """Whether this machine's processor computes in bfloat16, which halves the time of float32."""
+    return "BF16" in load_openvino().Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+def compile_graph(path: Path, *, bfloat16: bool = False) -> "ov.CompiledModel":
     """Compile a graph for this machine, or take it from the user's cache.
+
+    Args:
+        path: The `.xml` file.
+        bfloat16: Compute in bfloat16 what the graph has in float32.
 
     Raises:
         ModelError: It cannot be read.
@@ -28,8 +37,9 @@ def compile_graph(path: Path) -> "ov.CompiledModel":
         core.set_property({"CACHE_DIR": str(cache)})
     try:
         model = core.read_model(path)
-        # float32 where the graph says so: some processors would take bfloat16 unasked
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": "f32"}
+        # without the hint some processors would take bfloat16 unasked
+        precision = "bf16" if bfloat16 else "f32"
+        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(

@@ -154,8 +154,8 @@ def export_openvino(info: CheckpointInfo) -> "ov.Model":
 def quantise(graph: "ov.Model", chips: Sequence[NDArray[Any]]) -> "ov.Model":
     """Make an int8 graph: weights and activations are rounded to 256 steps each.
 
-    The last convolutions stay as they are: they are cheap, and their rounding would move every
-    score and box (on tree crowns, scores by 0.015 on the mean instead of 0.002).
+    The last convolutions are rounded like all others: left alone they took a sixth of the time, and
+    scores of tree crowns moved by 0.008 on the mean instead of 0.009.
 
     Args:
         graph: Of `export_openvino`.
@@ -174,7 +174,6 @@ def quantise(graph: "ov.Model", chips: Sequence[NDArray[Any]]) -> "ov.Model":
         subset_size=len(chips),
         preset=nncf.QuantizationPreset.MIXED,  # activations may lie around any value
         fast_bias_correction=False,  # takes minutes; fast, crowns lose 0.002 AP
-        ignored_scope=nncf.IgnoredScope(names=_last_convolutions(graph)),
     )
 
 
@@ -231,23 +230,6 @@ def _to_onnx(
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing, although dynamo was asked for")
     return program
-
-
-def _last_convolutions(graph: "ov.Model") -> list[str]:
-    """Names of the convolutions that the outputs come from without another one between."""
-    names, seen = set(), set()
-    waiting = list(graph.results)
-    while waiting:
-        node = waiting.pop()
-        name = node.get_friendly_name()
-        if name in seen:
-            continue
-        seen.add(name)
-        if node.get_type_name() == "Convolution":
-            names.add(name)
-        else:
-            waiting += [source.get_source_output().get_node() for source in node.inputs()]
-    return sorted(names)
 
 
 def _deepness_metadata(card: ModelCard) -> dict[str, object]:

@@ -180,6 +180,22 @@ def test_openvino_on_demand_takes_what_there_is(
         choose_backend(info, backend="openvino", device="cuda")
 
 
+def test_a_graph_may_be_named_by_its_precision(
+    info: CheckpointInfo, write_graph: Callable[..., Artifact], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_graph("int8", loss=0.0)
+    with pytest.raises(ModelError, match=r"in fp32 .* --to openvino-fp32"):
+        choose_backend(info, backend="openvino-fp32")
+    write_graph("fp32")
+    assert choose_backend(info, backend="openvino-fp32").name == "openvino-fp32"
+    assert choose_backend(info, backend="openvino-int8").name == "openvino-int8"
+    monkeypatch.setattr(backends, "has_bfloat16", lambda: True)
+    assert choose_backend(info, backend="openvino-bf16").name == "openvino-bf16"
+    monkeypatch.setattr(backends, "has_bfloat16", lambda: False)
+    with pytest.raises(DeviceError, match="choose --backend openvino-fp32"):
+        choose_backend(info, backend="openvino-bf16")
+
+
 def test_unknown_names_are_errors(info: CheckpointInfo) -> None:
     with pytest.raises(ConfigError, match="'tensorrt'; expected auto, torch, openvino"):
         choose_backend(info, backend="tensorrt")
@@ -253,6 +269,22 @@ def test_finds_the_squares(detector: Any) -> None:
         assert result.detections.boxes.tolist() == [[x, y, x + STRIDE, y + STRIDE]]
         assert result.detections.scores[0] == pytest.approx(1 / (1 + np.exp(-(200 - 128) / 16)))
         assert not result.saturated
+
+
+def test_bfloat16_finds_about_what_float32_finds(
+    info: CheckpointInfo, write_graph: Callable[..., Artifact]
+) -> None:
+    if not openvino_runtime.has_bfloat16():
+        pytest.skip("no bfloat16 on this processor")
+    artifact = write_graph("fp32")
+    chips = chips_with_squares((0, 2, 5), (1, 7, 0), (2, 0, 7)) // 2  # scores that are not all 1
+    exact, rounded = (
+        load_backend(info, Backend("cpu", artifact, bfloat16=bfloat16)).detect(chips, ALL)
+        for bfloat16 in (False, True)
+    )
+    for one, other in zip(exact, rounded, strict=True):
+        assert other.detections.scores == pytest.approx(one.detections.scores, abs=0.02)
+        assert other.detections.boxes == pytest.approx(one.detections.boxes, abs=0.5)
 
 
 @pytest.mark.parametrize("batch", [1, 2, 5])

@@ -14,7 +14,7 @@ import torch
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Backend, load_backend
 from geo_retina.detection.detector import Thresholds
-from geo_retina.errors import DependencyError, OutputError
+from geo_retina.errors import DependencyError
 from geo_retina.model import export
 from geo_retina.model.artifacts import Artifact, artifact_path, network_hash, read_artifact
 from geo_retina.model.checkpoint import (
@@ -220,30 +220,3 @@ def test_int8_without_nncf_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(export, "find_spec", lambda _name: None)
     with pytest.raises(DependencyError, match="--with nncf"):
         export.quantise(None, [])
-
-
-def test_the_last_convolutions_are_found() -> None:
-    ov = pytest.importorskip("openvino")
-    from openvino import opset13 as ops
-
-    def convolve(values: Any, name: str) -> Any:
-        filters = ops.constant(np.ones((2, 2, 1, 1), np.float32))
-        return ops.convolution(values, filters, [1, 1], [0, 0], [0, 0], [1, 1], name=name)
-
-    pixels = ops.parameter([1, 2, 8, 8], np.float32)
-    first = convolve(pixels, "first")
-    second = convolve(ops.relu(first), "second")
-    third = convolve(first, "third")
-    ends = [ops.relu(second), ops.reshape(third, ops.constant([1, -1]), special_zero=False)]
-    assert export._last_convolutions(ov.Model(ends, [pixels], "two ends")) == ["second", "third"]
-
-
-def test_a_graph_that_cannot_be_written_is_an_error(tmp_path: Path) -> None:
-    ov = pytest.importorskip("openvino")
-    from openvino import opset13 as ops
-
-    pixels = ops.parameter([1], np.float32)
-    graph = ov.Model([ops.relu(pixels)], [pixels], "small")
-    artifact = Artifact(tmp_path / "none" / "a.xml", "fp32", "0" * 16)
-    with pytest.raises(OutputError, match="cannot write the graph"):
-        export.write_openvino(graph, artifact)

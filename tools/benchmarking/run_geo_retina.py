@@ -1,9 +1,8 @@
 """One run of geo_retina, for `benchmark.py` and `benchmark_peers.py`: a job as JSON.
 
 The job names `raster`, `output` and `model`; it may name `backend`, `options` (fields of
-`DetectOptions`), `graph` (an OpenVINO graph to take instead of what `backend` would choose) and
-`keep` (a JSON file for the boxes; the output must then be a CSV). The model is loaded before the
-clock of the work starts, as it is for the peers.
+`DetectOptions`) and `keep` (a JSON file for the boxes; the output must then be a CSV). The model is
+loaded before the clock of the work starts, as it is for the peers.
 """
 
 import time
@@ -47,13 +46,10 @@ def main() -> None:
 
 def load(job: dict[str, Any]) -> Any:  # noqa: ANN401  geo_retina is imported late
     """The detector of a job."""
-    from geo_retina.detection.backends import Backend, load_backend, load_detector
-    from geo_retina.model.artifacts import read_artifact
+    from geo_retina.detection.backends import load_detector
     from geo_retina.model.checkpoint import read_info
 
     info = read_info(job["model"])
-    if job.get("graph"):
-        return load_backend(info, Backend("cpu", read_artifact(Path(job["graph"]))))
     return load_detector(info, backend=job.get("backend", "auto"))
 
 
