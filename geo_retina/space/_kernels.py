@@ -45,15 +45,14 @@ _MORE, _LESS = 1 + 1e-9, 1 - 1e-9  # the search may not miss a pair that roundin
 _STACK = 256  # 9 cells at the first depth, and 3 more for each depth
 _MANY = 2**31
 _NO_BOX, _NO_CELL = -1, -2
-_FEW_CROSS = 0.3  # sectors pay while at most this share of the boxes may meet boxes of another one
 
 
 def compiled(function: _Function) -> _Function:
     """Compile with numba on the first call; keep the machine code on disk where that is allowed."""
     try:
-        kernel = numba.njit(cache=True)(function)
+        kernel = numba.njit(cache=True, nogil=True)(function)
     except RuntimeError:  # neither the package's folder nor the user's cache can be written
-        kernel = numba.njit(function)
+        kernel = numba.njit(nogil=True)(function)
     return cast("_Function", kernel)
 
 
@@ -367,7 +366,7 @@ def settle(
 
 
 @compiled
-def _sectors(
+def sectors_of(
     boxes: Boxes, threshold: float, measure: int, per_axis: int
 ) -> tuple[Integers, NDArray[np.bool_]]:
     """Divide the plane into equal rectangles by the boxes' upper-left corners.
@@ -404,40 +403,49 @@ def _sectors(
 
 
 @compiled
-def settle_sectors(  # noqa: PLR0917  compiled functions take no keywords
+def by_sector(sectors: Integers, count: int) -> tuple[Integers, Integers]:
+    """Positions (N,) of the boxes, sector by sector and in rank order, and (count + 1,) bounds."""
+    bounds = np.zeros(count + 1, np.int64)
+    for sector in sectors:
+        bounds[sector + 1] += 1
+    bounds = np.cumsum(bounds)
+    members, free = np.empty(len(sectors), np.int64), bounds[:-1].copy()
+    for i in range(len(sectors)):
+        members[free[sectors[i]]] = i
+        free[sectors[i]] += 1
+    return members, bounds
+
+
+@compiled
+def settle_parts(  # noqa: PLR0917  compiled functions take no keywords
     boxes: Boxes,
     groups: Integers,
     may_change: NDArray[np.bool_],
     threshold: float,
     measure: int,
-    per_axis: int,
-) -> tuple[NDArray[np.int8], Integers, bool]:
-    """Like `settle`, but one sector after the other where that pays.
+    where: tuple[Integers, Integers, int, int],
+    into: tuple[NDArray[np.int8], Integers],
+) -> None:
+    """`settle` each of some sectors on its own.
 
-    What depends on several of the `per_axis` squared sectors stays UNKNOWN. The last value tells
-    that all were settled at once instead, because too many boxes reach into other sectors.
+    Args:
+        boxes: See `settle`.
+        groups: See `settle`.
+        may_change: (N,) True too where boxes of another sector may overlap this one.
+        threshold: See `settle`.
+        measure: See `settle`.
+        where: What `by_sector` returns, the first sector and the one after the last.
+        into: States and suppressors (N,), of which those of these sectors are written.
     """
-    sectors, crossing = _sectors(boxes, threshold, measure, per_axis)
-    if crossing.sum() > _FEW_CROSS * len(boxes):
-        states, suppressors = settle(boxes, groups, may_change, threshold, measure)
-        return states, suppressors, True
-    crossing |= may_change
-    ends = np.cumsum(np.bincount(sectors, minlength=per_axis * per_axis))
-    members = np.empty(len(boxes), np.int64)
-    for i in range(len(boxes) - 1, -1, -1):
-        ends[sectors[i]] -= 1
-        members[ends[sectors[i]]] = i
-    states = np.empty(len(boxes), np.int8)
-    suppressors = np.full(len(boxes), -1, np.int64)
-    for sector in range(len(ends)):
-        end = ends[sector + 1] if sector + 1 < len(ends) else len(boxes)
-        part = members[ends[sector] : end]
+    members, bounds, first, last = where
+    states, suppressors = into
+    for sector in range(first, last):
+        part = members[bounds[sector] : bounds[sector + 1]]
         if len(part) > 0:
-            found, by = settle(boxes[part], groups[part], crossing[part], threshold, measure)
+            found, by = settle(boxes[part], groups[part], may_change[part], threshold, measure)
             for i in range(len(part)):
                 states[part[i]] = found[i]
                 suppressors[part[i]] = part[by[i]] if by[i] >= 0 else -1
-    return states, suppressors, False
 
 
 @compiled

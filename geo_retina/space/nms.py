@@ -6,12 +6,15 @@ window), so that the result does not depend on the order in which they come.
 
 `settle` is the same for a part of the boxes: it tells which ones are decided whatever the rest may
 hold. That makes stitching a stream, and it makes large inputs fast: first each sector of the plane
-is settled on its own, in the processor's cache, then what is left is settled at once. What little
+is settled on its own, in the processor's cache, several of them side by side where there are cores
+for that, then what is left is settled at once. What little
 work there is, such as the boxes of one chip, is done in numpy: compiled code takes long to load.
 """
 
+import os
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Self
 
@@ -28,10 +31,13 @@ Integers = NDArray[np.int64]
 KEPT, SUPPRESSED, UNKNOWN = 0, 1, 2
 
 _FEW = 64  # so many boxes are compared all with all
+_MANY = 100_000  # sorting so many for a sweep costs more than it may save
 _MOST_MEETINGS = 4_000_000  # of one sweep, which takes some 20 ns for each
 _MOST_MEETINGS_COMPILED = 5_000  # the same, where compiled code is at hand
 _PATIENCE = 20_000_000  # meetings of all sweeps together, which take as long as numba to load
 _SECTOR = 8192  # boxes whose search fits in a core's cache
+_FEW_CROSS = 0.3  # sectors pay while at most this share of the boxes may meet boxes of another one
+_PER_THREAD = 25_000  # boxes worth a thread of their own
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -101,7 +107,7 @@ def nms(
     ranked = _Ranked.of(boxes, scores, threshold, class_ids, window_ids)
     unread = np.zeros(len(ranked.order), np.bool_)
     # what is kept is the same either way; which box suppressed another one is not asked
-    states, _ = _settle(ranked, unread, threshold, overlap, affords=_patience.affords)
+    states, _ = _settle(ranked, unread, threshold, overlap, choose=_patience.sweep)
     kept: Integers = ranked.order[states == KEPT]
     return kept
 
@@ -139,7 +145,7 @@ def settle(
     ranked = _Ranked.of(boxes, scores, threshold, class_ids, window_ids)
     order = ranked.order
     open_ = np.zeros(len(order), np.bool_) if may_change is None else may_change[order]
-    states, suppressors = _settle(ranked, open_, threshold, overlap, affords=is_little)
+    states, suppressors = _settle(ranked, open_, threshold, overlap, choose=little_sweep)
     lost = states == SUPPRESSED
     return Settlement(
         order[states == KEPT],
@@ -177,26 +183,36 @@ class _Ranked:
         return cls(order, np.ascontiguousarray(checked[order]), groups)
 
 
+def little_sweep(boxes: NDArray[np.float64]) -> Sweep | None:
+    """The sweep of (N, 4) boxes if it is little work, whatever is loaded; else None."""
+    return _sweep(boxes, most_boxes=_MANY, most_meetings=_MOST_MEETINGS)
+
+
+def _sweep(boxes: NDArray[np.float64], *, most_boxes: int, most_meetings: int) -> Sweep | None:
+    if len(boxes) > most_boxes:
+        return None
+    sweep = Sweep.of(boxes)
+    return sweep if sweep.meetings <= most_meetings else None
+
+
 class _Patience:
     """Does without numba until that has cost as much as loading it, and then with it."""
 
     def __init__(self) -> None:
         self._left = _PATIENCE
 
-    def affords(self, sweep: Sweep) -> bool:
-        """Whether to sweep; counts what is swept."""
+    def sweep(self, boxes: NDArray[np.float64]) -> Sweep | None:
+        """The sweep of (N, 4) boxes if it shall be made; counts what is swept."""
         if "geo_retina.space._kernels" in sys.modules:
-            return sweep.meetings <= min(_MOST_MEETINGS_COMPILED, _MOST_MEETINGS)
-        self._left -= sweep.meetings
-        return self._left >= 0 and is_little(sweep)
+            few = min(_MOST_MEETINGS_COMPILED, _MOST_MEETINGS)
+            return _sweep(boxes, most_boxes=few, most_meetings=few)
+        sweep = little_sweep(boxes)
+        if sweep is not None:
+            self._left -= sweep.meetings
+        return sweep if self._left >= 0 else None
 
 
 _patience = _Patience()
-
-
-def is_little(sweep: Sweep) -> bool:
-    """Whether a sweep is little work, whatever is loaded."""
-    return sweep.meetings <= _MOST_MEETINGS
 
 
 def pairs_of_few(
@@ -205,20 +221,26 @@ def pairs_of_few(
     *,
     threshold: float,
     overlap: Overlap,
-    affords: Callable[[Sweep], bool] = is_little,
+    choose: Callable[[NDArray[np.float64]], Sweep | None] = little_sweep,
 ) -> Integers | None:
     """Pairs of one group that overlap by more than the threshold, where they are soon found.
 
+    Args:
+        boxes: (N, 4) pixel edges.
+        groups: (N,) in 0..G-1.
+        threshold: In [0, 1].
+        overlap: How overlap is measured.
+        choose: The sweep of boxes, or None where they are better left to the compiled search.
+
     Returns:
-        (P, 2) positions, the smaller one first, in rising order; None where there are so many boxes
-        side by side that the compiled search is to be preferred.
+        (P, 2) positions, the smaller one first, in rising order; None where `choose` says so.
     """
     if len(boxes) <= _FEW:
         over = box_arrays.MEASURES[overlap](boxes, boxes) > threshold
         over &= groups[:, None] == groups[None, :]
         return np.argwhere(np.triu(over, k=1)).astype(np.int64)
-    sweep = Sweep.of(boxes)
-    if not affords(sweep):
+    sweep = choose(boxes)
+    if sweep is None:
         return None
     return sweep.pairs(boxes, groups, threshold=threshold, overlap=overlap)
 
@@ -229,11 +251,11 @@ def _settle(
     threshold: float,
     overlap: Overlap,
     *,
-    affords: Callable[[Sweep], bool],
+    choose: Callable[[NDArray[np.float64]], Sweep | None],
 ) -> tuple[NDArray[np.int8], Integers]:
     """State and suppressor (or -1) of ranked boxes, by the way that suits their number."""
     boxes, groups = ranked.boxes, ranked.groups
-    pairs = pairs_of_few(boxes, groups, threshold=threshold, overlap=overlap, affords=affords)
+    pairs = pairs_of_few(boxes, groups, threshold=threshold, overlap=overlap, choose=choose)
     if pairs is not None:
         return _settle_pairs(pairs, may_change)
     states, suppressors, certain = _settle_round(
@@ -272,11 +294,28 @@ def _settle_round(
     """
     from geo_retina.space import _kernels
 
-    arguments = boxes, groups, may_change, float(threshold), int(overlap)
+    rule = float(threshold), int(overlap)
     per_axis = int(np.sqrt(len(boxes) / sector))
     if per_axis < 2:  # noqa: PLR2004  one sector is all there is
-        return *_kernels.settle(*arguments), True
-    return _kernels.settle_sectors(*arguments, per_axis)
+        return *_kernels.settle(boxes, groups, may_change, *rule), True
+    sectors, crossing = _kernels.sectors_of(boxes, *rule, per_axis)
+    if crossing.sum() > _FEW_CROSS * len(boxes):
+        return *_kernels.settle(boxes, groups, may_change, *rule), True
+    crossing |= may_change
+    members, bounds = _kernels.by_sector(sectors, per_axis * per_axis)
+    states = np.empty(len(boxes), np.int8)
+    suppressors = np.empty(len(boxes), np.int64)
+
+    def settle_parts(first: int, last: int) -> None:
+        """Write states and suppressors of the boxes of sectors first .. last - 1."""
+        where = members, bounds, first, last
+        _kernels.settle_parts(boxes, groups, crossing, *rule, where, (states, suppressors))
+
+    threads = max(min(os.cpu_count() or 1, len(boxes) // _PER_THREAD), 1)
+    shares = np.searchsorted(bounds, np.linspace(0, len(boxes), threads + 1)).tolist()
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(settle_parts, shares[:-1], [*shares[1:-1], len(bounds) - 1]))
+    return states, suppressors, False
 
 
 def _settle_pairs(

@@ -31,10 +31,11 @@ WAYS = pytest.mark.parametrize(
 
 @pytest.fixture
 def compiled_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Send even a few boxes the way of many: compiled, in sectors of a few boxes."""
+    """Send even a few boxes the way of many: compiled, in sectors of a few boxes, in threads."""
     monkeypatch.setattr(nms_module, "_FEW", 0)
     monkeypatch.setattr(nms_module, "_MOST_MEETINGS", -1)
     monkeypatch.setattr(nms_module, "_SECTOR", 4)
+    monkeypatch.setattr(nms_module, "_PER_THREAD", 8)
 
 
 def reference_nms(
@@ -345,10 +346,18 @@ def test_what_numba_would_save_pays_for_loading_it(monkeypatch: pytest.MonkeyPat
     monkeypatch.delitem(sys.modules, "geo_retina.space._kernels", raising=False)
     monkeypatch.setattr(nms_module, "_PATIENCE", 3 * sweep.meetings)
     patience = nms_module._Patience()
-    assert [patience.affords(sweep) for _ in range(5)] == [True, True, True, False, False]
+    swept = [patience.sweep(boxes) is not None for _ in range(5)]
+    assert swept == [True, True, True, False, False]
     monkeypatch.setitem(sys.modules, "geo_retina.space._kernels", ModuleType("kernels"))
-    assert not nms_module._Patience().affords(sweep), "compiled code is at hand"
-    assert nms_module._Patience().affords(Sweep.of(boxes[:50]))
+    assert nms_module._Patience().sweep(boxes) is None, "compiled code is at hand"
+    assert nms_module._Patience().sweep(boxes[:50]) is not None
+
+
+def test_very_many_boxes_are_not_even_sorted_for_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
+    boxes = spread(np.random.default_rng(2), 1000)
+    assert nms_module.little_sweep(boxes) is not None
+    monkeypatch.setattr(nms_module, "_MANY", 999)
+    assert nms_module.little_sweep(boxes) is None
 
 
 def test_a_few_boxes_need_no_compiler() -> None:
@@ -400,10 +409,10 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch: pytest.Monk
 
     compile_ = numba.njit
 
-    def refuse_cache(function: object = None, *, cache: bool = False) -> object:
+    def refuse_cache(*, nogil: bool, cache: bool = False) -> object:
         if cache:
             raise RuntimeError("cannot cache function: no locator available")
-        return compile_(function)
+        return compile_(nogil=nogil)
 
     monkeypatch.setattr(numba, "njit", refuse_cache)
 

@@ -117,8 +117,8 @@ def plans_with_a_small_object(draw: st.DrawFn) -> tuple[WindowPlan, float, Box]:
     plan = draw(plans().filter(lambda plan: plan.overlap_px > 0))
     margin = draw(st.floats(0, plan.overlap_px * 0.45))
     largest = plan.overlap_px - 2 * margin
-    width = draw(st.floats(0.1, min(largest, plan.width)))
-    height = draw(st.floats(0.1, min(largest, plan.height)))
+    width = draw(st.floats(0.05, min(largest, plan.width)))
+    height = draw(st.floats(0.05, min(largest, plan.height)))
     x_min, y_min = draw(st.floats(0, plan.width - width)), draw(st.floats(0, plan.height - height))
     return plan, margin, np.array([x_min, y_min, x_min + width * 0.999, y_min + height * 0.999])
 
