@@ -8,6 +8,9 @@ from all that the recipe names and from the other parts; then it detects on its 
 whole product. What all of them found together is compared with the labels: no raster was seen by
 the weights that it is measured with. A part whose checkpoint is there is not trained again; where
 `geo-retina export` made an int8 graph beside it, that detects.
+
+`{fold}` in a setting, or in `--average-with`, stands for the part's number, from 0: a round of
+training that goes on from the cross-validation of the round before starts each part from its own.
 """
 
 import argparse
@@ -44,17 +47,18 @@ def main() -> None:
     parser.add_argument("--split", default="val", help="of these labels, dealt out to the parts")
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--iou", type=float, default=defaults.MATCH_IOU)
-    parser.add_argument("--average-with", type=Path, help="checkpoint to average each part's with")
+    parser.add_argument("--average-with", help="checkpoint to average each part's with")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
 
-    recipe = load_settings(asked.recipe, TrainingSettings, overrides=asked.settings)
-    source = recipe.train[asked.source].model_copy(update={"split": asked.split, "only": None})
-    parts = dealt_out(source.read(asked.data, recipe.card.class_names), asked.folds)
+    recipes = [recipe_of(asked, number) for number in range(asked.folds)]
+    card = recipes[0].card
+    source = recipes[0].train[asked.source].model_copy(update={"split": asked.split, "only": None})
+    parts = dealt_out(source.read(asked.data, card.class_names), asked.folds)
     asked.out.mkdir(parents=True, exist_ok=True)
     pairs: list[Pair] = []
-    for number, part in enumerate(parts):
+    for number, (part, recipe) in enumerate(zip(parts, recipes, strict=True)):
         others = [item for other in parts if other is not part for item in other]
         listing = asked.out.absolute() / f"learned-by-{number}.txt"
         listing.write_text("".join(f"{Path(item.raster).name}\n" for item in others))
@@ -62,12 +66,23 @@ def main() -> None:
         settings = recipe.model_copy(update={"train": (*recipe.train, learned)})
         checkpoint = trained(settings, asked.data, asked.out / f"fold-{number}")
         if asked.average_with is not None:
-            checkpoint = averaged_with(asked.average_with, checkpoint)
+            checkpoint = averaged_with(of_fold(asked.average_with, number), checkpoint)
         pairs += detect_pairs(part, checkpoint, Detecting(device="cpu"))
-    evaluation = evaluate_detections(pairs, iou=asked.iou, score=recipe.card.score)
+    evaluation = evaluate_detections(pairs, iou=asked.iou, score=card.score)
     print(evaluation_markdown(evaluation), end="")
     if asked.json is not None:
         asked.json.write_text(json.dumps(evaluation.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def recipe_of(asked: argparse.Namespace, number: int) -> TrainingSettings:
+    """The recipe with which a part is trained, but for the labels of the other parts."""
+    settings = [of_fold(setting, number) for setting in asked.settings]
+    return load_settings(asked.recipe, TrainingSettings, overrides=settings)
+
+
+def of_fold(text: str, number: int) -> str:
+    """A text with a part's number in it."""
+    return text.replace("{fold}", str(number))
 
 
 def dealt_out(labelled: Sequence[LabelledRaster], parts: int) -> list[list[LabelledRaster]]:
@@ -84,11 +99,11 @@ def trained(settings: TrainingSettings, data: Path, run: Path) -> Path:
     return checkpoint
 
 
-def averaged_with(start: Path, checkpoint: Path) -> Path:
+def averaged_with(start: str, checkpoint: Path) -> Path:
     """The mean of two checkpoints, in a folder beside the second one unless it is there."""
     path = checkpoint.parent / "averaged" / checkpoint.name
     if not path.is_file():
-        average_weights.write_average([start, checkpoint], path)
+        average_weights.write_average([Path(start), checkpoint], path)
     return path
 
 

@@ -1,13 +1,14 @@
-"""Make the bundled model `tree-crowns` from its data: three rounds of training.
+"""Make the bundled model `tree-crowns` from its data: five rounds of training.
 
     python tools/make_tree_crowns.py --neon-trees NEON_TREES --out runs/tree-crowns-all --all
 
-Round 1 learns from hand labels and DeepForest's predictions on plots without labels. Rounds 2 and 3
-go on from the round before, which together with DeepForest labels those plots anew; the weights
-after rounds 2 and 3 are averaged. With `--all` rounds 2 and 3 also learn from the val plots: so the
-weights that ship were made. Without, round 2 does not, and round 3 is cross-validated on them: so
-the numbers that are quoted were made. Each command is printed before it runs, and what is done is
-not done again. About two and a half hours on one CPU core.
+Round 1 learns from hand labels and DeepForest's predictions on plots without labels. Each other
+round goes on from the one before, which together with DeepForest labels those plots anew (but for
+round 5, which keeps the labels of round 4). From round 3 on, the weights of a round are averaged
+with those it started from. With `--all` rounds 2 to 5 also learn from the val plots: so the weights
+that ship were made. Without, round 2 does not, and the others are cross-validated on them: so the
+numbers that are quoted were made. Each command is printed before it runs, and what is done is not
+done again. About three and a half hours on one CPU core, five without `--all`.
 """
 
 import argparse
@@ -20,12 +21,17 @@ from pathlib import Path
 TOOLS = Path(__file__).parent
 CONFIGS = TOOLS.parent / "configs"
 STUDENT = "tree-crowns-student.toml"
-ROUND_3 = (
+FURTHER = (3, 4, 5)
+"""Rounds at a lower rate, whose weights are averaged with those they started from."""
+KEEPS_LABELS = 5
+"""The round that does not label anew."""
+GENTLY = (
     "schedule.steps=600",
     "schedule.learning_rate=5e-4",
     "schedule.backbone_learning_rate=1.7e-4",
     "augment.symmetries=mirror",  # north stays up: at noon shadows fall there
 )
+FOLDS = 2
 
 
 def main() -> None:
@@ -35,37 +41,70 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--all", action="store_true", help="learn from all val plots")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--settings", nargs="*", default=[], metavar="KEY=VALUE", help="for all rounds, to try it"
+    )
     asked = parser.parse_args()
 
     data = asked.out / "data"
     if not (data / "neon_trees").exists():
         tool("prepare_tree_crowns.py", "--neon-trees", asked.neon_trees, "--out", data)
-    first = train(asked, 1, "tree-crowns.toml", [])
-    if asked.all:
-        val = 'train.0.split=["train", "val"]'
-        second = train(asked, 2, STUDENT, [*start(asked, 2, first), val])
-        third = train(asked, 3, STUDENT, [*start(asked, 3, second), *ROUND_3, val])
-        averaged = asked.out / "averaged" / third.name
-        tool("average_weights.py", second, third, "--out", averaged)
-        print(f"made {averaged}")
-    else:
-        second = train(asked, 2, STUDENT, start(asked, 2, first))
-        settings = [*start(asked, 3, second), *ROUND_3, f"schedule.seed={asked.seed + 3}"]
-        folders = ("--data", data, "--out", asked.out / "folds")
-        averaging = ("--average-with", second, "--json", asked.out / "cross-validated.json")
+    first = train(asked, 1, "tree-crowns.toml", [f"schedule.seed={asked.seed + 1}"])
+    settings = ['train.0.split=["train", "val"]'] if asked.all else []
+    second = train(asked, 2, STUDENT, [*settings, *go_on(asked, 2, first)])
+    if not asked.all:
+        cross_validate(asked, second)
+        return
+    latest = second
+    for number in FURTHER:
+        latest = further(asked, number, latest, settings)
+    print(f"made {latest}")
+
+
+def further(asked: argparse.Namespace, number: int, before: Path, settings: Sequence[str]) -> Path:
+    """One of the further rounds, with what is learned from the val plots too."""
+    after = train(asked, number, STUDENT, [*settings, *go_on(asked, number, before), *GENTLY])
+    averaged = after.parent / "averaged" / after.name
+    if not averaged.is_file():
+        tool("average_weights.py", before, after, "--out", averaged)
+    return averaged
+
+
+def cross_validate(asked: argparse.Namespace, second: Path) -> None:
+    """The further rounds without one half of the val plots, and without the other."""
+    latest = str(second)  # with {fold} for the number of the half
+    for number in FURTHER:
+        for fold in range(FOLDS):
+            label(asked, number, Path(latest.replace("{fold}", str(fold))), f"-{fold}")
+        settings = [*settings_of(asked, number, latest, "-{fold}"), *GENTLY, *asked.settings]
+        out = asked.out / f"folds-{number}"
+        folders = ("--data", asked.out / "data", "--out", out, "--folds", FOLDS)
+        averaging = ("--average-with", latest, "--json", out / "evaluation.json")
         tool("cross_validate.py", CONFIGS / STUDENT, *settings, *folders, *averaging)
+        latest = str(out / "fold-{fold}" / "averaged" / second.name)
 
 
-def start(asked: argparse.Namespace, number: int, before: Path) -> list[str]:
+def go_on(asked: argparse.Namespace, number: int, before: Path) -> list[str]:
     """Label the plots without labels by the round before; the settings to go on from there."""
-    labels = asked.out / "data" / f"pseudo-{number}.csv"
-    if not labels.is_file():
+    label(asked, number, before, "")
+    return settings_of(asked, number, str(before), "")
+
+
+def settings_of(asked: argparse.Namespace, number: int, before: str, which: str) -> list[str]:
+    """The settings of a round that goes on from the one before."""
+    labels = f"pseudo-{min(number, KEEPS_LABELS - 1)}{which}.csv"
+    settings = [f"train.{source}.labels={labels}" for source in (3, 4)]
+    return [f"start_from={before}", *settings, f"schedule.seed={asked.seed + number}"]
+
+
+def label(asked: argparse.Namespace, number: int, by: Path, which: str) -> None:
+    """Label the plots without labels for a round, unless it is done or keeps what there is."""
+    labels = asked.out / "data" / f"pseudo-{number}{which}.csv"
+    if number != KEEPS_LABELS and not labels.is_file():
         plots = asked.neon_trees / "unlabelled"
         second = asked.neon_trees / "deepforest/predictions_unlabelled.csv"
-        options = ("--model", before, "--images", plots, "--second", second, "--out", labels)
+        options = ("--model", by, "--images", plots, "--second", second, "--out", labels)
         tool("pseudo_labels.py", *options)
-    sources = [f"train.{source}.labels={labels.name}" for source in (3, 4)]
-    return [f"start_from={before}", *sources]
 
 
 def train(asked: argparse.Namespace, number: int, recipe: str, settings: list[str]) -> Path:
@@ -75,7 +114,7 @@ def train(asked: argparse.Namespace, number: int, recipe: str, settings: list[st
     if not checkpoint.is_file():
         program = Path(sys.executable).with_name("geo-retina")
         command: list[object] = [program, "train", CONFIGS / recipe, *settings]
-        command += [f"schedule.seed={asked.seed + number}"]
+        command += asked.settings
         command += ["--data", asked.out / "data", "--out", run]
         execute([*command, *(["--resume"] if (run / "state.ckpt").is_file() else [])])
     return checkpoint
