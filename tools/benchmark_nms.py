@@ -10,6 +10,8 @@ SAHI, name the interpreter of its environment (`tools/benchmark_peers.py install
 which it then runs as a process of its own and times itself. `all pairs` is the textbook loop in
 NumPy, which compares each box kept with all that are left.
 
+Only ours uses more than one core; `--threads 1` shows all on one.
+
 Who is expected to need more than `--patience` seconds, from the time that fewer boxes took, is not
 asked ("-"), and nobody is asked again whose repeats would need more in all. SAHI may take
 `--memory` GiB.
@@ -17,6 +19,7 @@ asked ("-"), and nobody is asked again whose repeats would need more in all. SAH
 
 import argparse
 import itertools
+import os
 import statistics
 import sys
 import tempfile
@@ -25,7 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from benchmarking.measuring import circumstances, store
+from benchmarking.measuring import circumstances, cores, store
 from benchmarking.nms_contenders import OURS, OURS_IOS, Array, Contender, SahiElsewhere, contenders
 
 PACKAGES = ("geo-retina", "numpy", "numba", "powerboxes", "torchvision")
@@ -121,6 +124,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--threshold", type=float, default=0.5)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--patience", type=float, default=30, help="seconds, see above")
+    parser.add_argument("--threads", type=int, default=os.cpu_count() or 1, help="cores to use")
     parser.add_argument("--memory", type=float, default=8, help="GiB for SAHI's process")
     parser.add_argument("--sahi", type=Path, help="interpreter of an environment with SAHI")
     parser.add_argument("--json", type=Path, help="file of results to put the numbers into")
@@ -161,13 +165,14 @@ def run(options: argparse.Namespace, everyone: dict[str, Contender]) -> list[dic
 def main() -> None:
     """Run what the command line asks for."""
     options = parse()
-    described = circumstances(PACKAGES, threads=1) | {"threshold": options.threshold}
+    described = circumstances(PACKAGES, threads=options.threads) | {"threshold": options.threshold}
     with ExitStack() as stack:
         sahi = None
         if options.sahi is not None:
             folder = stack.enter_context(tempfile.TemporaryDirectory())
             sahi = SahiElsewhere(options.sahi, Path(folder), most_gib=options.memory)
             stack.callback(sahi.close)
+        stack.enter_context(cores(options.threads))
         rows = run(options, contenders(sahi))
     if options.json is not None:
         store(options.json, "nms", {**described, "rows": rows})

@@ -311,11 +311,18 @@ def _settle_round(
         where = members, bounds, first, last
         _kernels.settle_parts(boxes, groups, crossing, *rule, where, (states, suppressors))
 
-    threads = max(min(os.cpu_count() or 1, len(boxes) // _PER_THREAD), 1)
+    threads = max(min(_cores(), len(boxes) // _PER_THREAD), 1)
     shares = np.searchsorted(bounds, np.linspace(0, len(boxes), threads + 1)).tolist()
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(settle_parts, shares[:-1], [*shares[1:-1], len(bounds) - 1]))
     return states, suppressors, False
+
+
+def _cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _settle_pairs(
