@@ -109,6 +109,18 @@ Readers = Annotated[
 ]
 
 
+_FLAGS = {"chip_px": "--chip", "overlap_px": "--overlap", "gsd_m": "--gsd"}
+
+
+def flags_given(settings: dict[str, Any]) -> list[str]:
+    """Flags of those of the settings of `finding` and `reading` that were given."""
+    return [
+        _FLAGS.get(name, f"--{name.replace('_', '-')}")
+        for name, value in settings.items()
+        if value not in (None, False) and (name, value) != ("method", "nms")
+    ]
+
+
 def finding(
     nms_iou: NmsIou = None,
     decay_iou: DecayIou = None,

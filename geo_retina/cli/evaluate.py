@@ -10,6 +10,7 @@ import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
+from geo_retina.cli import evaluate_checks as checks
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.groups import takes
@@ -111,23 +112,32 @@ def evaluate(
         from geo_retina.evaluation.tables import evaluation_markdown
         from geo_retina.model.checkpoint import read_info
 
-        _check_choice(labels, model, detections, calibrated)
-        details = EvaluationOptions(block_px=block_px, **_size_bounds(sizes_m, sizes_px))
+        checks.sources(labels, model, detections, calibrated)
+        checks.rule(iou, distance_m, score)
+        found_by, read_by, known = finding(), reading(), choice(labels or "")
+        work = {"device": device != "auto", "backend": backend != "auto", "batch": batch}
+        if labels is None:
+            checks.without_labels(read_by, known)
+        else:
+            checks.with_labels(data)
+        if detections is None:
+            checks.with_model(score_column)
+        else:
+            checks.with_detections({**found_by, **read_by, **work})
+        if calibrated is not None:
+            found_by = checks.undecayed(found_by)
+        details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
-        for path in (report, as_json, calibrated):
-            if path is not None:
-                options.writable(path)
+        checks.outputs(report, as_json, calibrated)
         name = model or defaults.MODEL
         side = None if labels is not None else _val_side(name, data)
-        if side is not None:
-            iou = side.settings.iou if iou is None else iou
-            distance_m = side.settings.distance_m if distance_m is None else distance_m
+        if side is not None and iou is None and distance_m is None:
+            iou, distance_m = side.settings.iou, side.settings.distance_m
         iou = defaults.MATCH_IOU if iou is None else iou
         match_rule(iou=iou, distance_m=distance_m)
-        known = _sized(choice(labels or ""), distance_m)
-        detecting = DetectOptions(score=LOWEST_SCORE, **finding(), **reading())
-        if detecting.gsd_m is not None:
-            detecting = replace(detecting, pixel_coordinates=True)
+        known = _sized(known, distance_m)
+        read_by["pixel_coordinates"] |= read_by["gsd_m"] is not None
+        detecting = DetectOptions(score=LOWEST_SCORE, **found_by, **read_by)
         if detections is None:
             how = Detecting(options=detecting, device=device, backend=backend, batch=batch)
             pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
@@ -196,37 +206,8 @@ def _sized(known: "LabelChoice", distance_m: float | None) -> "LabelChoice":
     return replace(known, source=replace(known.source, vector=sized))
 
 
-def _check_choice(
-    labels: str | None, model: str | None, detections: str | None, calibrated: Path | None
-) -> None:
-    """Refuse options that contradict each other, before any work starts."""
-    from geo_retina.errors import ConfigError
-
-    if model is not None and detections is not None:
-        raise ConfigError("--model and --detections exclude each other; pass one of them")
-    if calibrated is not None and detections is not None:
-        raise ConfigError("--calibrated needs a model to calibrate, not --detections")
-    if labels is None and (model is None or detections is not None):
-        raise ConfigError(
-            "--labels is missing; only a --model that carries its recipe can do without"
-        )
-
-
 def _val_side(model: str, data: Path) -> "ValSide":
     """The val side of a checkpoint's own recipe; loads the training room, which takes seconds."""
     from geo_retina.training.val_side import val_side_of
 
     return val_side_of(model, data)
-
-
-def _size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
-    """Fields of `EvaluationOptions` for ranges of sizes; none where neither option is given."""
-    from geo_retina.errors import ConfigError
-
-    if sizes_m is not None and sizes_px is not None:
-        raise ConfigError("--sizes-m and --sizes-px exclude each other; pass one of them")
-    if sizes_m is not None:
-        return {"size_bounds_m": options.number_list(sizes_m, "--sizes-m")}
-    if sizes_px is not None:
-        return {"size_bounds_px": options.number_list(sizes_px, "--sizes-px")}
-    return {}

@@ -79,6 +79,7 @@ def export(
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
         from geo_retina.errors import OutputError
+        from geo_retina.evaluation.evaluate import match_rule
         from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
         from geo_retina.model.checkpoint import read_info
@@ -89,6 +90,7 @@ def export(
         if not folder.is_dir():
             raise OutputError(f"the folder {folder} does not exist; make it first")
         labelled = None
+        match_rule(iou=defaults.MATCH_IOU, distance_m=distance_m)
         if labels is not None:
             choice = options.label_choice(
                 labels,
@@ -100,7 +102,9 @@ def export(
             )
             source = replace(choice.source, class_names=info.card.class_names)
             labelled = replace(choice, source=source).read()
-        reading = ReadOptions(bands=band_numbers(bands), scale=scale, stretch=stretch)
+        reading = ReadOptions(
+            bands=band_numbers(bands), scale=scale, stretch=stretch, pixel_coordinates=True
+        )
         if Target.ONNX in targets:
             _export_onnx(info, folder)
         if Target.FP32 in targets:

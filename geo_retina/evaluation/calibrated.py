@@ -17,11 +17,13 @@ def write_calibrated(model: str | Path, evaluation: Evaluation, path: Path) -> M
     """Write a copy of a model with the score map of an evaluation folded in.
 
     Detection finds the same objects in the same order, with other scores; the card's `score` moves
-    with them.
+    with them. Scores of the copy do not give way to neighbours (`decay_iou`): a score that has
+    given way is no longer a hit rate.
 
     Args:
         model: Name of a bundled model, or path of a checkpoint.
-        evaluation: Of this model, on images that it did not learn from.
+        evaluation: Of this model, by plain NMS without `decay_iou`, on images that it did not
+            learn from.
         path: Where the copy goes.
 
     Returns:
@@ -66,6 +68,7 @@ def calibrated_card(card: ModelCard, evaluation: Evaluation, found: ScoreMap) ->
         if math.isfinite(value)
     )
     changes = {
+        "decay_iou": None,
         "score": round(float(found.apply(np.array([card.score]))[0]), 4),
         "calibrated": Calibrated(
             temperature=before.temperature * found.temperature,

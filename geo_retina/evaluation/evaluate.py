@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.defaults import MATCH_IOU
+from geo_retina.errors import LabelError
 from geo_retina.evaluation.calibration import calibration, fit_score_map
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
@@ -54,6 +55,10 @@ class EvaluationOptions:
     seed: int = 0
     """Of the bootstrap."""
 
+    def __post_init__(self) -> None:
+        if self.block_px is not None and not self.block_px > 0:
+            raise LabelError(f"blocks need a side of over 0 px, got {self.block_px}")
+
     def sizes(self) -> tuple[Sizes, ...]:
         """Ranges of sizes that average precision is told for.
 
@@ -85,9 +90,12 @@ def evaluate_detections(
         options: Details.
 
     Raises:
-        LabelError: The class names differ, or metres are asked for without a georeference.
+        LabelError: The class names differ, metres are asked for without a georeference, or a number
+            is out of range.
     """
     options = options or EvaluationOptions()
+    if score is not None and not 0 <= score <= 1:
+        raise LabelError(f"a score lies in 0 to 1, got {score}")
     rule = match_rule(iou=iou, distance_m=distance_m)
     pairs = [pair.inside_area() for pair in pairs]
     candidates = [rule.candidates(pair) for pair in pairs]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from geo_retina.defaults import MATCH_IOU
 from geo_retina.detection.backends import Backend
 from geo_retina.detection.options import DetectOptions
-from geo_retina.evaluation.evaluate import evaluate_detections
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, detect_pairs
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
 from geo_retina.labels.labels import LabelledRaster
@@ -43,6 +43,7 @@ def measure_ap_loss(
             detect_pairs(labelled, info.path, Detecting(options=detecting, backend=backend)),
             iou=MATCH_IOU,
             distance_m=distance_m,
+            options=EvaluationOptions(bootstrap_samples=0),
         )
         for backend in (Backend("cpu"), Backend("cpu", artifact))
     )

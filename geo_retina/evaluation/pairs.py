@@ -10,11 +10,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
-from geo_retina.errors import LabelError
+from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
-from geo_retina.space.grid import WGS84, Grid
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 _M2_PER_HA = 10_000.0
 _LISTED = 5
@@ -53,13 +53,15 @@ class Pair:
         return Pair(self.name, found, known, self.site, self.grid, self.area)
 
     def hectares(self) -> float | None:
-        """Ground that was labelled; None where the raster has no georeference."""
+        """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""
         if self.grid is None or self.grid.crs is None:
             return None
         whole = np.array([[0.0, 0.0, self.grid.width, self.grid.height]])
-        x, y = self.grid.box_corners(whole)[0].T
-        lon, lat = pyproj.Transformer.from_crs(self.grid.crs, WGS84, always_xy=True).transform(x, y)
-        square_metres, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(lon, lat)
+        try:
+            corners = reproject(self.grid.box_corners(whole)[0], source=self.grid.crs, target=WGS84)
+        except GeoreferenceError:
+            return None
+        square_metres, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*corners.T)
         share = 1.0
         if self.area is not None:
             share = self.area.area / (self.grid.width * self.grid.height)
@@ -89,7 +91,7 @@ def pair_up(
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise LabelError(f"several labelled rasters are called {', '.join(twice[:_LISTED])}")
-    by_name = {Path(item.raster).name: item.labels for item in found}
+    by_name = {Path(item.raster).name: item.labels for item in found if len(item.labels)}
     lost = sorted(by_name.keys() - set(names))
     if lost:
         raise LabelError(

@@ -8,10 +8,9 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-import pyproj
 from numpy.typing import NDArray
 
-from geo_retina.errors import OutputError
+from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
 from geo_retina.evaluation.examples import Example, example_picture, false_alarms, misses
 from geo_retina.evaluation.maps import MistakeMap, map_picture, mistake_maps
@@ -21,7 +20,7 @@ from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import evaluation_markdown
 from geo_retina.space import boxes as box_arrays
-from geo_retina.space.grid import WGS84
+from geo_retina.space.grid import WGS84, reproject
 
 _CHART_POINTS = 400
 _MOST_LINES = 8
@@ -212,8 +211,11 @@ def _place(pair: Pair) -> str:
     """Longitude and latitude of a raster's centre."""
     if pair.grid is None or pair.grid.crs is None:
         return ""
-    x, y = pair.grid.pixel_to_world(np.array([pair.grid.width / 2, pair.grid.height / 2]))
-    lon, lat = pyproj.Transformer.from_crs(pair.grid.crs, WGS84, always_xy=True).transform(x, y)
+    middle = pair.grid.pixel_to_world(np.array([pair.grid.width / 2, pair.grid.height / 2]))
+    try:
+        lon, lat = reproject(middle, source=pair.grid.crs, target=WGS84).tolist()
+    except GeoreferenceError:  # a local CRS
+        return ""
     return f", {abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
 
 

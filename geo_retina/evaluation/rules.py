@@ -98,7 +98,7 @@ class DistanceRule:
         return -self.distance_m * self.near_factor
 
     def candidates(self, pair: Pair) -> Candidates:
-        """Every pair of near centres.
+        """Every pair of near centres, and of an ignored label with a centre inside it.
 
         Raises:
             LabelError: The raster's ground sampling distance is unknown.
@@ -110,12 +110,30 @@ class DistanceRule:
         gsd = np.array(pair.grid.gsd_m())
         found = box_arrays.centres(pair.detections.boxes) * gsd
         known = box_arrays.centres(pair.labels.boxes) * gsd
-        pairs = near_pairs(found, known, distance=-self.near_threshold)
+        near = near_pairs(found, known, distance=-self.near_threshold)
+        ignored = _centres_in_ignored(pair)
+        both = np.concatenate([np.column_stack([p.first, p.second]) for p in (near, ignored)])
+        unique = np.unique(both.reshape(-1, 2), axis=0)
+        pairs = Pairs(unique[:, 0], unique[:, 1])
         away = np.hypot(*(found[pairs.first] - known[pairs.second]).T)
-        return Candidates(pairs, -away)
+        return Candidates(pairs, np.where(_inside_ignored(pair, pairs), 0.0, -away))
 
     def __str__(self) -> str:
         return f"{self.distance_m:g} m between centres"
+
+
+def _centres_in_ignored(pair: Pair) -> Pairs:
+    """Detections and the ignored labels that their centres lie in."""
+    pairs = overlapping_pairs(pair.detections.boxes, pair.labels.boxes)
+    return pairs.select(_inside_ignored(pair, pairs))
+
+
+def _inside_ignored(pair: Pair, pairs: Pairs) -> NDArray[np.bool_]:
+    """(P,) True where the label is ignored and holds the detection's centre."""
+    centres = box_arrays.centres(pair.detections.boxes)[pairs.first]
+    known = pair.labels.boxes[pairs.second]
+    inside = ((centres >= known[:, :2]) & (centres <= known[:, 2:])).all(axis=1)
+    return np.asarray(inside & ~pair.labels.counted[pairs.second], np.bool_)
 
 
 MatchRule = IouRule | DistanceRule

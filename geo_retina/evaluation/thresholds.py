@@ -77,12 +77,12 @@ def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | 
     """
     if block_px is not None:
         return block_groups(pairs, matches, block_px=block_px)
-    sides = [pair.grid.width * pair.grid.height for pair in pairs if pair.grid is not None]
-    if len(pairs) >= _ENOUGH_RASTERS or len(sides) < len(pairs):
+    areas = [pair.grid.width * pair.grid.height for pair in pairs if pair.grid is not None]
+    if len(pairs) >= _ENOUGH_RASTERS or len(areas) < len(pairs):
         return raster_groups(matches, rasters=len(pairs))
     known = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
     object_px = float(np.sqrt(np.median(box_arrays.area(known)))) if len(known) else 0.0
-    chosen = max((sum(sides) / _BLOCKS) ** 0.5, _LEAST_OBJECTS * object_px, 1.0)
+    chosen = max((sum(areas) / _BLOCKS) ** 0.5, _LEAST_OBJECTS * object_px, 1.0)
     return block_groups(pairs, matches, block_px=float(np.ceil(chosen)))
 
 
@@ -167,10 +167,15 @@ def _threshold(
     rows = np.array(
         [draw.measure(rng.multinomial(groups.count, even), best.score) for _ in range(samples)]
     )
-    drawn = rows[np.isfinite(rows).all(axis=1)]  # some draws hold no label at all
-    low, high = np.quantile(drawn if len(drawn) else rows, _TAILS, axis=0)
-    score, f1, ap = (Interval(*ends) for ends in zip(low.tolist(), high.tolist(), strict=True))
+    score, f1, ap = (_interval(column) for column in rows.T)
     return Threshold(name, best, score, f1, ap, groups.count)
+
+
+def _interval(values: NDArray[np.float64]) -> Interval:
+    """Of the draws that define it: without labels there is no F1, without detections no score."""
+    known = values[np.isfinite(values)]
+    low, high = np.quantile(known, _TAILS) if len(known) else (float("nan"), float("nan"))
+    return Interval(float(low), float(high))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -189,8 +194,10 @@ class _Draw:
         kept = np.cumsum(times)
         hits = np.cumsum(times * self.hits)
         labels = int(weights @ self.labels)
-        if not labels or not kept[-1]:
+        if not labels:
             return float("nan"), float("nan"), float("nan")
+        if not kept[-1]:
+            return float("nan"), 0.0, 0.0
         f1 = 2 * hits / (kept + labels)
         ends = np.diff(self.scores, append=-np.inf) != 0
         best = float(self.scores[ends][np.argmax(f1[ends])])

@@ -177,6 +177,11 @@ class TrainingSettings(_Plain):
             raise ValueError("network is missing: describe it, or name a model in start_from")
         if self.pretrained is not None and self.start_from is not None:
             raise ValueError("pretrained and start_from exclude each other; keep one of them")
+        if self.validation.calibrate and self.card.decay_iou is not None:
+            raise ValueError(
+                "validation.calibrate and card.decay_iou exclude each other: a score that gives "
+                "way to its neighbours is no hit rate; leave one of them out"
+            )
         if self.validation.calibrate and self.network is not None and self.network.head.objectness:
             raise ValueError(
                 "validation.calibrate and network.head.objectness exclude each other: a score that "

@@ -249,7 +249,7 @@ def test_the_whole_chain(run: Callable[..., Any], work: Path) -> None:
     numbers = []
     for way in (["--model", model], ["--detections", "val.gpkg"]):
         judged = run("evaluate", "--labels", "labels.csv", "--images", "images", "--split", "val",
-                     *way, "--json", "e.json", "--device", "cpu")  # fmt: skip
+                     *way, "--json", "e.json")  # fmt: skip
         assert judged.exit_code == 0, judged.stderr
         numbers.append((work / "e.json").read_text())
     assert len(set(numbers)) == 1 or np.allclose(*map(_ap, numbers), equal_nan=True)

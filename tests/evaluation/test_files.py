@@ -10,8 +10,12 @@ from affine import Affine
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.files import ComparedFiles, read_pairs
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import LabelSource
+from geo_retina.labels.labels import Labels
+from geo_retina.space.detections import Detections
 
 BOXES = np.array([[2.0, 3, 12, 11], [20, 20, 33, 30]])
 QUICK = EvaluationOptions(bootstrap_samples=0)
@@ -56,6 +60,34 @@ def test_vector_detections_meet_csv_labels(folder: Path, found: str) -> None:
     result = evaluate_detections([first, second], options=QUICK)
     assert result.quality.best.hits == 2
     assert result.counts.bias_per_ha == 0
+
+
+def test_a_raster_without_labels_matters_only_where_something_was_found_on_it(
+    folder: Path,
+) -> None:
+    text = (folder / "labels.csv").read_text().splitlines()
+    (folder / "labels.csv").write_text("\n".join(text[:-1]))  # b.tif was not labelled
+    files = ComparedFiles(
+        labels=LabelSource(path=str(folder / "labels.csv")),
+        detections=LabelSource(path=str(folder / "found.geojson"), images=str(folder)),
+    )
+    (pair,) = read_pairs(files)
+    assert len(pair.detections) == 2
+    (folder / "labels.csv").write_text(f"{text[0]}\nb.tif,,,,,,train")
+    with pytest.raises(LabelError, match=r"1 rasters without labels: a\.tif"):
+        read_pairs(files)
+
+
+def test_a_local_crs_has_no_hectares_and_no_place(
+    tmp_path: Path, write_raster_at: Callable[..., Path]
+) -> None:
+    crs = 'LOCAL_CS["site",UNIT["metre",1]]'
+    raster = write_raster_at(tmp_path / "a.tif", np.zeros((3, 40, 40), np.uint8), crs=crs)
+    labels = Labels.of(BOXES, [0, 0], ("tree",))
+    pair = Pair(str(raster), Detections.empty(), labels, grid=read_grid(raster))
+    assert pair.hectares() is None
+    evaluation = evaluate_detections([pair], options=QUICK)
+    assert write_report([pair], evaluation, tmp_path / "r.html").html.is_file()
 
 
 def test_only_the_wanted_split_is_compared(folder: Path) -> None:

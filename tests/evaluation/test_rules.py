@@ -4,7 +4,11 @@ from affine import Affine
 from pyproj import CRS
 
 from geo_retina.errors import LabelError
-from geo_retina.evaluation.rules import ground_size_ranges, size_ranges
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.rules import DistanceRule, ground_size_ranges, size_ranges
+from geo_retina.labels.labels import Labels
+from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
 
 GRID = Grid(200, 100, Affine(0.5, 0, 500_000, 0, -0.25, 5_000_000), CRS.from_epsg(32633))
@@ -43,3 +47,21 @@ def test_metres_need_a_georeference() -> None:
     sizes = ground_size_ranges((3,))[0]
     with pytest.raises(LabelError, match="georeferenced"):
         sizes.contains(np.zeros((1, 4)), None)
+
+
+def test_ignored_ground_swallows_false_alarms_by_distance_too() -> None:
+    known = np.array([[0, 0, 100, 100], [150, 0, 160, 10.0]])
+    found = np.array([[10, 10, 15, 15], [150, 0, 160, 10], [120, 60, 125, 65.0]])
+    labels = Labels.of(known, [0, 0], ("tree",), ignored=np.array([True, False]))
+    pair = Pair(
+        "a", Detections.of(found, np.array([0.9, 0.8, 0.7]), np.zeros(3)), labels, grid=GRID
+    )
+    pairs = DistanceRule(1).candidates(pair).pairs
+    assert list(zip(pairs.first.tolist(), pairs.second.tolist(), strict=True)) == [(0, 0), (1, 1)]
+    quick = EvaluationOptions(bootstrap_samples=0)
+    for rule in ({"distance_m": 1.0}, {"iou": 0.5}):
+        quality = evaluate_detections([pair], score=0.5, options=quick, **rule).quality
+        assert quality.ap == pytest.approx(1)
+        assert quality.at_score.precision == pytest.approx(0.5), (
+            "one false alarm, on no ignored ground"
+        )

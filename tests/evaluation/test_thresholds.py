@@ -120,6 +120,20 @@ def test_blocks_keep_a_match_together() -> None:
     assert groups.of_detections.tolist() == groups.of_labels.tolist()
 
 
+def test_draws_in_which_nothing_was_found_count_as_nothing_found() -> None:
+    boxes = np.array([[0, 0, 10, 10.0]])
+    labels = Labels.of(boxes, [0], ("a",))
+    pairs = [
+        Pair("hit", Detections.of(boxes, np.array([0.9]), np.zeros(1)), labels),
+        Pair("miss", Detections.empty(), labels),
+    ]
+    matches = match_pairs(pairs, [RULE.candidates(pair) for pair in pairs], threshold=0.5)
+    (found,) = best_thresholds(matches, raster_groups(matches, rasters=2), samples=400)
+    assert (found.ap.low, found.ap.high) == (0, 1)
+    assert (found.f1.low, found.f1.high) == (0, 1)
+    assert (found.score.low, found.score.high) == pytest.approx((0.9, 0.9))
+
+
 def test_nothing_found() -> None:
     pairs = [Pair(f"{i}.tif", Detections.empty(), Labels.empty(["a"])) for i in range(3)]
     table = table_of(pairs)

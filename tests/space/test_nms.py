@@ -35,6 +35,7 @@ def compiled_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(nms_module, "_FEW", 0)
     monkeypatch.setattr(nms_module, "_MOST_MEETINGS", -1)
     monkeypatch.setattr(nms_module, "_SECTOR", 4)
+    monkeypatch.setattr(nms_module, "_FEW_CROSS", 1)
     monkeypatch.setattr(nms_module, "_PER_THREAD", 8)
 
 

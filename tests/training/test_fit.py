@@ -207,6 +207,8 @@ def test_scores_can_be_calibrated_on_val(
     torch.testing.assert_close(logits[path], told)
     with pytest.raises(ValidationError, match="exclude each other"):
         recipe(validation__calibrate=True, network__head__objectness=True)
+    with pytest.raises(ValueError, match="decay_iou exclude each other"):
+        recipe(validation__calibrate=True, card__decay_iou=0.1)
 
 
 def test_a_single_raster_is_told_to_be_divided_by_its_ground(

@@ -1,0 +1,97 @@
+"""What options of `geo-retina evaluate` may stand beside which: told before any work starts."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from geo_retina.cli import detect_options as shared
+from geo_retina.cli import label_options as options
+from geo_retina.errors import ConfigError, OutputError
+
+if TYPE_CHECKING:
+    from geo_retina.labels.choice import LabelChoice
+
+
+def sources(
+    labels: str | None, model: str | None, detections: str | None, calibrated: Path | None
+) -> None:
+    """Refuse options that contradict each other, before any work starts."""
+    if model is not None and detections is not None:
+        raise ConfigError("--model and --detections exclude each other; pass one of them")
+    if calibrated is not None and detections is not None:
+        raise ConfigError("--calibrated needs a model to calibrate, not --detections")
+    if labels is None and (model is None or detections is not None):
+        raise ConfigError(
+            "--labels is missing; only a --model that carries its recipe can do without"
+        )
+
+
+def rule(iou: float | None, distance_m: float | None, score: float | None) -> None:
+    """Refuse two rules, and a score that is none."""
+    if iou is not None and distance_m is not None:
+        raise ConfigError("--iou and --distance-m exclude each other; pass one of them")
+    if score is not None and not 0 <= score <= 1:
+        raise ConfigError(f"--score must lie in 0 to 1, got {score}")
+
+
+def size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
+    """Fields of `EvaluationOptions` for ranges of sizes; none where neither option is given."""
+    if sizes_m is not None and sizes_px is not None:
+        raise ConfigError("--sizes-m and --sizes-px exclude each other; pass one of them")
+    if sizes_m is not None:
+        return {"size_bounds_m": options.number_list(sizes_m, "--sizes-m")}
+    if sizes_px is not None:
+        return {"size_bounds_px": options.number_list(sizes_px, "--sizes-px")}
+    return {}
+
+
+def outputs(report: Path | None, as_json: Path | None, calibrated: Path | None) -> None:
+    """Refuse outputs that cannot be written or would replace each other."""
+    for path in (report, as_json, calibrated):
+        if path is not None:
+            options.writable(path)
+    if report is not None and report.suffix.lower() != ".html":
+        raise OutputError(
+            f"--report writes a page: expected a name that ends in .html, got {report}"
+        )
+    if report is not None and report == as_json:
+        raise OutputError(f"--report and --json name the same file, {report}")
+
+
+def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:
+    """Without --labels all that says how labels and rasters are read comes from the recipe."""
+    given = shared.flags_given(reading)
+    if known != options.label_choice(""):
+        given.append("options for reading labels (--images, --split, --only, --format...)")
+    if given:
+        raise ConfigError(
+            f"{', '.join(given)}: need --labels; without it, labels and rasters are read as the "
+            "recipe in the checkpoint says"
+        )
+
+
+def with_labels(data: Path) -> None:
+    """Labels that are named take the place of the recipe's."""
+    if data != Path():
+        raise ConfigError("--data is for evaluations without --labels; leave it out")
+
+
+def with_model(score_column: str | None) -> None:
+    """A model needs no columns."""
+    if score_column is not None:
+        raise ConfigError("--score-column is for --detections; leave it out")
+
+
+def with_detections(settings: dict[str, Any]) -> None:
+    """Where a file says what was found, nothing is detected."""
+    given = shared.flags_given(settings)
+    if given:
+        raise ConfigError(f"{', '.join(given)}: for a model that detects, not for --detections")
+
+
+def undecayed(finding: dict[str, Any]) -> dict[str, Any]:
+    """How to find objects so that their scores are the network's own."""
+    if finding["method"] != "nms" or finding["decay_iou"] is not None:
+        raise ConfigError(
+            "--calibrated maps the network's own scores; leave --method and --decay-iou out"
+        )
+    return finding | {"decay_iou": 1.0}
