@@ -64,10 +64,8 @@ def blob_model(
         detector = BlobDetector(card, batch)
         monkeypatch.setattr("geo_retina.detection.job.read_info", lambda _model: info)
         monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 1)  # many windows
-        for module in ("run", "file_run"):
-            monkeypatch.setattr(
-                f"geo_retina.detection.{module}.load_detector", lambda _info, **_options: detector
-            )
+        for name in ("run.load_detector", "file_run.load_backend"):
+            monkeypatch.setattr(f"geo_retina.detection.{name}", lambda *_, **__: detector)
         return detector
 
     return install

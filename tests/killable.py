@@ -96,7 +96,7 @@ def _run(
         stub = SimpleNamespace(name="stub")
         stack.enter_context(patch.object(file_run, "choose_backend", lambda *_, **__: stub))
         stack.enter_context(
-            patch.object(file_run, "load_detector", lambda *_, **__: SlowDetector(card))
+            patch.object(file_run, "load_backend", lambda *_, **__: SlowDetector(card))
         )
         if moment is not None:
             stack.enter_context(_killed_at(*MOMENTS[moment]))

@@ -135,7 +135,9 @@ def prepare(asked: argparse.Namespace, *, overlap_px: int, gsd_m: float) -> Path
     import torch
     from benchmarking.same_network import make_weights, read_chips, write_checkpoint
 
-    name = f"{asked.raster.stem}-{asked.chip}-{asked.share:g}-{asked.seed}"
+    file = asked.raster.stat()
+    which = f"{asked.raster.stem}-{file.st_size}-{file.st_mtime_ns}"
+    name = f"{which}-{asked.chip}-{asked.share:g}-{asked.seed}"
     folder: Path = asked.envs.absolute() / "networks" / name
     checkpoint = folder / "resnet50.safetensors"
     if checkpoint.with_suffix(".openvino-int8.xml").exists():

@@ -31,6 +31,7 @@ __all__ = [
     "Thresholds",
     "choose_backend",
     "find_device",
+    "load_backend",
     "load_detector",
     "load_model",
 ]

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina import defaults
-from geo_retina.detection.backends import choose_backend, load_detector
+from geo_retina.detection.backends import Backend, choose_backend, load_backend
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
 from geo_retina.detection.holes import holes_path, write_holes
@@ -51,7 +51,7 @@ class WorkOptions:
     device: str = "auto"
     """`auto`, `cpu`, `cuda` or `cuda:N`."""
     backend: str = "auto"
-    """`auto`, `torch` or `openvino`, see `backends.choose_backend`."""
+    """See `backends.choose_backend`."""
     batch: int | None = None
     """Chips at once; None chooses by device."""
     readers: int | None = None
@@ -112,11 +112,11 @@ def detect_to_files(
         model_hash = hash_file(job.info.path)
         writers = _writers(job, outputs, how, model_hash)
         # an unknown backend or device fails here, before a ledger is made
-        backend = choose_backend(job.info, backend=work.backend, device=work.device).name
+        backend = choose_backend(job.info, backend=work.backend, device=work.device)
         path = Path(f"{outputs[0]}.ledger")
-        header = _header(job, model_hash, backend)
+        header = _header(job, model_hash, backend.name)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path):
-            counts, seams = _compute(job, ledger, work, on_progress)
+            counts, seams = _compute(job, ledger, backend, work, on_progress)
             failed_file = _write_holes(job, ledger, outputs[0], counts, how)
             by_class = _render(job, ledger, [*also, writers])
             ledger.remove()
@@ -136,13 +136,13 @@ def detect_to_files(
 
 
 def _compute(
-    job: Job, ledger: Ledger, work: WorkOptions, on_progress: OnProgress | None
+    job: Job, ledger: Ledger, backend: Backend, work: WorkOptions, on_progress: OnProgress | None
 ) -> tuple[Counts, SeamAudit]:
     """Run the strips that the ledger lacks; the counts and the seam audit of all strips."""
     counts, stitcher = _restore(job, ledger)
     if ledger.next_strip == len(job.plan.row_offs):
         return counts, stitcher.audit
-    detector = load_detector(job.info, device=work.device, batch=work.batch, backend=work.backend)
+    detector = load_backend(job.info, backend, batch=work.batch)
     strips = run_strips(
         job,
         detector,

@@ -34,7 +34,7 @@ def detect(
         raster: File, URL or GDAL path.
         model: Name of a bundled model, or path of a checkpoint.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
-        backend: `auto`, `torch` or `openvino`, see `backends.choose_backend`.
+        backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
         on_progress: Called after each window.
         **options: Fields of `DetectOptions`, such as `score=0.4` or `aoi="area.geojson"`.

@@ -114,7 +114,9 @@ def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
         curve = precision_recall(part)
         kept = _thinned(len(curve.scores))
         series.append(Series(name, curve.recall[kept], curve.precision[kept]))
-    return line_chart(series, Axes("recall", "precision"))
+    left_out = [name for name, _ in parts[_MOST_LINES:]]
+    note = f"<p>Not drawn: {escape(', '.join(left_out))}.</p>" if left_out else ""
+    return line_chart(series, Axes("recall", "precision")) + note
 
 
 def _threshold_chart(curve: PrecisionRecall) -> str:

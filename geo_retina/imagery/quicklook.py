@@ -8,10 +8,10 @@ import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
-from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
+from rasterio.errors import NotGeoreferencedWarning
 
 from geo_retina.errors import RasterReadError
-from geo_retina.imagery.gdal import reason, session
+from geo_retina.imagery.gdal import GDAL_ERRORS, reason, session
 
 _SHOWN_PERCENTILES = (2, 98)  # of values that are not 8 bit
 
@@ -23,7 +23,7 @@ def read_small(
 
     Args:
         path: What to read.
-        bands: Three band numbers, from 1, or one; None = the first three, or the only one.
+        bands: Three band numbers, from 1, or one; None = `shown_bands`.
         most_px: Longer side of the picture; a larger raster is shown smaller.
         least_px: A smaller raster is shown larger.
 
@@ -44,13 +44,26 @@ def read_small(
                     max(round(raster.height * zoom), 1),
                     max(round(raster.width * zoom), 1),
                 )
-                numbers = list(bands or range(1, raster.count + 1))[:3]
+                colours = [colour.name for colour in raster.colorinterp]
+                numbers = list(bands or shown_bands(colours))[:3]
                 numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
                 how = Resampling.average if zoom < 1 else Resampling.cubic
                 values = raster.read(numbers, out_shape=(3, *shape), resampling=how, masked=True)
-    except RasterioIOError as error:
+    except GDAL_ERRORS as error:
         raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
     return _to_eight_bits(values), zoom
+
+
+def shown_bands(colours: Sequence[str]) -> list[int]:
+    """Bands to show, from 1: red, green and blue if they are tagged so, else the first ones.
+
+    Args:
+        colours: GDAL's colour of each band, in lower case.
+    """
+    wanted = ("red", "green", "blue")
+    if set(wanted) <= set(colours):
+        return [list(colours).index(name) + 1 for name in wanted]
+    return [1, 2, 3] if len(colours) >= len(wanted) else [1]
 
 
 def _to_eight_bits(values: "np.ma.MaskedArray[Any, Any]") -> NDArray[np.uint8]:

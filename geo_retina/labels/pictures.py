@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from geo_retina.imagery.quicklook import shown_bands
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space import boxes as box_arrays
@@ -44,7 +45,7 @@ def read_picture(raster: Raster, window: Window) -> Image.Image:
     Raises:
         RasterReadError: The pixels cannot be read.
     """
-    bands = _shown_bands(raster)
+    bands = shown_bands(raster.colours)
     samples = raster.read(window, bands=bands).astype(np.float64)
     # Any band: where 255 stands for nodata, a bright pixel is often 255 in one band alone.
     valid = np.any([raster.read_mask(window, band=band) for band in bands], axis=0)
@@ -74,7 +75,8 @@ def draw_outlines(
     pen = ImageDraw.Draw(shown)
     for outline in outlines:
         moved = box_arrays.shift(outline.boxes, x=-window.col_off, y=-window.row_off) * zoom
-        for x_min, y_min, x_max, y_max in moved.tolist():
+        seen = (moved[:, 2:] > 0).all(axis=1) & (moved[:, :2] < size).all(axis=1)
+        for x_min, y_min, x_max, y_max in moved[seen].tolist():
             if x_max > x_min and y_max > y_min:
                 pen.rectangle((x_min, y_min, x_max - 1, y_max - 1), outline=outline.colour)
     return shown
@@ -144,10 +146,3 @@ def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Im
     )
     ImageDraw.Draw(cell).text((3, 2), title, fill=(255, 255, 255))
     return cell
-
-
-def _shown_bands(raster: Raster) -> list[int]:
-    wanted = ("red", "green", "blue")
-    if set(wanted) <= set(raster.colours):
-        return [raster.colours.index(name) + 1 for name in wanted]
-    return [1, 2, 3] if raster.band_count >= len(wanted) else [1]

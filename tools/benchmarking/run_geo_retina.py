@@ -22,7 +22,7 @@ def main() -> None:
 
     detector = load(job)
     ready = time.monotonic()
-    with patch.object(file_run, "load_detector", lambda *_, **__: detector):
+    with patch.object(file_run, "load_backend", lambda *_, **__: detector):
         done = file_run.detect_to_files(
             job["raster"],
             [job["output"]],

@@ -122,7 +122,7 @@ def detect_chips(work: Job, detector: Detector, chips: Pixels) -> None:
 
 def whole(job: dict[str, Any], detector: Detector) -> None:
     """From the file on the disk to a written file, with the detector loaded before."""
-    with patch.object(file_run, "load_detector", lambda *_, **__: detector):
+    with patch.object(file_run, "load_backend", lambda *_, **__: detector):
         file_run.detect_to_files(
             job["raster"],
             [Path(job["folder"]) / "whole.gpkg"],
