@@ -47,11 +47,11 @@ class Detecting:
         return choose_backend(info, device=self.device, backend=self.backend)
 
 
-AS_THE_MODEL_STATES = Detecting()
+FROM_LOWEST_UP = Detecting()
 
 
 def model_pairs(
-    labels: LabelChoice, model: str | Path, how: Detecting = AS_THE_MODEL_STATES
+    labels: LabelChoice, model: str | Path, how: Detecting = FROM_LOWEST_UP
 ) -> list[Pair]:
     """Read labels, in the model's classes unless they state their own, and detect beside them.
 
@@ -72,7 +72,7 @@ def model_pairs(
 
 
 def detect_pairs(
-    labelled: Sequence[LabelledRaster], model: str | Path, how: Detecting = AS_THE_MODEL_STATES
+    labelled: Sequence[LabelledRaster], model: str | Path, how: Detecting = FROM_LOWEST_UP
 ) -> list[Pair]:
     """Detect on each labelled raster, stitched, and put the result beside its labels.
 

@@ -39,8 +39,6 @@ def main() -> None:
         done=finished,
         objects=counts.objects,
         windows=done.windows,
-        split=counts.windows_split,
-        candidates=counts.candidates,
     )
 
 
