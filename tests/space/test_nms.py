@@ -166,6 +166,29 @@ def test_any_boxes_equal_the_reference(found: Found, threshold: float, overlap: 
     assert kept.tolist() == reference_nms(*found, threshold, overlap)
 
 
+@pytest.mark.usefixtures("compiled_only")
+def test_sectors_are_settled_side_by_side(monkeypatch: pytest.MonkeyPatch) -> None:
+    from geo_retina.space import _kernels
+
+    shares: list[tuple[int, int]] = []
+    settle_parts = _kernels.settle_parts
+
+    def noted(*arguments: Any) -> None:
+        shares.append(arguments[5][2:])
+        settle_parts(*arguments)
+
+    monkeypatch.setattr(_kernels, "settle_parts", noted)
+    monkeypatch.setattr(nms_module, "_cores", lambda: 3)
+    generator = np.random.default_rng(4)
+    boxes, scores = spread(generator, 400), generator.random(400)
+    ids = np.zeros(400, np.int64)
+    kept = nms(boxes, scores, threshold=0.2).tolist()
+    assert kept == reference_nms(boxes, scores, ids, ids, 0.2, Overlap.IOU)
+    first_round = sorted(shares[:3])
+    assert [end for _, end in first_round[:-1]] == [start for start, _ in first_round[1:]]
+    assert (first_round[0][0], first_round[-1][1]) == (0, 100)
+
+
 @settings(max_examples=100, deadline=None)
 @given(candidates(), thresholds, st.sampled_from(Overlap), st.data())
 def test_all_ways_to_settle_decide_the_same(
@@ -194,6 +217,9 @@ def test_all_ways_to_settle_decide_the_same(
         patch.setattr(nms_module, "_MOST_MEETINGS", -1)
         ways.append(decide())
         patch.setattr(nms_module, "_SECTOR", 2)
+        patch.setattr(nms_module, "_PER_THREAD", 4)
+        ways.append(decide())
+        patch.setattr(nms_module, "_FEW_CROSS", 1)
         ways.append(decide())
     assert ways[0] == ways[1] == ways[2] == ways[3]
 
