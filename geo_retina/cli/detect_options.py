@@ -112,12 +112,12 @@ Readers = Annotated[
 _FLAGS = {"chip_px": "--chip", "overlap_px": "--overlap", "gsd_m": "--gsd"}
 
 
-def flags_given(settings: dict[str, Any]) -> list[str]:
-    """Flags of those of the settings of `finding` and `reading` that were given."""
+def flags_given(settings: dict[str, Any], defaults: object) -> list[str]:
+    """Flags of those settings that are not what the fields of `defaults` hold."""
     return [
         _FLAGS.get(name, f"--{name.replace('_', '-')}")
         for name, value in settings.items()
-        if value not in (None, False) and (name, value) != ("method", "nms")
+        if value != getattr(defaults, name)
     ]
 
 

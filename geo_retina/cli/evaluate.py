@@ -115,7 +115,7 @@ def evaluate(
         checks.sources(labels, model, detections, calibrated)
         checks.rule(iou, distance_m, score)
         found_by, read_by, known = finding(), reading(), choice(labels or "")
-        work = {"device": device != "auto", "backend": backend != "auto", "batch": batch}
+        work: dict[str, Any] = {"device": device, "backend": backend, "batch": batch}
         if labels is None:
             checks.without_labels(read_by, known)
         else:
@@ -123,7 +123,7 @@ def evaluate(
         if detections is None:
             checks.with_model(score_column)
         else:
-            checks.with_detections({**found_by, **read_by, **work})
+            checks.with_detections({**found_by, **read_by}, work)
         if calibrated is not None:
             found_by = checks.undecayed(found_by)
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
@@ -139,7 +139,7 @@ def evaluate(
         read_by["pixel_coordinates"] |= read_by["gsd_m"] is not None
         detecting = DetectOptions(score=LOWEST_SCORE, **found_by, **read_by)
         if detections is None:
-            how = Detecting(options=detecting, device=device, backend=backend, batch=batch)
+            how = Detecting(options=detecting, **work)
             pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
             score = read_info(name).card.score if score is None else score
         else:

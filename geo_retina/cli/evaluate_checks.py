@@ -27,10 +27,11 @@ def sources(
 
 def rule(iou: float | None, distance_m: float | None, score: float | None) -> None:
     """Refuse two rules, and a score that is none."""
+    from geo_retina.evaluation.evaluate import check_score
+
+    check_score(score)
     if iou is not None and distance_m is not None:
         raise ConfigError("--iou and --distance-m exclude each other; pass one of them")
-    if score is not None and not 0 <= score <= 1:
-        raise ConfigError(f"--score must lie in 0 to 1, got {score}")
 
 
 def size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
@@ -59,7 +60,9 @@ def outputs(report: Path | None, as_json: Path | None, calibrated: Path | None) 
 
 def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:
     """Without --labels all that says how labels and rasters are read comes from the recipe."""
-    given = shared.flags_given(reading)
+    from geo_retina.detection.options import DetectOptions
+
+    given = shared.flags_given(reading, DetectOptions())
     if known != options.label_choice(""):
         given.append("options for reading labels (--images, --split, --only, --format...)")
     if given:
@@ -81,16 +84,27 @@ def with_model(score_column: str | None) -> None:
         raise ConfigError("--score-column is for --detections; leave it out")
 
 
-def with_detections(settings: dict[str, Any]) -> None:
-    """Where a file says what was found, nothing is detected."""
-    given = shared.flags_given(settings)
+def with_detections(options: dict[str, Any], work: dict[str, Any]) -> None:
+    """Where a file says what was found, nothing is detected.
+
+    Args:
+        options: Fields of `DetectOptions`.
+        work: Fields of `Detecting`.
+    """
+    from geo_retina.detection.options import DetectOptions
+    from geo_retina.evaluation.runs import Detecting
+
+    given = shared.flags_given(options, DetectOptions()) + shared.flags_given(work, Detecting())
     if given:
         raise ConfigError(f"{', '.join(given)}: for a model that detects, not for --detections")
 
 
 def undecayed(finding: dict[str, Any]) -> dict[str, Any]:
     """How to find objects so that their scores are the network's own."""
-    if finding["method"] != "nms" or finding["decay_iou"] is not None:
+    from geo_retina.detection.options import DetectOptions
+
+    changing = {name: finding[name] for name in ("method", "decay_iou")}
+    if shared.flags_given(changing, DetectOptions()):
         raise ConfigError(
             "--calibrated maps the network's own scores; leave --method and --decay-iou out"
         )

@@ -70,6 +70,16 @@ class EvaluationOptions:
         return size_ranges(self.size_bounds_px)
 
 
+def check_score(score: float | None) -> None:
+    """Refuse what is no score, before the work.
+
+    Raises:
+        LabelError: It is given, and not in [0, 1].
+    """
+    if score is not None and not 0 <= score <= 1:
+        raise LabelError(f"a score lies in 0 to 1, got {score}")
+
+
 def evaluate_detections(
     pairs: Sequence[Pair],
     *,
@@ -94,8 +104,7 @@ def evaluate_detections(
             is out of range.
     """
     options = options or EvaluationOptions()
-    if score is not None and not 0 <= score <= 1:
-        raise LabelError(f"a score lies in 0 to 1, got {score}")
+    check_score(score)
     rule = match_rule(iou=iou, distance_m=distance_m)
     pairs = [pair.inside_area() for pair in pairs]
     candidates = [rule.candidates(pair) for pair in pairs]

@@ -110,13 +110,17 @@ class DistanceRule:
         gsd = np.array(pair.grid.gsd_m())
         found = box_arrays.centres(pair.detections.boxes) * gsd
         known = box_arrays.centres(pair.labels.boxes) * gsd
-        near = near_pairs(found, known, distance=-self.near_threshold)
-        ignored = _centres_in_ignored(pair)
-        both = np.concatenate([np.column_stack([p.first, p.second]) for p in (near, ignored)])
-        unique = np.unique(both.reshape(-1, 2), axis=0)
-        pairs = Pairs(unique[:, 0], unique[:, 1])
+        pairs = near_pairs(found, known, distance=-self.near_threshold)
         away = np.hypot(*(found[pairs.first] - known[pairs.second]).T)
-        return Candidates(pairs, np.where(_inside_ignored(pair, pairs), 0.0, -away))
+        inside = _centres_in_ignored(pair)
+        if not len(inside):
+            return Candidates(pairs, -away)
+        outside = pair.labels.counted[pairs.second]  # an ignored label is met from inside alone
+        first = np.concatenate([pairs.first[outside], inside.first])
+        second = np.concatenate([pairs.second[outside], inside.second])
+        closeness = np.concatenate([-away[outside], np.zeros(len(inside))])
+        order = np.lexsort([second, first])
+        return Candidates(Pairs(first[order], second[order]), closeness[order])
 
     def __str__(self) -> str:
         return f"{self.distance_m:g} m between centres"
@@ -124,16 +128,14 @@ class DistanceRule:
 
 def _centres_in_ignored(pair: Pair) -> Pairs:
     """Detections and the ignored labels that their centres lie in."""
-    pairs = overlapping_pairs(pair.detections.boxes, pair.labels.boxes)
-    return pairs.select(_inside_ignored(pair, pairs))
-
-
-def _inside_ignored(pair: Pair, pairs: Pairs) -> NDArray[np.bool_]:
-    """(P,) True where the label is ignored and holds the detection's centre."""
+    ignored = np.flatnonzero(~pair.labels.counted)
+    known = pair.labels.boxes[ignored]
+    pairs = overlapping_pairs(pair.detections.boxes, known)
     centres = box_arrays.centres(pair.detections.boxes)[pairs.first]
-    known = pair.labels.boxes[pairs.second]
-    inside = ((centres >= known[:, :2]) & (centres <= known[:, 2:])).all(axis=1)
-    return np.asarray(inside & ~pair.labels.counted[pairs.second], np.bool_)
+    low, high = known[pairs.second, :2], known[pairs.second, 2:]
+    inside = np.asarray(((centres >= low) & (centres <= high)).all(axis=1), np.bool_)
+    pairs = pairs.select(inside)
+    return Pairs(pairs.first, ignored[pairs.second])
 
 
 MatchRule = IouRule | DistanceRule

@@ -166,7 +166,7 @@ def test_detections_of_a_vector_file(field: Path) -> None:
         (["--labels", "boxes.csv", "--calibrated", "m.x", "--decay-iou", "0.2"], "--decay-iou"),
         (["--labels", "boxes.csv", "--calibrated", "m.x", "--method", "wbf"], "--method"),
         (["--labels", "boxes.csv", "--iou", "0.5", "--distance-m", "1"], "exclude each other"),
-        (["--labels", "boxes.csv", "--score", "7"], "--score must lie in 0 to 1"),
+        (["--labels", "boxes.csv", "--score", "7"], "a score lies in 0 to 1"),
         (["--labels", "boxes.csv", "--block-px", "0"], "over 0 px"),
         (["--labels", "boxes.csv", "--report", "r.json"], "ends in .html"),
         (["--labels", "boxes.csv", "--report", "q.html", "--json", "q.html"], "the same file"),
