@@ -47,12 +47,10 @@ class Detecting:
         return choose_backend(info, device=self.device, backend=self.backend)
 
 
-FROM_LOWEST_UP = Detecting()
+BY_DEFAULT = Detecting()
 
 
-def model_pairs(
-    labels: LabelChoice, model: str | Path, how: Detecting = FROM_LOWEST_UP
-) -> list[Pair]:
+def model_pairs(labels: LabelChoice, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:
     """Read labels, in the model's classes unless they state their own, and detect beside them.
 
     Args:
@@ -72,7 +70,7 @@ def model_pairs(
 
 
 def detect_pairs(
-    labelled: Sequence[LabelledRaster], model: str | Path, how: Detecting = FROM_LOWEST_UP
+    labelled: Sequence[LabelledRaster], model: str | Path, how: Detecting = BY_DEFAULT
 ) -> list[Pair]:
     """Detect on each labelled raster, stitched, and put the result beside its labels.
 

@@ -312,9 +312,10 @@ def _settle_round(
         _kernels.settle_parts(boxes, groups, crossing, *rule, where, (states, suppressors))
 
     threads = max(min(_cores(), len(boxes) // _PER_THREAD), 1)
-    shares = np.searchsorted(bounds, np.linspace(0, len(boxes), threads + 1)).tolist()
+    inner = np.linspace(0, len(boxes), threads + 1)[1:-1]  # about as many boxes for each thread
+    shares = [0, *np.searchsorted(bounds, inner).tolist(), len(bounds) - 1]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(settle_parts, shares[:-1], [*shares[1:-1], len(bounds) - 1]))
+        list(pool.map(settle_parts, shares[:-1], shares[1:]))
     return states, suppressors, False
 
 

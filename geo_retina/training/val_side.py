@@ -9,7 +9,7 @@ from pydantic import ValidationError
 from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import LabelError, ModelError
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.runs import FROM_LOWEST_UP, Detecting, detect_each
+from geo_retina.evaluation.runs import BY_DEFAULT, Detecting, detect_each
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training.data import ValRaster, read_val
 from geo_retina.training.settings import TrainingSettings, ValidationSettings
@@ -23,7 +23,7 @@ class ValSide:
     rasters: tuple[ValRaster, ...]
     settings: ValidationSettings
 
-    def pairs(self, model: str | Path, how: Detecting = FROM_LOWEST_UP) -> list[Pair]:
+    def pairs(self, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:
         """Detect on these rasters with a model: `val_pairs`."""
         return val_pairs(self.rasters, model, how)
 
@@ -62,7 +62,7 @@ def val_side_of(model: str | Path, folder: Path) -> ValSide:
 
 
 def val_pairs(
-    val: Sequence[ValRaster], checkpoint: str | Path, how: Detecting = FROM_LOWEST_UP
+    val: Sequence[ValRaster], checkpoint: str | Path, how: Detecting = BY_DEFAULT
 ) -> list[Pair]:
     """Detect on val rasters, each read as its source says.
 
