@@ -154,8 +154,8 @@ def export_openvino(info: CheckpointInfo) -> "ov.Model":
 def quantise(graph: "ov.Model", chips: Sequence[NDArray[Any]]) -> "ov.Model":
     """Make an int8 graph: weights and activations are rounded to 256 steps each.
 
-    The last convolutions are rounded like all others: left in float32 they cost time and gain nothing
-    (tree crowns' AP stays within 0.001).
+    The last convolutions are rounded like all others: left in float32 they cost time and gain
+    nothing (tree crowns' AP stays within 0.001).
 
     Args:
         graph: Of `export_openvino`.
