@@ -78,6 +78,7 @@ class TimmBackbone(Backbone):
         self.in_bands = in_bands
         self.stages = _timm_stages(self.architecture)
         self.body = timm_features(self.architecture, out_indices=self.stages, in_chans=in_bands)
+        fix_padding(self.body)
         self.channels = tuple(self.body.feature_info.channels())
         self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
         self.frozen_batch_norm = settings.frozen_batch_norm
@@ -139,6 +140,46 @@ def timm_features(name: str, **options: Any) -> nn.Module:  # noqa: ANN401  timm
             "names, choose a convolutional or windowed one"
         ) from error
     return network
+
+
+class SameConvolution(nn.Conv2d):
+    """A convolution padded as TensorFlow does, for images whose sides its stride divides.
+
+    There the padding is the same whatever the size of the image. timm works it out from the size
+    each time, which makes every size in an exported graph a formula of all paddings before it:
+    the deeper networks could not be exported within the hour.
+    """
+
+    def __init__(self, known: nn.Conv2d) -> None:
+        """Take over the settings and the very parameters of `known`, whose own padding is 0."""
+        super().__init__(
+            known.in_channels,
+            known.out_channels,
+            cast("tuple[int, int]", known.kernel_size),
+            stride=cast("tuple[int, int]", known.stride),
+            dilation=cast("tuple[int, int]", known.dilation),
+            groups=known.groups,
+            bias=known.bias is not None,
+        )
+        self.weight, self.bias = known.weight, known.bias
+        sides = zip(self.kernel_size, self.stride, self.dilation, strict=True)
+        rows, columns = (max((side - 1) * d + 1 - stride, 0) for side, stride, d in sides)
+        self.pads = (columns // 2, columns - columns // 2, rows // 2, rows - rows // 2)
+        """Left, right, upper and lower, as `torch.nn.functional.pad` takes them."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Pad and convolve; a stride in the sides of the images."""
+        return super().forward(nn.functional.pad(images, self.pads))
+
+
+def fix_padding(network: nn.Module) -> None:
+    """Give timm's convolutions of TensorFlow's padding a constant one, in place."""
+    from timm.layers.conv2d_same import Conv2dSame
+
+    for parent in list(network.modules()):
+        for name, layer in list(parent.named_children()):
+            if isinstance(layer, Conv2dSame):
+                setattr(parent, name, SameConvolution(layer))
 
 
 def widen_first_convolution(conv: nn.Conv2d, in_bands: int) -> nn.Conv2d:

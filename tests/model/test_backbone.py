@@ -7,7 +7,12 @@ from torch import nn
 from torchvision.models import resnet18
 
 from geo_retina.errors import ModelError
-from geo_retina.model.backbone import TimmBackbone, adapt_filters, build_backbone
+from geo_retina.model.backbone import (
+    TimmBackbone,
+    adapt_filters,
+    build_backbone,
+    fix_padding,
+)
 from geo_retina.model.settings import BackboneSettings
 
 
@@ -136,3 +141,19 @@ def test_timm_names_may_carry_their_prefix_only_once() -> None:
     backbone = build_backbone(BackboneSettings(name="timm:test_resnet"), 3)
     assert isinstance(backbone, TimmBackbone)
     assert backbone.architecture == "test_resnet"
+
+
+@pytest.mark.parametrize("name", ["tf_efficientnet_lite0", "tf_mobilenetv3_small_minimal_100"])
+def test_padding_that_is_fixed_is_tensorflow_s(name: str) -> None:
+    import timm
+
+    torch.manual_seed(0)
+    theirs = timm.create_model(name, features_only=True).eval()
+    ours = copy.deepcopy(theirs)
+    fix_padding(ours)
+    assert not any(type(layer).__name__ == "Conv2dSame" for layer in ours.modules())
+    assert list(ours.state_dict()) == list(theirs.state_dict())
+    image = torch.randn(1, 3, 64, 96)
+    with torch.no_grad():
+        for one, other in zip(ours(image), theirs(image), strict=True):
+            assert torch.equal(one, other)
