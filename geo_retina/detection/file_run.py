@@ -8,7 +8,8 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 
@@ -29,6 +30,7 @@ from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.detection.vector import open_writers
 from geo_retina.detection.writers.layer import Geometry
 from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError, WriteError
+from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
 _log = logging.getLogger(__name__)
@@ -87,7 +89,8 @@ def detect_to_files(
     """Detect objects in a raster of any size and write them to vector files.
 
     What is found is kept strip by strip in a ledger beside the first output, so that a broken run
-    can go on. The outputs appear under their names when all are whole; then the ledger goes.
+    can go on, and goes to the outputs at once. They appear under their names when all are whole;
+    then the ledger goes.
 
     Args:
         raster: File, URL or GDAL path.
@@ -116,9 +119,11 @@ def detect_to_files(
         path = Path(f"{outputs[0]}.ledger")
         header = _header(job, model_hash, backend.name)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path):
-            counts, seams = _compute(job, ledger, backend, work, on_progress)
-            failed_file = _write_holes(job, ledger, outputs[0], counts, how)
-            by_class = _render(job, ledger, [*also, writers])
+            with _Rendering([*also, writers], job.info.card.class_names) as rendering:
+                counts, seams = _compute(
+                    job, ledger, backend, rendering=rendering, work=work, on_progress=on_progress
+                )
+                failed_file = _write_holes(job, ledger, outputs[0], counts, how)
             ledger.remove()
         grid = job.source.raster.grid
         return RunSummary(
@@ -128,7 +133,7 @@ def detect_to_files(
             megapixels=grid.width * grid.height / 1e6,
             windows=len(job.plan),
             counts=counts,
-            objects_by_class=by_class,
+            objects_by_class=rendering.by_class,
             seams=seams.to_dict(),
             seconds=time.monotonic() - started,
             failed_windows_file=None if failed_file is None else str(failed_file),
@@ -136,10 +141,18 @@ def detect_to_files(
 
 
 def _compute(
-    job: Job, ledger: Ledger, backend: Backend, work: WorkOptions, on_progress: OnProgress | None
+    job: Job,
+    ledger: Ledger,
+    backend: Backend,
+    *,
+    rendering: "_Rendering",
+    work: WorkOptions,
+    on_progress: OnProgress | None,
 ) -> tuple[Counts, SeamAudit]:
     """Run the strips that the ledger lacks; the counts and the seam audit of all strips."""
     counts, stitcher = _restore(job, ledger)
+    for detections in ledger.replay():
+        rendering.write(detections)
     if ledger.next_strip == len(job.plan.row_offs):
         return counts, stitcher.audit
     detector = load_backend(job.info, backend, batch=work.batch)
@@ -159,6 +172,7 @@ def _compute(
             ledger.commit(
                 strip.index, strip.final, stitcher.carried, _notes(strip, stitcher, audit)
             )
+            rendering.write(strip.final)
             counts, audit = strip.counts, stitcher.audit
     return counts, audit
 
@@ -186,17 +200,40 @@ def _restore(job: Job, ledger: Ledger) -> tuple[Counts, Stitcher]:
     return Counts.from_dict(last["counts"]), new_stitcher(job, state)
 
 
-def _render(job: Job, ledger: Ledger, writers: Sequence[Writer]) -> dict[str, int]:
-    """Write all detections of a finished ledger; how many there are of each class."""
-    names = job.info.card.class_names
-    by_class = np.zeros(len(names), dtype=np.int64)
-    with ExitStack() as stack:
-        opened = [stack.enter_context(writer) for writer in writers]
-        for detections in ledger.replay():
-            for writer in opened:
-                writer.write(detections)
-            by_class += np.bincount(detections.class_ids, minlength=len(names))
-    return dict(zip(names, by_class.tolist(), strict=True))
+class _Rendering:
+    """All outputs of a run while they are written, and a count of what they got."""
+
+    def __init__(self, writers: Sequence[Writer], class_names: Sequence[str]) -> None:
+        self._writers = writers
+        self._class_names = class_names
+        self._counts = np.zeros(len(class_names), dtype=np.int64)
+        self._stack = ExitStack()
+
+    @property
+    def by_class(self) -> dict[str, int]:
+        """Objects of each class so far."""
+        return dict(zip(self._class_names, self._counts.tolist(), strict=True))
+
+    def write(self, detections: Detections) -> None:
+        """Append the final objects of a strip to every output."""
+        for writer in self._writers:
+            writer.write(detections)
+        self._counts += np.bincount(detections.class_ids, minlength=len(self._counts))
+
+    def __enter__(self) -> Self:
+        with ExitStack() as stack:
+            for writer in self._writers:
+                stack.enter_context(writer)
+            self._stack = stack.pop_all()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
 
 
 def _writers(
