@@ -11,6 +11,7 @@ from geo_retina.errors import TrainingError
 from geo_retina.model.criterion import Criterion, LossSettings
 from geo_retina.model.retinanet import RetinaNet, normalise
 from geo_retina.training.dataset import Batch
+from geo_retina.training.depthwise import FastDepthwise
 from geo_retina.training.settings import ScheduleSettings
 
 _LISTED = 4
@@ -49,7 +50,9 @@ class DetectorModule(pl.LightningModule):
         images = normalise(
             batch.pixels, value_range=card.value_range, mean=card.mean, std=card.std
         ).contiguous(memory_format=torch.channels_last)
-        losses = self.criterion(self.network(images), self.network.anchors(images), batch.targets)
+        with FastDepthwise():
+            outputs = self.network(images)
+        losses = self.criterion(outputs, self.network.anchors(images), batch.targets)
         if not torch.isfinite(losses.total):
             raise TrainingError(_not_finite(losses.total.item(), batch, batch_idx, self))
         found = {"loss": losses.total, "loss_classes": losses.classes, "loss_boxes": losses.boxes}

@@ -156,7 +156,7 @@ class TrainingSettings(_Plain):
     """Weights the backbone starts from, see `model.pretrained.load_pretrained`."""
     start_from: str | None = None
     """Bundled model or checkpoint whose weights the whole network starts from; classes and bands
-    may differ."""
+    may differ. With `pretrained` too, the backbone starts from that and all else from here."""
     loss: LossSettings = LossSettings()
     augment: AugmentSettings = AugmentSettings()
     schedule: ScheduleSettings
@@ -175,8 +175,6 @@ class TrainingSettings(_Plain):
             _check_count("in_bands", self.network.in_bands, self.card.bands, "bands")
         elif self.start_from is None:
             raise ValueError("network is missing: describe it, or name a model in start_from")
-        if self.pretrained is not None and self.start_from is not None:
-            raise ValueError("pretrained and start_from exclude each other; keep one of them")
         if self.validation.calibrate and self.card.decay_iou is not None:
             raise ValueError(
                 "validation.calibrate and card.decay_iou exclude each other: a score that gives "

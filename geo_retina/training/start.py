@@ -16,6 +16,7 @@ from geo_retina.training.settings import TrainingSettings
 
 _log = logging.getLogger(__name__)
 
+_BACKBONE = "backbone."
 _LAST_CLASS_LAYER = "heads.classes.last."
 _FILTERS = 4  # dimensions of a convolution's weight
 _LISTED = 4
@@ -38,12 +39,23 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Retin
         )
     if settings.start_from is not None:
         info = read_info(settings.start_from)
-        fill_network(built, load_network(info), card=settings.card, known_card=info.card)
+        fill_network(
+            built,
+            load_network(info),
+            card=settings.card,
+            known_card=info.card,
+            backbone=settings.pretrained is None,
+        )
     return built
 
 
 def fill_network(
-    network: RetinaNet, known: RetinaNet, *, card: ModelCard, known_card: ModelCard
+    network: RetinaNet,
+    known: RetinaNet,
+    *,
+    card: ModelCard,
+    known_card: ModelCard,
+    backbone: bool = True,
 ) -> tuple[str, ...]:
     """Copy the weights of another model wherever they fit, in place.
 
@@ -56,13 +68,19 @@ def fill_network(
         known: Another network.
         card: What `network` is for.
         known_card: What `known` is for.
+        backbone: The backbone too; False leaves it as it is.
 
     Returns:
         Names of the tensors for which there was nothing, and which stay as they are.
     """
     pair = _Pair(network, known, card, known_card)
     state, given = network.state_dict(), known.state_dict()
-    found = {name: pair.fit(name, given.get(name), own) for name, own in state.items()}
+    found = {
+        name: pair.fit(name, given.get(name), own)
+        if backbone or not name.startswith(_BACKBONE)
+        else None
+        for name, own in state.items()
+    }
     network.load_state_dict({name: state[name] if t is None else t for name, t in found.items()})
     fresh = tuple(name for name, tensor in found.items() if tensor is None)
     _log.info(
@@ -97,7 +115,7 @@ class _Pair:
     def _first_filters(self) -> str:
         """Name of the convolution that sees the bands."""
         state = self.network.backbone.state_dict()
-        return "backbone." + next(n for n, tensor in state.items() if tensor.ndim == _FILTERS)
+        return _BACKBONE + next(n for n, tensor in state.items() if tensor.ndim == _FILTERS)
 
     def _classes(self, given: Tensor, own: Tensor) -> Tensor | None:
         """Rows of the classes of the same name; the others stay as they start.

@@ -113,6 +113,21 @@ def test_starting_from_a_checkpoint_takes_its_network(
         torch.testing.assert_close(network(image).logits[..., :1], known(image).logits)
 
 
+def test_a_pretrained_backbone_stays_beside_the_rest_of_another_model(
+    recipe: Callable[..., Any], make_card: Callable[..., Any], tmp_path: Path
+) -> None:
+    path, backbone = tmp_path / "known.safetensors", tmp_path / "backbone.pth"
+    known = _fresh(_tiny(recipe), 1)
+    save_checkpoint(path, known, make_card())
+    other = _fresh(_tiny(recipe), 2)
+    torch.save(other.backbone.body.state_dict(), backbone)
+    settings = recipe(start_from=str(path), pretrained=str(backbone))
+    network = start_network(_tiny(recipe), settings)
+    for name, tensor in network.state_dict().items():
+        given = other if name.startswith("backbone.") else known
+        assert torch.equal(tensor, given.state_dict()[name]), name
+
+
 def test_memory_grows_with_the_batch_and_the_chip(recipe: Callable[..., Any]) -> None:
     network = _fresh(_tiny(recipe))
     statistics = {k: v.clone() for k, v in network.state_dict().items()}
