@@ -182,31 +182,36 @@ def measure_start(asked: argparse.Namespace) -> None:
 
 
 def measure_training(asked: argparse.Namespace) -> None:
-    """Run steps of ours and of torchvision's in turn, each in a process of its own."""
+    """Run steps of all contenders in turn, each in a process of its own."""
+    from benchmarking.run_training import CONTENDERS
+
     job = {
         "batch": asked.batch,
         "chip": asked.chip,
         "objects": asked.objects,
         "steps": asked.steps,
     }
-    runs: dict[str, list[Any]] = {"geo_retina": [], "torchvision": []}
+    runs: list[list[Any]] = [[] for _ in CONTENDERS]
     for _ in range(asked.repeats):
-        for name, times in runs.items():
+        for number, (contender, times) in enumerate(zip(CONTENDERS, runs, strict=True)):
             run = run_undisturbed(
-                sys.executable, "run_training", {**job, "network": name}, threads=asked.threads
+                sys.executable, "run_training", {**job, "contender": number}, threads=asked.threads
             )
             times.append(run)
-            print(f"{name}: {run.report['images_per_s']:.3f} images/s", file=sys.stderr, flush=True)
-    found = {
-        name: {
+            rate = f"{run.report['images_per_s']:.3f} images/s"
+            print(f"{contender.network}, {contender.name}: {rate}", file=sys.stderr, flush=True)
+    found = [
+        {
+            "network": contender.network,
+            "name": contender.name,
             "images_per_s": spread([run.report["images_per_s"] for run in times]),
             "peak_mib": spread([run.peak_mib for run in times]),
             "loss": times[0].report["loss"],
         }
-        for name, times in runs.items()
-    }
+        for contender, times in zip(CONTENDERS, runs, strict=True)
+    ]
     described = circumstances(PACKAGES, threads=asked.threads)
-    store(asked.json, "training", {**described, **job, "networks": found})
+    store(asked.json, "training", {**described, **job, "contenders": found})
 
 
 if __name__ == "__main__":

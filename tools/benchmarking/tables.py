@@ -181,18 +181,21 @@ def _growth(rows: Sequence[Results]) -> str:
 
 
 def _training(section: Results) -> str:
-    networks = section["networks"]
-    base = networks["torchvision"]["images_per_s"]["median"]
-    rows = [
-        [
-            name,
-            _spread(found["images_per_s"], 3),
-            f"{found['images_per_s']['median'] / base:.2f}",
-            _spread(found["peak_mib"], 0),
-        ]
-        for name, found in networks.items()
-    ]
-    return _table(["", "images/s", "of torchvision's", "peak MiB"], rows)
+    rows, base = [], ("", 0.0)
+    for found in section["contenders"]:
+        rate = found["images_per_s"]["median"]
+        if found["network"] != base[0]:
+            base = (found["network"], rate)
+        rows.append(
+            [
+                found["network"],
+                found["name"],
+                _spread(found["images_per_s"], 2),
+                f"{rate / base[1]:.2f}",
+                _spread(found["peak_mib"], 0),
+            ]
+        )
+    return _table(["network", "step", "images/s", "of the first", "peak MiB"], rows)
 
 
 def _start(section: Results) -> str:
