@@ -15,6 +15,7 @@ and weights. With `--json FILE` the numbers go into a file of results.
 """
 
 import argparse
+import hashlib
 import os
 import subprocess
 import sys
@@ -126,9 +127,10 @@ def measure_growth(asked: argparse.Namespace) -> None:
 
     asked.folder.mkdir(parents=True, exist_ok=True)
     plots = find_plots(asked.tiles)
+    plots_key = hashlib.sha256(b"".join(plot.read_bytes() for plot in plots)).hexdigest()[:8]
     jobs: dict[float, dict[str, Any]] = {}
     for mpix in sorted(asked.mpix):
-        raster = asked.folder / f"{mpix:g}-mpix.tif"
+        raster = asked.folder / f"{mpix:g}-mpix-of-{plots_key}.tif"
         edge = round((mpix * 1e6) ** 0.5)
         if not raster.exists():
             begun = raster.with_suffix(".part.tif")

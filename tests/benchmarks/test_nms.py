@@ -1,8 +1,10 @@
 """Speed of NMS: run with `pytest -m benchmark tests/benchmarks`."""
 
 import statistics
+import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,28 +14,13 @@ from pytest_benchmark.fixture import BenchmarkFixture
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.nms import nms
 
+sys.path.append(str(Path(__file__).parents[2] / "tools"))
+
+from benchmarking.box_layouts import LAYOUTS, spread
+
 pytestmark = pytest.mark.benchmark
 
 Boxes = NDArray[np.float64]
-
-
-def spread(generator: np.random.Generator, count: int) -> Boxes:
-    low = generator.uniform(0, 32 * np.sqrt(count), (count, 2))
-    return np.hstack([low, low + generator.uniform(10, 40, (count, 2))])
-
-
-def heaped(generator: np.random.Generator, count: int) -> Boxes:
-    places = generator.uniform(0, 32 * np.sqrt(count), (count // 1000, 2))
-    low = generator.choice(places, count) + generator.normal(0, 4, (count, 2))
-    return np.hstack([low, low + generator.uniform(20, 40, (count, 2))])
-
-
-def mixed(generator: np.random.Generator, count: int) -> Boxes:
-    low = generator.uniform(0, 100 * np.sqrt(count), (count, 2))
-    return np.hstack([low, low + 10 ** generator.uniform(0, 4, (count, 1))])
-
-
-LAYOUTS = [spread, heaped, mixed]
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -45,7 +32,7 @@ def timed(work: Callable[[], object]) -> float:
 
 @pytest.mark.parametrize("overlap", list(Overlap), ids=lambda overlap: overlap.name)
 @pytest.mark.parametrize("count", [1_000, 100_000, 1_000_000])
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_speed(
     benchmark: BenchmarkFixture,
     layout: Callable[[np.random.Generator, int], Boxes],
@@ -61,7 +48,7 @@ def test_speed(
 
 
 @pytest.mark.parametrize("overlap", list(Overlap), ids=lambda overlap: overlap.name)
-@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.__name__)
+@pytest.mark.parametrize("layout", LAYOUTS.values(), ids=LAYOUTS)
 def test_time_grows_about_as_the_count(
     layout: Callable[[np.random.Generator, int], Boxes], overlap: Overlap
 ) -> None:
