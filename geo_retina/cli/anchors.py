@@ -35,10 +35,12 @@ def anchors(
     with exit_codes(quiet=quiet):
         from geo_retina.training.anchors import propose_anchors
 
+        if picture is not None:
+            options.check_picture(picture)
         labelled = choice(path).read()
         proposed = propose_anchors(
             labelled, gsd_m=gsd, chip_px=chip, sizes_per_level=sizes, ratios=ratios
         )
         print(proposed.to_text())
         if picture is not None:
-            print(f"picture  {proposed.draw(options.writable(picture))}")
+            print(f"picture  {proposed.draw(picture)}")

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geo_retina.labels.choice import LabelChoice
 
 _SPLITTING = "Dividing into train, val and test"
+_SHARES = (0.7, 0.15, 0.15)
 
 
 class DivideBy(StrEnum):
@@ -55,7 +56,7 @@ def chips(
     shares: Annotated[
         tuple[float, float, float],
         typer.Option(metavar="TRAIN VAL TEST", rich_help_panel=_SPLITTING),
-    ] = (0.7, 0.15, 0.15),
+    ] = _SHARES,
     block_m: Annotated[
         float | None,
         typer.Option(help="Side of the squares, metres.", rich_help_panel=_SPLITTING),
@@ -75,6 +76,7 @@ def chips(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.config import parse_settings
+        from geo_retina.errors import ConfigError
         from geo_retina.labels.chips import ChipOptions, cut_chips
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.training.division import Division
@@ -88,8 +90,15 @@ def chips(
             chip_format=suffix.value,
         )
         labelled = choice(path).read()
-        if divide_by is not None:
-            given = {"block_m": block_m, "guard_m": guard_m}
+        given = {"block_m": block_m, "guard_m": guard_m}
+        if divide_by is None:
+            idle = [name for name, value in given.items() if value is not None]
+            idle += ["shares"] if shares != _SHARES else []
+            idle += ["seed"] if seed else []
+            if idle:
+                flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
+                raise ConfigError(f"{flags}: for --divide-by; state it, or leave them out")
+        else:
             division = parse_settings(
                 {
                     "kind": divide_by.value,

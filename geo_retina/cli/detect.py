@@ -115,7 +115,7 @@ def detect(
                 options=options,
                 output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
                 work=work,
-                also=_pictures(picture, raster, options),
+                also=_pictures(picture, raster, options, skip_errors=skip_errors),
                 on_progress=on_progress,
             )
         if summary is not None:
@@ -125,12 +125,14 @@ def detect(
         raise typer.Exit(FAILURE)
 
 
-def _pictures(path: Path | None, raster: str, options: "DetectOptions") -> "list[PictureWriter]":
+def _pictures(
+    path: Path | None, raster: str, options: "DetectOptions", *, skip_errors: bool
+) -> "list[PictureWriter]":
     if path is None:
         return []
     from geo_retina.viewing.overlay import PictureWriter
 
-    return [PictureWriter(path, raster, bands=options.bands)]
+    return [PictureWriter(path, raster, bands=options.bands, skip_errors=skip_errors)]
 
 
 def _print_plan(

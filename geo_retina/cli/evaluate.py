@@ -135,7 +135,7 @@ def evaluate(
             iou, distance_m = side.settings.iou, side.settings.distance_m
         iou = defaults.MATCH_IOU if iou is None else iou
         match_rule(iou=iou, distance_m=distance_m)
-        known = _sized(known, distance_m)
+        known = _placed(_sized(known, distance_m), read_by["raster_crs"])
         read_by["pixel_coordinates"] |= read_by["gsd_m"] is not None
         detecting = DetectOptions(score=LOWEST_SCORE, **found_by, **read_by)
         if detections is None:
@@ -204,6 +204,12 @@ def _sized(known: "LabelChoice", distance_m: float | None) -> "LabelChoice":
         return known
     sized = replace(vector, point_size_m=distance_m)
     return replace(known, source=replace(known.source, vector=sized))
+
+
+def _placed(known: "LabelChoice", raster_crs: str | None) -> "LabelChoice":
+    """Labels whose rasters have the CRS that they are read with."""
+    vector = replace(known.source.vector, raster_crs=raster_crs)
+    return replace(known, source=replace(known.source, vector=vector))
 
 
 def _val_side(model: str, data: Path) -> "ValSide":

@@ -28,6 +28,7 @@ class Target(StrEnum):
 
 
 _INT8 = "For openvino-int8"
+_MOST_CHIPS = 128
 
 
 def export(
@@ -49,7 +50,7 @@ def export(
     ] = None,
     chips: Annotated[
         int, typer.Option(min=1, help="Most chips to calibrate with.", rich_help_panel=_INT8)
-    ] = 128,
+    ] = _MOST_CHIPS,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -78,7 +79,7 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.errors import OutputError
+        from geo_retina.errors import ConfigError, OutputError
         from geo_retina.evaluation.evaluate import match_rule
         from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
@@ -86,6 +87,23 @@ def export(
         from geo_retina.model.export import note_in_openvino
 
         info, targets = read_info(model), to or [Target.ONNX]
+        if Target.INT8 not in targets:
+            given = {
+                "--calibrate": calibrate,
+                "--chips": chips if chips != _MOST_CHIPS else None,
+                "--labels": labels,
+                "--images": images,
+                "--format": label_format,
+                "--only": only,
+                "--split": split,
+                "--distance-m": distance_m,
+                "--bands": bands,
+                "--scale": scale,
+                "--stretch": stretch,
+            }
+            idle = [flag for flag, value in given.items() if value is not None]
+            if idle:
+                raise ConfigError(f"{', '.join(idle)}: for --to openvino-int8 alone; add it")
         folder = out or info.path.parent
         if not folder.is_dir():
             raise OutputError(f"the folder {folder} does not exist; make it first")

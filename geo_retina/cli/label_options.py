@@ -123,6 +123,19 @@ def writable(path: Path) -> Path:
     return path
 
 
+def check_picture(path: Path) -> None:
+    """Refuse a picture that cannot be written.
+
+    Raises:
+        OutputError: Its folder is not there, or its name does not end in .png.
+    """
+    from geo_retina.errors import OutputError
+
+    writable(path)
+    if path.suffix.lower() != ".png":
+        raise OutputError(f"expected a picture that ends in .png, got {path}")
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a small file.
 

@@ -45,11 +45,14 @@ def check(
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.labels.pictures import contact_sheet
 
+        if sheet is not None:
+            options.check_picture(sheet)
         labelled = choice(path).read()
         report = check_labels(labelled)
         print(report.to_text())
         content = report.to_dict()
         leaks = False
+        labelled = [item for item in labelled if item.raster not in report.unreadable]
         if len({item.split for item in labelled}) > 1:
             leakage = audit_splits(labelled)
             leaks = leakage.leaks
@@ -57,7 +60,7 @@ def check(
             content["splits"] = leakage.to_dict()
         if as_json is not None:
             options.write_text(as_json, json.dumps(content, indent=2) + "\n")
-        if sheet is not None:
-            print(f"sheet    {contact_sheet(labelled, options.writable(sheet))}")
+        if sheet is not None and labelled:
+            print(f"sheet    {contact_sheet(labelled, sheet)}")
     if leaks or not report.is_clean:
         raise typer.Exit(FAILURE)

@@ -8,6 +8,8 @@ import typer
 from geo_retina.cli.bars import training_bar
 from geo_retina.cli.reporting import exit_codes
 
+_INTERRUPTED = "interrupted; a run that has finished an epoch goes on with --resume"
+
 
 def train(
     config: Annotated[
@@ -37,7 +39,7 @@ def train(
 
     A broken run goes on with --resume and ends as it would have.
     """
-    with exit_codes(quiet=quiet, interrupted="interrupted; go on with --resume"):
+    with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.config import load_settings
         from geo_retina.training.fit import fit, is_first_process
         from geo_retina.training.settings import TrainingSettings

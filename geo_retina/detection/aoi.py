@@ -49,11 +49,6 @@ class Aoi:
         """No part of the raster lies in the AOI: there is nothing to detect."""
         return bool(self.geometry.is_empty)
 
-    @property
-    def area_px(self) -> float:
-        """Area of the raster to work on, in square pixels."""
-        return float(self.geometry.area)
-
     def touches(self, window: Window) -> bool:
         """Whether any part of the window lies in the AOI or on its edge."""
         return bool(self.geometry.intersects(shapely.box(*window.box)))
@@ -135,7 +130,10 @@ def _only_layer(path: Path) -> str:
 
     names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
     if len(names) > 1:
-        raise AoiError(f"expected one layer in the AOI {path}, got {', '.join(names)}; name one")
+        raise AoiError(
+            f"expected one layer in the AOI {path}, got {', '.join(names)}; export one to a file "
+            "of its own"
+        )
     if not names:
         raise AoiError(f"expected polygons in the AOI {path}, found no layer with geometries")
     return names[0]

@@ -49,7 +49,8 @@ def read_calibration_chips(
     each = max(most // len(rasters), 1)
     allowing = replace(options, pixel_coordinates=True)
     read = partial(_chips_of, card=card, options=allowing, most=each)
-    chips = [chip for raster in rasters[:most] for chip in read(raster)]
+    taken = np.unique(np.linspace(0, len(rasters) - 1, min(most, len(rasters))).round().astype(int))
+    chips = [chip for number in taken.tolist() for chip in read(rasters[number])]
     if not chips:
         raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
     return chips

@@ -118,8 +118,8 @@ def detect_to_files(
         backend = choose_backend(job.info, backend=work.backend, device=work.device)
         path = Path(f"{outputs[0]}.ledger")
         header = _header(job, model_hash, backend.name)
-        with _open_ledger(path, header, work) as ledger, _kept(ledger, path):
-            with _Rendering([*also, writers], job.info.card.class_names) as rendering:
+        with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
+            with _Rendering([writers, *also], job.info.card.class_names) as rendering:
                 counts, seams = _compute(
                     job, ledger, backend, rendering=rendering, work=work, on_progress=on_progress
                 )
@@ -291,7 +291,7 @@ def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
 
 
 @contextmanager
-def _kept(ledger: Ledger, path: Path) -> Iterator[None]:
+def _kept(ledger: Ledger, path: Path, work: WorkOptions) -> Iterator[None]:
     """Tell, when the work fails, how to go on; leave no ledger that holds nothing."""
     try:
         yield
@@ -301,8 +301,8 @@ def _kept(ledger: Ledger, path: Path) -> Iterator[None]:
             raise
         kept = f"what was done is kept in {path}: go on with --resume"
         if isinstance(error, RasterReadError):
-            skip = "add --skip-errors to leave such windows out"
-            raise RasterReadError(f"{error}; {kept}, and {skip}") from error
+            skip = "" if work.skip_errors else ", and add --skip-errors to leave such windows out"
+            raise RasterReadError(f"{error}; {kept}{skip}") from error
         if isinstance(error, WriteError):
             raise WriteError(f"{error}; {kept}") from error
         raise

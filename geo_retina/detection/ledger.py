@@ -2,15 +2,15 @@
 
 A detection run works strip by strip. After each strip it commits one record: the detections that
 became final, the ones the stitcher still carries, and the run's counters. The record is on the disk
-(fsync) before `commit` returns. Outputs are rendered from the ledger when the last strip is in, by
-`replay`, which yields the final detections in the order of their commits. Why this way:
+(fsync) before `commit` returns. Outputs get the final detections of each strip once it is
+committed; a run that goes on gives them those of the earlier strips first, from `replay`, in the
+order of their commits. Why this way:
 
-- *Same bytes.* An output is a function of the replayed sequence. A resumed run starts at
+- *Same bytes.* An output is a function of the committed sequence. A resumed run starts at
   `next_strip` from the carried arrays, bit for bit those of the unbroken run, so it commits the
   same records, and an output cannot tell where the run was broken.
-- *Nothing lost.* Only the strip under way is computed again. A kill while an output is rendered
-  loses no inference at all, and no half-written format has to be repaired (no GeoPackage
-  transaction or FlatGeobuf index can be resumed).
+- *Nothing lost.* Only the strip under way is computed again, and no half-written format has to be
+  repaired (no GeoPackage transaction or FlatGeobuf index can be resumed): outputs begin anew.
 - *Bounded.* Memory is that of one record. The disk holds about 40 bytes a detection, less than any
   of the outputs.
 

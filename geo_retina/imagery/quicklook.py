@@ -9,15 +9,22 @@ import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
+from rasterio.windows import Window
 
 from geo_retina.errors import RasterReadError
 from geo_retina.imagery.gdal import GDAL_ERRORS, reason, session
 
+_ROWS_AT_ONCE = 32  # of the picture of a damaged raster
 _SHOWN_PERCENTILES = (2, 98)  # of values that are not 8 bit
 
 
 def read_small(
-    path: str, *, bands: Sequence[int] | None = None, most_px: int, least_px: int = 1
+    path: str,
+    *,
+    bands: Sequence[int] | None = None,
+    most_px: int,
+    least_px: int = 1,
+    skip_errors: bool = False,
 ) -> tuple[NDArray[np.uint8], float]:
     """Read a raster as a picture; of a large one GDAL reads overviews where there are some.
 
@@ -26,6 +33,7 @@ def read_small(
         bands: Three band numbers, from 1, or one; None = `shown_bands`.
         most_px: Longer side of the picture; a larger raster is shown smaller.
         least_px: A smaller raster is shown larger.
+        skip_errors: Leave rows black that cannot be read.
 
     Returns:
         (height, width, 3) red, green, blue, black where nothing is valid; and its pixels per raster
@@ -48,10 +56,37 @@ def read_small(
                 numbers = list(bands or shown_bands(colours))[:3]
                 numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
                 how = Resampling.average if zoom < 1 else Resampling.cubic
-                values = raster.read(numbers, out_shape=(3, *shape), resampling=how, masked=True)
+                try:
+                    values = raster.read(
+                        numbers, out_shape=(3, *shape), resampling=how, masked=True
+                    )
+                except GDAL_ERRORS:
+                    if not skip_errors:
+                        raise
+                    values = _readable_rows(raster, numbers, shape, how)
     except GDAL_ERRORS as error:
         raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
     return _to_eight_bits(values), zoom
+
+
+def _readable_rows(
+    raster: rasterio.DatasetReader, bands: list[int], shape: tuple[int, int], how: Resampling
+) -> "np.ma.MaskedArray[Any, Any]":
+    """The picture of a damaged raster, some rows at a time; masked where they cannot be read."""
+    rows, columns = shape
+    zoom = raster.height / rows
+    parts = []
+    for first in range(0, rows, _ROWS_AT_ONCE):
+        count = min(_ROWS_AT_ONCE, rows - first)
+        window = Window(0, first * zoom, raster.width, count * zoom)
+        size = (3, count, columns)
+        try:
+            part = raster.read(bands, window=window, out_shape=size, resampling=how, masked=True)
+        except GDAL_ERRORS:
+            part = np.ma.masked_all(size, raster.dtypes[0])  # type: ignore[no-untyped-call]
+        parts.append(part)
+    joined: np.ma.MaskedArray[Any, Any] = np.ma.concatenate(parts, axis=1)  # type: ignore[no-untyped-call]
+    return joined
 
 
 def shown_bands(colours: Sequence[str]) -> list[int]:

@@ -25,6 +25,7 @@ class RegriddedRaster:
         band_count: Bands.
         dtypes: Data type of each band.
         colours: Colour interpretation of each band.
+        descriptions: Name of each band; empty where it has none.
         nodata: Nodata value of each band, None where there is none.
     """
 
@@ -52,6 +53,7 @@ class RegriddedRaster:
         self.band_count = raster.band_count
         self.dtypes = raster.dtypes
         self.colours = raster.colours
+        self.descriptions = raster.descriptions
         self.nodata = raster.nodata
 
     @property

@@ -1,6 +1,6 @@
 """What is wrong with labels, counted and named, before anything is trained or measured on them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -46,6 +46,8 @@ class LabelReport:
     """Rasters with something wrong, most changes first; boxes cut at the edge are not wrong."""
     shifts: tuple[tuple[str, Shift], ...]
     """Estimated misregistration of each site (one entry with an empty name without sites)."""
+    unreadable: tuple[str, ...] = ()
+    """Rasters that cannot be opened, or whose pixels cannot be read."""
 
     @property
     def is_clean(self) -> bool:
@@ -86,14 +88,21 @@ class LabelReport:
 def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
     """Count swapped, empty, outside and double labels; suspect wrong frames and misregistration.
 
-    Nothing is changed and no label stops the check: rasters that cannot be opened are reported.
+    Nothing is changed and nothing stops the check: rasters that cannot be read are reported.
     """
-    problems, usable, changes = [], [], []
+    problems: list[RasterProblems] = []
+    unreadable: list[str] = []
+    usable, changes = [], []
+
+    def refuse(item: LabelledRaster, error: GeoRetinaError) -> None:
+        unreadable.append(item.raster)
+        problems.append(RasterProblems(item.raster, len(item.labels), Changes(), str(error)))
+
     for item in labelled:
         try:
             grid = read_grid(item.raster)
         except GeoRetinaError as error:
-            problems.append(RasterProblems(item.raster, len(item.labels), Changes(), str(error)))
+            refuse(item, error)
             continue
         cleaned = clean_labels(item.labels, width=grid.width, height=grid.height)
         note = _frame_note(item, cleaned.changes, width=grid.width, height=grid.height)
@@ -101,6 +110,7 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
         if replace(cleaned.changes, clipped=0) or note:
             problems.append(RasterProblems(item.raster, len(item.labels), cleaned.changes, note))
+    shifts = _shifts(usable, refuse)
     problems.sort(key=lambda item: -sum(asdict(item.changes).values()))
     return LabelReport(
         rasters=len(labelled),
@@ -110,7 +120,8 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         side_px=_sides(labelled),
         totals=_sum(changes),
         problems=tuple(problems),
-        shifts=_shifts(usable),
+        shifts=shifts,
+        unreadable=tuple(unreadable),
     )
 
 
@@ -132,12 +143,14 @@ def _frame_note(item: LabelledRaster, changes: Changes, *, width: int, height: i
     return f"{changes.outside} labels off the raster; {why}"
 
 
-def _shifts(labelled: Sequence[LabelledRaster]) -> tuple[tuple[str, Shift], ...]:
+def _shifts(
+    labelled: Sequence[LabelledRaster], refuse: Callable[[LabelledRaster, GeoRetinaError], None]
+) -> tuple[tuple[str, Shift], ...]:
     by_site: dict[str, list[LabelledRaster]] = {}
     for item in labelled:
         by_site.setdefault(item.site, []).append(item)
     return tuple(
-        (site, estimate_shift(items))
+        (site, estimate_shift(items, on_error=refuse))
         for site, items in sorted(by_site.items())
         if any(len(item.labels) for item in items)
     )

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 import shapely
+from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
@@ -23,6 +24,7 @@ from geo_retina.space.windows import Window, WindowPlan
 _Pixels = Raster | RegriddedRaster
 ChipFormat = Literal["tif", "png"]
 
+_ALPHA = "alpha"
 _PNG_BANDS = (1, 3, 4)
 _PNG_DTYPES = ("uint8", "uint16")
 
@@ -43,7 +45,8 @@ class ChipOptions:
     empty_share: float = 0.1
     """Share of the chips without labels that is kept, chosen by a hash of their name."""
     chip_format: ChipFormat = "tif"
-    """`tif` keeps all bands, the data type and the georeference; `png` takes 1, 3 or 4 bands."""
+    """`tif` keeps all bands with their names, the data type, the mask and the georeference; `png`
+    takes 1, 3 or 4 bands."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.overlap_px < self.chip_px:
@@ -251,8 +254,8 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
     """Write the pixels of a window; False, and no file, where none is valid."""
     import rasterio
 
-    bands = list(range(1, raster.band_count + 1))
-    if not _any_valid(raster, window, bands):
+    valid, bands = _valid(raster, window), list(range(1, raster.band_count + 1))
+    if not valid.any():
         return False
     pixels = raster.read(window, bands=bands)
     profile: dict[str, Any] = {
@@ -275,15 +278,38 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
             # A chip of a picture without georeference has none either.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             file = rasterio.open(path, "w", **profile)
-        with file:
+        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), file:
+            if path.suffix == ".tif":
+                _describe(file, raster)
             file.write(pixels)
+            if path.suffix == ".tif" and not valid.all() and not _marks_invalid(raster):
+                file.write_mask(valid)
     except (OSError, rasterio.errors.RasterioError) as error:
         raise OutputError(f"{path}: the chip cannot be written: {error}") from error
     return True
 
 
-def _any_valid(raster: _Pixels, window: Window, bands: Sequence[int]) -> bool:
-    return any(bool(raster.read_mask(window, band=band).any()) for band in bands)
+def _describe(file: Any, raster: _Pixels) -> None:  # noqa: ANN401  rasterio has no types
+    """Names and colours of the bands, before there are pixels: GDAL stores alpha's beside them."""
+    from rasterio.enums import ColorInterp
+
+    file.colorinterp = [ColorInterp[colour] for colour in raster.colours]
+    for band, name in enumerate(raster.descriptions, start=1):
+        if name:
+            file.set_band_description(band, name)
+
+
+def _valid(raster: _Pixels, window: Window) -> NDArray[np.bool_]:
+    """Where any band but alpha is valid: (height, width)."""
+    bands = [band for band, colour in enumerate(raster.colours, start=1) if colour != _ALPHA]
+    masks = [raster.read_mask(window, band=band) for band in bands]
+    valid: NDArray[np.bool_] = np.any(masks, axis=0)
+    return valid
+
+
+def _marks_invalid(raster: _Pixels) -> bool:
+    """Whether the pixels themselves say which of them are invalid."""
+    return _ALPHA in raster.colours or any(value is not None for value in raster.nodata)
 
 
 def _photometric(raster: _Pixels) -> str:

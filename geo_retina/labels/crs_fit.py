@@ -35,6 +35,13 @@ def fitting_crs(points: NDArray[np.float64], grid: Grid) -> str | None:
         return "pixels of the raster (not a CRS: convert them, or use a pixel format such as COCO)"
     if grid.crs is None:
         return None
+    try:
+        return _best_candidate(sample, grid)
+    except pyproj.exceptions.ProjError:  # a local CRS, from which nothing leads to the Earth
+        return None
+
+
+def _best_candidate(sample: NDArray[np.float64], grid: Grid) -> str | None:
     best, best_share = None, 0.0
     for name, crs, swapped in _candidates(grid):
         share = _share_inside(_pixels(sample[:, ::-1] if swapped else sample, crs, grid), grid)

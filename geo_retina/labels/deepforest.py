@@ -16,6 +16,9 @@ if TYPE_CHECKING:
     import pandas as pd
 
 _BOX = ("xmin", "ymin", "xmax", "ymax")
+_DESCRIPTIONS = ("site", "split")
+_TEXTS = ("image_path", "label", *_DESCRIPTIONS)
+"""Columns that are read as they stand, also where they hold numbers."""
 
 
 def read_deepforest_csv(
@@ -70,8 +73,9 @@ def read_deepforest_csv(
 def write_deepforest_csv(labelled: Sequence[LabelledRaster], csv: str | PathLike[str]) -> Path:
     """Write a CSV that `read_deepforest_csv` reads back, with `site` and `split` columns.
 
-    Images below the CSV's folder are named relative to it. An image without objects gets a row with
-    empty coordinates. Scores are written where all labels have them.
+    Images below the CSV's folder are named relative to it, others by their whole path, but for
+    names without a folder, which stay as they are. An image without objects gets a row with empty
+    coordinates. Scores are written where all labels have them.
 
     Args:
         labelled: Rasters and labels.
@@ -99,17 +103,13 @@ def write_deepforest_csv(labelled: Sequence[LabelledRaster], csv: str | PathLike
     return path
 
 
-_DESCRIPTIONS = ("site", "split")
-
-
 def _rows(item: LabelledRaster, folder: Path, *, with_scores: bool) -> list[list[object]]:
     """Rows of one image."""
     labels = item.labels
     if item.area is not None or not labels.counted.all():
         what = "an annotated area" if item.area is not None else "ignored labels"
         raise LabelError(f"{item.raster}: a CSV cannot hold {what}; cut chips and use their COCO")
-    image = Path(item.raster)
-    name = str(image.relative_to(folder)) if image.is_relative_to(folder) else str(image)
+    name = _image_name(item.raster, folder)
     if not len(labels):
         return [[name, *[""] * (len(_BOX) + 1), item.site, item.split]]
     scores = labels.scores if with_scores else None
@@ -128,11 +128,19 @@ def _rows(item: LabelledRaster, folder: Path, *, with_scores: bool) -> list[list
     ]
 
 
+def _image_name(raster: str, folder: Path) -> str:
+    """How a CSV in `folder` names an image."""
+    if Path(raster).name == raster or "://" in raster:
+        return raster
+    image, beside = Path(raster).absolute(), folder.absolute()
+    return str(image.relative_to(beside) if image.is_relative_to(beside) else image)
+
+
 def _read_table(csv: Path) -> "pd.DataFrame":
     import pandas as pd
 
     try:
-        table = pd.read_csv(csv, skipinitialspace=True)
+        table = pd.read_csv(csv, skipinitialspace=True, dtype=dict.fromkeys(_TEXTS, "str"))
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise LabelError(f"{csv}: expected a CSV file with a header row: {error}") from error
     missing = [name for name in ("image_path", *_BOX) if name not in table]

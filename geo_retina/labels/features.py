@@ -21,9 +21,19 @@ VECTOR_SUFFIXES = (
 
 
 def read_features(
-    path: str | PathLike[str], *, layer: str | None, crs: str | None
+    path: str | PathLike[str],
+    *,
+    layer: str | None,
+    crs: str | None,
+    choose: str = "state which with layer (--layer)",
 ) -> "gpd.GeoDataFrame":
     """Read features with their columns; null and empty geometries are left out with a warning.
+
+    Args:
+        path: The file.
+        layer: Layer to read; None = the only one with geometries.
+        crs: CRS to assign; None = the file's own.
+        choose: What to do about a file with several layers, for the error's text.
 
     Raises:
         LabelError: The file cannot be read, has several layers and none was named, or `crs` is
@@ -39,7 +49,7 @@ def read_features(
         if Path(file).suffix.lower() == ".parquet":
             frame = gpd.read_parquet(file)
         else:
-            frame = gpd.read_file(file, layer=layer or _only_layer(file), engine="pyogrio")
+            frame = gpd.read_file(file, layer=layer or _only_layer(file, choose), engine="pyogrio")
     except (OSError, ValueError, RuntimeError, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, LabelError):
             raise
@@ -72,14 +82,14 @@ def column_of(
     return column
 
 
-def _only_layer(file: str) -> str:
+def _only_layer(file: str, choose: str) -> str:
     import pyogrio
 
     layers = [str(name) for name, geometry in pyogrio.list_layers(file) if geometry is not None]
     if len(layers) != 1:
         raise LabelError(
             f"{file}: expected one layer with geometries, found {len(layers)}"
-            f"{': ' if layers else ''}{', '.join(layers)}; state which with layer"
+            f"{': ' if layers else ''}{', '.join(layers)}; {choose}"
         )
     return layers[0]
 

@@ -52,14 +52,21 @@ def list_images(source: str | PathLike[str]) -> list[str]:
     return images
 
 
-def read_grid(raster: str | PathLike[str]) -> Grid:
+def read_grid(
+    raster: str | PathLike[str], *, crs: str | None = None, pixel_coordinates: bool = False
+) -> Grid:
     """Grid of a raster file; without a CRS, world coordinates are its pixels.
+
+    Args:
+        raster: File, URL or GDAL path.
+        crs: CRS to assign where the file has none.
+        pixel_coordinates: Allow a raster whose georeference cannot be used.
 
     Raises:
         RasterError: The file is missing or no raster.
-        GeoreferenceError: Its georeference is broken.
+        GeoreferenceError: Its georeference is broken, or `crs` contradicts the file.
     """
-    with open_raster(raster) as opened:
+    with open_raster(raster, crs=crs, pixel_coordinates=pixel_coordinates) as opened:
         return opened.grid
 
 

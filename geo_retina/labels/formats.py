@@ -2,18 +2,19 @@
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.coco import read_coco
 from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
 from geo_retina.labels.features import VECTOR_SUFFIXES
-from geo_retina.labels.files import list_images
+from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.placement import area_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
-from geo_retina.labels.vector import VectorOptions, read_vector
+from geo_retina.labels.vector import VectorOptions, read_area, read_vector
 from geo_retina.labels.voc import read_voc
 from geo_retina.labels.xview import read_xview
 
@@ -47,7 +48,7 @@ class LabelSource:
     class_names: Sequence[str] | None = None
     """Names of class ids 0..K-1; None = those of the file."""
     vector: VectorOptions = field(default_factory=VectorOptions)
-    """For vector files; `point_size_m` also for CSV files of points."""
+    """For vector files; `point_size_m` also for CSV files of points, `area` for all formats."""
     first_pixel: int = 0
     """For VOC: the number of the first pixel, see `read_voc`."""
 
@@ -90,13 +91,15 @@ def _read_vector(source: LabelSource) -> list[LabelledRaster]:
     )
 
 
+_VECTOR, _VOC = "vector", "voc"
+
 READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
     "deepforest": lambda s: read_deepforest_csv(s.path, s.images, class_names=s.class_names),
     "dota": lambda s: read_dota(s.path, s.images_needed(), class_names=s.class_names),
     "points": _read_points,
-    "vector": _read_vector,
-    "voc": lambda s: read_voc(
+    _VECTOR: _read_vector,
+    _VOC: lambda s: read_voc(
         s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel
     ),
     "xview": lambda s: read_xview(s.path, s.images_needed(), class_names=s.class_names),
@@ -112,12 +115,31 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
         label_format: A key of `READERS`; None = told by the file itself, see `format_of`.
 
     Raises:
-        LabelError: The format is unknown, or the labels cannot be read.
+        LabelError: The format is unknown, an option has no effect on it, or the labels cannot be
+            read.
     """
     name = format_of(source.path) if label_format is None else label_format
     if name not in READERS:
         raise LabelError(f"expected a label format among {', '.join(READERS)}, got {name!r}")
-    return READERS[name](source)
+    _refuse_idle(source, name)
+    labelled = READERS[name](source)
+    if source.vector.area is None or name == _VECTOR:  # which knows its grids already
+        return labelled
+    area = read_area(source.vector.area)
+    crs = source.vector.raster_crs
+    return [replace(item, area=area_on(area, read_grid(item.raster, crs=crs))) for item in labelled]
+
+
+def _refuse_idle(source: LabelSource, name: str) -> None:
+    """Refuse options that would have no effect on labels of a format."""
+    of_vectors = ("class_column", "score_column", "crs", "layer")
+    given = [key for key in of_vectors if getattr(source.vector, key) is not None]
+    idle = given if name != _VECTOR else []
+    if source.first_pixel and name != _VOC:
+        idle.append("first_pixel")
+    if idle:
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in idle)
+        raise LabelError(f"{source.path}: {flags} would have no effect on {name} labels: leave out")
 
 
 def format_of(path: str) -> str:
@@ -132,11 +154,11 @@ def format_of(path: str) -> str:
     if suffix in (".json", ".geojson") and file.is_file():
         return _json_format(file)
     if suffix in VECTOR_SUFFIXES:
-        return "vector"
+        return _VECTOR
     if suffix == ".csv":
         return "deepforest"
     if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
-        return "voc"
+        return _VOC
     raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")
 
 
@@ -149,5 +171,5 @@ def _json_format(file: Path) -> str:
         return "coco"
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         first = next(iter(content.get("features") or [{}]))
-        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else "vector"
+        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else _VECTOR
     raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")

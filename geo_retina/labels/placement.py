@@ -26,19 +26,38 @@ POLYGONS = (3, 6)
 """Type ids of shapely's Polygon and MultiPolygon."""
 
 
-def world_frame(frame: "gpd.GeoDataFrame", grid: Grid, *, source: str) -> "gpd.GeoDataFrame":
+def world_frame(
+    frame: "gpd.GeoDataFrame",
+    grid: Grid,
+    *,
+    source: str,
+    assign: str = "pass crs (--crs), such as EPSG:4326",
+) -> "gpd.GeoDataFrame":
     """Reproject features to the CRS of `grid`; they stay as they are where it has none.
 
+    Args:
+        frame: Features.
+        grid: Of a raster.
+        source: What to call the features in errors.
+        assign: What to do about features without CRS, for the error's text.
+
     Raises:
-        LabelError: The features have no CRS while the grid has one.
+        LabelError: The features have no CRS while the grid has one, or nothing leads from the one
+            to the other.
     """
     if grid.crs is None:
         return frame  # coordinates are pixels of the raster
     if frame.crs is None:
         fit = fitting_crs(_corner_points(frame), grid)
         hint = "" if fit is None else f"; the coordinates would fit the raster as {fit}"
-        raise LabelError(f"{source}: states no CRS; pass crs (--crs), such as EPSG:4326{hint}")
-    return frame if frame.crs == grid.crs else frame.to_crs(grid.crs)
+        raise LabelError(f"{source}: states no CRS; {assign}{hint}")
+    try:
+        return frame if frame.crs == grid.crs else frame.to_crs(grid.crs)
+    except pyproj.exceptions.ProjError as error:
+        raise LabelError(
+            f"{source}: nothing leads from {frame.crs.name} to {grid.crs.name}, the CRS of the "
+            "raster: bring both into one CRS first"
+        ) from error
 
 
 def in_pixels(frame: "gpd.GeoDataFrame", grid: Grid) -> NDArray[np.object_]:
@@ -57,7 +76,9 @@ def area_on(frame: "gpd.GeoDataFrame", grid: Grid) -> MultiPolygon | Polygon:
     geometries = frame.geometry.to_numpy()
     if not np.isin(shapely.get_type_id(geometries), POLYGONS).any():
         raise LabelError("the annotated area must hold polygons, found none")
-    flat = in_pixels(world_frame(frame, grid, source="the annotated area"), grid)
+    assign = "assign it one (ogr2ogr -a_srs EPSG:4326)"
+    world = world_frame(frame, grid, source="the annotated area", assign=assign)
+    flat = in_pixels(world, grid)
     merged = shapely.union_all(shapely.make_valid(flat))
     inside = shapely.intersection(merged, shapely.box(0, 0, grid.width, grid.height))
     polygons = [part for part in shapely.get_parts(inside) if isinstance(part, Polygon)]
@@ -76,7 +97,12 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
             f"{source}: no feature lies on a raster; the rasters have no CRS, so that coordinates "
             "must be their pixels, y down"
         )
-    metres = min(_distance_m(frame, grid) for grid in referenced)
+    try:
+        metres = min(_distance_m(frame, grid) for grid in referenced)
+    except pyproj.exceptions.ProjError as error:
+        raise LabelError(
+            f"{source}: no feature lies on a raster; is it the right raster?"
+        ) from error
     if metres <= FAR_M:
         logger.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
         return

@@ -30,14 +30,22 @@ def read_point_csvs(
         One entry an image, in alphabetical order.
 
     Raises:
-        LabelError: A CSV cannot be read, or `size_m` is not positive.
+        LabelError: There is no CSV, one has no image or cannot be read, or `size_m` is not
+            positive.
         GeoreferenceError: An image with points has no CRS, so that metres mean nothing.
     """
+    images = list_images(image_folder)
+    files = {file.stem: file for file in Path(folder).glob("*.csv")}
+    if not files:
+        raise LabelError(f"{folder}: expected .csv files in the folder, found none")
+    lost = sorted(files.keys() - {Path(image).stem for image in images})
+    if lost:
+        raise LabelError(f"{folder}: no image in {image_folder} for {', '.join(lost[:5])}.csv")
     labelled = []
-    for image in list_images(image_folder):
-        csv = Path(folder) / f"{Path(image).stem}.csv"
+    for image in images:
+        csv = files.get(Path(image).stem)
         labels = Labels.empty([class_name])
-        if csv.is_file():
+        if csv is not None:
             boxes = boxes_around(_read_points(csv), read_grid(image), size_m=size_m)
             labels = Labels.of(boxes, np.zeros(len(boxes)), [class_name])
         labelled.append(LabelledRaster(image, labels))

@@ -5,12 +5,13 @@ outlines is therefore highest where the labels lie right, and a peak elsewhere g
 that were drawn on another image, in another datum, or with a wrong origin.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.errors import GeoRetinaError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.pictures import window_around
@@ -64,17 +65,22 @@ _RING_PX = (5.0, 7.0)
 _LEAST_LABELS = 100
 
 
-def estimate_shift(labelled: Sequence[LabelledRaster]) -> Shift:
+def estimate_shift(
+    labelled: Sequence[LabelledRaster],
+    *,
+    on_error: Callable[[LabelledRaster, GeoRetinaError], None] | None = None,
+) -> Shift:
     """Estimate the shift that all of `labelled` have in common, up to 60 px along x and y.
 
     Boxes of one size, made around points, do not count: their outlines follow no object.
 
     Args:
         labelled: Rasters of one source, whose labels would all be off alike.
+        on_error: Takes a raster that cannot be read, and why; it is left out then. None raises.
 
     Raises:
-        RasterError: A raster cannot be opened.
-        RasterReadError: Pixels cannot be read.
+        RasterError: A raster cannot be opened, and `on_error` is None.
+        RasterReadError: Pixels cannot be read, and `on_error` is None.
     """
     side = 2 * _REACH_PX + 1
     strength, count = np.zeros((side, side)), 0
@@ -82,8 +88,14 @@ def estimate_shift(labelled: Sequence[LabelledRaster]) -> Shift:
         boxes = item.labels.boxes
         boxes = boxes[np.isfinite(boxes).all(axis=1) & (box_arrays.area(boxes) > 1)]
         if _were_drawn(boxes):
-            with open_raster(item.raster, pixel_coordinates=True) as raster:
-                strength += _edge_strength(raster, boxes)
+            try:
+                with open_raster(item.raster, pixel_coordinates=True) as raster:
+                    strength += _edge_strength(raster, boxes)
+            except GeoRetinaError as error:
+                if on_error is None:
+                    raise
+                on_error(item, error)
+                continue
             count += len(boxes)
     here = strength[_REACH_PX, _REACH_PX]
     row, column = _best_place(strength)

@@ -33,12 +33,15 @@ def read_yolo(
         One entry an image, in alphabetical order.
 
     Raises:
-        LabelError: A line cannot be read, a class is unknown, or a text file has no image.
+        LabelError: There is no text file, a line cannot be read, a class is unknown, or a text file
+            has no image.
     """
     names = _yolo_names(Path(folder)) if class_names is None else tuple(class_names)
     images = list_images(image_folder)
     stems = {Path(image).stem for image in images}
     files = {file.stem: file for file in Path(folder).glob("*.txt") if file.name != "classes.txt"}
+    if not files:
+        raise LabelError(f"{folder}: expected .txt files in the folder, found none")
     lost = sorted(files.keys() - stems)
     if lost:
         raise LabelError(f"{folder}: no image in {image_folder} for {', '.join(lost[:5])}.txt")

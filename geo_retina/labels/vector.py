@@ -40,6 +40,8 @@ class VectorOptions:
     """Side of the square box around each point, metres."""
     crs: str | None = None
     """CRS of the coordinates where the file states none, or a wrong one, such as `EPSG:32613`."""
+    raster_crs: str | None = None
+    """CRS of rasters that state none."""
     layer: str | None = None
     """Layer to read; None = the only one with geometries."""
     area: str | None = None
@@ -76,8 +78,8 @@ def read_vector(
     options = options or VectorOptions()
     frame = read_features(path, layer=options.layer, crs=options.crs)
     objects = _Objects.of(frame, class_names, options, source=str(path))
-    area = None if options.area is None else read_features(options.area, layer=None, crs=None)
-    grids = [read_grid(raster) for raster in rasters]
+    area = None if options.area is None else read_area(options.area)
+    grids = [read_grid(raster, crs=options.raster_crs) for raster in rasters]
     labels = [objects.on(grid) for grid in grids]
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))
@@ -85,6 +87,15 @@ def read_vector(
         LabelledRaster(str(raster), found, area=None if area is None else area_on(area, grid))
         for raster, grid, found in zip(rasters, grids, labels, strict=True)
     ]
+
+
+def read_area(path: str | PathLike[str]) -> "gpd.GeoDataFrame":
+    """Read the ground inside which all objects are labelled, for `placement.area_on`.
+
+    Raises:
+        LabelError: The file cannot be read, or has several layers.
+    """
+    return read_features(path, layer=None, crs=None, choose="export one to a file of its own")
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -120,12 +131,12 @@ class _Objects:
                 "--point-size-m, or point_size_m in a recipe"
             )
         ids, names = _classes(frame, class_names, options.class_column, source=source)
-        scores = column_of(frame, options.score_column, SCORE_COLUMN, source=source)
+        scores = _scores(frame, options.score_column, source=source)
         return cls(
             frame,
             ids,
             names,
-            None if scores is None else scores.to_numpy(dtype=np.float32),
+            scores,
             options.point_size_m,
             source,
         )
@@ -158,6 +169,21 @@ def _multipoints(frame: "gpd.GeoDataFrame") -> bool:
     return bool((shapely.get_type_id(frame.geometry.to_numpy()) == _MULTIPOINT).any())
 
 
+def _scores(
+    frame: "gpd.GeoDataFrame", score_column: str | None, *, source: str
+) -> NDArray[np.float32] | None:
+    column = column_of(frame, score_column, SCORE_COLUMN, source=source)
+    if column is None:
+        return None
+    try:
+        scores: NDArray[np.float32] = column.to_numpy(dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise LabelError(
+            f"{source}: expected numbers in the column {column.name!r}: {error}"
+        ) from error
+    return scores
+
+
 def _classes(
     frame: "gpd.GeoDataFrame",
     class_names: Sequence[str] | None,
@@ -167,6 +193,11 @@ def _classes(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     column = column_of(frame, class_column, CLASS_COLUMN, source=source)
     if column is not None:
+        if column.isna().any():
+            raise LabelError(
+                f"{source}: feature {int(column.isna().argmax()) + 1} has no class in the column "
+                f"{column.name!r}; complete or remove it"
+            )
         return class_ids_of(column.astype(str).tolist(), class_names, source=source)
     known = tuple(class_names or ("object",))
     if len(known) > 1:

@@ -18,6 +18,8 @@ import albumentations as A
 from geo_retina.training.radiometric import Blur, CoarserGsd, Haze, Light, resized
 
 _RGB = ("red", "green", "blue")
+_LEAST_SIDE_PX = 1e-3
+"""What an edge leaves of a box may be no thinner: albumentations takes it for empty."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -82,6 +84,7 @@ class Augmenter:
         area = np.prod(square.boxes[:, 2:] - square.boxes[:, :2], axis=1)
         shown = np.prod(cut[:, 2:] - cut[:, :2], axis=1) * _valid_share(square.valid, cut)
         kept = (shown > 0) & (shown >= self.settings.least_visible * area)
+        kept &= (cut[:, 2:] - cut[:, :2] > _LEAST_SIDE_PX).all(axis=1)
         return cut[kept], square.class_ids[kept]
 
     def _set_seed(self, seed: int) -> None:

@@ -31,7 +31,7 @@ class FastDepthwise(TorchFunctionMode):
         kwargs: Any = None,  # noqa: ANN401
     ) -> Any:  # noqa: ANN401
         kwargs = kwargs or {}
-        if func is functional.conv2d:
+        if func is functional.conv2d and torch.is_autocast_enabled(_CPU):
             found = _depthwise(*args, **kwargs)
             if found is not None:
                 return found
@@ -39,7 +39,7 @@ class FastDepthwise(TorchFunctionMode):
 
 
 def _depthwise(  # noqa: PLR0917  as torch's conv2d
-    inputs: Tensor,
+    input: Tensor,  # noqa: A002
     weight: Tensor,
     bias: Tensor | None = None,
     stride: int | tuple[int, int] = 1,
@@ -50,13 +50,12 @@ def _depthwise(  # noqa: PLR0917  as torch's conv2d
     """The filtered images, or None where PyTorch's own gradient is as good or needed."""
     side, strides, pads, dilations = weight.shape[-1], _pair(stride), padding, _pair(dilation)
     if (
-        inputs.device.type != _CPU
-        or not torch.is_autocast_enabled(_CPU)
+        input.device.type != _CPU
         or torch.get_autocast_dtype(_CPU) != torch.bfloat16
         or not torch.is_grad_enabled()
         or not weight.requires_grad
-        or inputs.ndim != weight.ndim
-        or not groups == inputs.shape[1] == weight.shape[0] > 1
+        or input.ndim != weight.ndim
+        or not groups == input.shape[1] == weight.shape[0] > 1
         or weight.shape[-2] != side
         or isinstance(pads, str)
         or strides[0] != strides[1]
@@ -67,7 +66,7 @@ def _depthwise(  # noqa: PLR0917  as torch's conv2d
     ):
         return None
     filtered: Tensor = _Depthwise.apply(
-        inputs.bfloat16(), weight.bfloat16(), strides[0], _pair(pads)[0]
+        input.bfloat16(), weight.bfloat16(), strides[0], _pair(pads)[0]
     )
     return filtered if bias is None else filtered + bias.bfloat16()[:, None, None]
 

@@ -72,6 +72,7 @@ def fit(
         TrainingError: The loss is not finite.
     """
     chosen = _checked_device(device, devices)
+    _check_precision(settings, chosen)
     if not is_first_process():
         logging.getLogger("geo_retina").setLevel(logging.WARNING)  # the first one tells all
     state = find_state(run_folder, settings, resume=resume)
@@ -113,6 +114,18 @@ def fit(
 def is_first_process() -> bool:
     """Whether this process speaks for those that train together; Lightning starts the others."""
     return int(getattr(rank_zero_only, "rank", None) or 0) == 0
+
+
+def _check_precision(settings: TrainingSettings, device: torch.device) -> None:
+    """Refuse what Lightning would replace in silence.
+
+    Raises:
+        ConfigError: float16 on a processor.
+    """
+    if settings.schedule.precision == "16-mixed" and device.type == "cpu":
+        raise ConfigError(
+            "schedule.precision is 16-mixed, which needs a GPU; state bf16-mixed or 32-true"
+        )
 
 
 def _first_network(settings: TrainingSettings, data: TrainingData) -> RetinaNet:

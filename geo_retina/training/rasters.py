@@ -21,7 +21,7 @@ from geo_retina.errors import (
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.labels.cleaning import Changes, clean_labels
-from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.sources import Reading
 
@@ -91,9 +91,9 @@ def prepare_rasters(
         with opened_source(item.raster, reading, card) as chips:
             native, grid = chips.raster.grid, chips.grid
             clean = clean_labels(item.labels, width=native.width, height=native.height)
+            labels = _in_area(clean.labels, item.area)
             scale = np.array([chips.scale_x, chips.scale_y])
         changes = _sum(changes, clean.changes)
-        labels = clean.labels
         prepared.append(
             TrainingRaster(
                 path=item.raster,
@@ -144,6 +144,15 @@ def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
     except BaseException:
         raster.close()
         raise
+
+
+def _in_area(labels: Labels, area: Polygon | MultiPolygon | None) -> Labels:
+    """The labels that touch the annotated ground: nothing is known of the others' surroundings."""
+    if area is None or not len(labels):
+        return labels
+    shapely.prepare(area)
+    touching = shapely.intersects(area, shapely.box(*labels.boxes.T))
+    return labels.select(np.asarray(touching))
 
 
 def _scaled(

@@ -45,7 +45,7 @@ def write_split_map(folder: Path, labelled: Sequence[LabelledRaster]) -> Path:
 
 
 def _feature(item: LabelledRaster) -> dict[str, Any]:
-    grid = read_grid(item.raster)
+    grid = read_grid(item.raster, pixel_coordinates=True)
     ground = None
     if grid.crs is not None:
         ground = shapely.set_precision(footprint(grid, item.area), 10**-_DECIMALS)

@@ -71,17 +71,20 @@ def fill_network(
         backbone: The backbone too; False leaves it as it is.
 
     Returns:
-        Names of the tensors for which there was nothing, and which stay as they are.
+        Names of the tensors for which there was nothing, and which stay as they are; not those of a
+        backbone that is left alone.
     """
     pair = _Pair(network, known, card, known_card)
-    state, given = network.state_dict(), known.state_dict()
-    found = {
-        name: pair.fit(name, given.get(name), own)
+    given = known.state_dict()
+    state = {
+        name: own
+        for name, own in network.state_dict().items()
         if backbone or not name.startswith(_BACKBONE)
-        else None
-        for name, own in state.items()
     }
-    network.load_state_dict({name: state[name] if t is None else t for name, t in found.items()})
+    found = {name: pair.fit(name, given.get(name), own) for name, own in state.items()}
+    network.load_state_dict(
+        {name: tensor for name, tensor in found.items() if tensor is not None}, strict=False
+    )
     fresh = tuple(name for name, tensor in found.items() if tensor is None)
     _log.info(
         "starts from %s: %d of %d tensors%s",

@@ -33,6 +33,7 @@ class PictureWriter:
         raster: str | os.PathLike[str],
         *,
         bands: Sequence[int] | None = None,
+        skip_errors: bool = False,
     ) -> None:
         """Prepare a picture; the raster is read when the `with` statement is entered.
 
@@ -40,6 +41,7 @@ class PictureWriter:
             path: PNG to write.
             raster: What to show.
             bands: Three band numbers, from 1, or one; None = the first three, or the only one.
+            skip_errors: Leave parts of the raster black that cannot be read.
 
         Raises:
             OutputError: The file cannot be written.
@@ -47,14 +49,22 @@ class PictureWriter:
         self._path = Path(path)
         self._raster = os.fspath(raster)
         self._bands = bands
+        self._skip_errors = skip_errors
         if self._path.suffix.lower() != ".png":
             raise OutputError(f"expected a picture that ends in .png, got {path}")
-        if not self._path.absolute().parent.is_dir():
+        folder = self._path.absolute().parent
+        if not folder.is_dir():
             raise OutputError(f"the folder of {path} does not exist; make it first")
+        if self._path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+            raise OutputError(f"no picture can be written to {path}; choose another name or folder")
 
     def __enter__(self) -> Self:
         pixels, self._zoom = read_small(
-            self._raster, bands=self._bands, most_px=LARGEST_SIDE_PX, least_px=SMALLEST_SIDE_PX
+            self._raster,
+            bands=self._bands,
+            most_px=LARGEST_SIDE_PX,
+            least_px=SMALLEST_SIDE_PX,
+            skip_errors=self._skip_errors,
         )
         self._image = Image.fromarray(pixels)
         self._draw = ImageDraw.Draw(self._image, "RGBA")

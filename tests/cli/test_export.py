@@ -48,7 +48,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["birds"], "bundled models"),
         ([checkpoint, "--out", tmp_path / "none"], "does not exist"),
         ([checkpoint, "--to", "openvino-int8"], "no rasters to calibrate with"),
-        ([checkpoint, "--labels", tmp_path / "none.csv"], "none.csv"),
+        ([checkpoint, "--to", "openvino-int8", "--labels", tmp_path / "none.csv"], "none.csv"),
+        ([checkpoint, "--labels", tmp_path / "none.csv"], "--labels: for --to openvino-int8"),
     ]
     for arguments, said in cases:
         done = run(*arguments)

@@ -78,3 +78,30 @@ def test_bad_input_is_exit_code_2(
     done = run(*arguments)
     assert done.exit_code == 2
     assert said in done.stderr
+
+
+def test_a_missing_or_damaged_raster_is_a_fault_among_others(
+    labelled: Path, write_raster: Callable[..., Path], field_of_objects: Callable[..., Any]
+) -> None:
+    damaged = write_raster("damaged.tif", field_of_objects(200, 200)[0])
+    damaged.write_bytes(damaged.read_bytes()[: damaged.stat().st_size // 2])
+    rows = labelled.read_text().splitlines()[1:]
+    rows += ["none.tif,1,1,9,9,tree", "damaged.tif,1,1,9,9,tree", "damaged.tif,2,150,12,190,tree"]
+    splits = ("train", "val")
+    labelled.write_text(
+        "image_path,xmin,ymin,xmax,ymax,label,split\n"
+        + "\n".join(f"{row},{splits[row[0] != 'a']}" for row in rows)
+    )
+    folder = labelled.parent
+    done = run(labelled, "--json", folder / "check.json", "--sheet", folder / "sheet.png")
+    assert done.exit_code == 1, done.output
+    report = json.loads((folder / "check.json").read_text())
+    unreadable = [Path(raster).name for raster in report["unreadable"]]
+    assert unreadable == ["none.tif", "damaged.tif"]
+    assert (folder / "sheet.png").exists()
+
+
+def test_a_sheet_is_a_png(labelled: Path) -> None:
+    done = run(labelled, "--sheet", "sheet")
+    assert done.exit_code == 2
+    assert "ends in .png" in done.stderr

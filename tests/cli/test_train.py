@@ -219,6 +219,7 @@ def test_chips(run: Callable[..., Any], work: Path) -> None:
         (["--divide-by", "ground"], "block_m"),
         (["--overlap", 512], "overlap_px"),
         (["--only", "none.txt"], "none.txt"),
+        (["--block-m", 5, "--seed", 3], "--block-m, --seed: for --divide-by"),
     ):
         bad = run("chips", "labels.csv", "--images", "images", "-o", "bad", *case)
         assert bad.exit_code == 2

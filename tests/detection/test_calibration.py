@@ -66,3 +66,14 @@ def test_rasters_that_do_not_fit_the_model_are_an_error(
         read_calibration_chips(
             [write_raster("one.tif", np.ones((1, 64, 64), np.uint8))], make_card(), most=3
         )
+
+
+def test_few_chips_come_from_all_over_many_rasters(
+    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+) -> None:
+    paths = [
+        write_raster(f"{number}.tif", np.full((3, 64, 64), number, np.uint8))
+        for number in range(1, 8)
+    ]
+    chips = read_calibration_chips(paths, make_card(), most=3)
+    assert [int(chip.max()) for chip in chips] == [1, 4, 7]

@@ -9,10 +9,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+from PIL import Image
 
 from geo_retina.detection.file_run import WorkOptions, detect_to_files
 from geo_retina.detection.holes import holes_path
-from geo_retina.errors import ConfigError, LedgerError, RasterReadError
+from geo_retina.errors import ConfigError, LedgerError, RasterReadError, WriteError
+from geo_retina.viewing.overlay import PictureWriter
 
 Field = Callable[..., tuple[Any, Any]]
 
@@ -198,3 +200,42 @@ def test_progress_moves_window_by_window(
     assert len(set(megapixels)) == done.windows == 21
     assert megapixels == sorted(megapixels)
     assert told[-1] == pytest.approx((0.06, 0.06, done.counts.objects))
+
+
+def test_a_picture_is_drawn_of_what_can_be_read(
+    truncated: Path, blob_model: Callable[..., Any], tmp_path: Path
+) -> None:
+    blob_model()
+    picture, out = tmp_path / "a.png", tmp_path / "a.gpkg"
+    strict = PictureWriter(picture, truncated)
+    with pytest.raises(RasterReadError, match="for the picture"):
+        detect_to_files(truncated, [out], also=[strict])
+    assert not Path(f"{out}.ledger").exists(), "nothing was computed"
+    lenient = PictureWriter(picture, truncated, skip_errors=True)
+    done = detect_to_files(truncated, [out], work=WorkOptions(skip_errors=True), also=[lenient])
+    assert done.counts.objects > 0
+    with Image.open(picture) as drawn:
+        pixels = np.asarray(drawn.convert("L"))
+    assert pixels[: len(pixels) // 2].any()
+    assert not pixels[-len(pixels) // 8 :].any()
+
+
+def test_no_output_appears_where_the_picture_fails(
+    write_raster: Callable[..., Path],
+    field_of_objects: Field,
+    blob_model: Callable[..., Any],
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    path = write_raster("a.tif", field_of_objects(120, 100)[0])
+    picture, out = tmp_path / "pictures" / "a.png", tmp_path / "a.gpkg"
+    picture.parent.mkdir()
+    writer = PictureWriter(picture, path)
+    picture.parent.rmdir()
+    with pytest.raises(WriteError, match="--resume"):
+        detect_to_files(path, [out], also=[writer])
+    assert not out.exists()
+    picture.parent.mkdir()
+    detect_to_files(path, [out], work=WorkOptions(resume=True), also=[writer])
+    assert out.exists()
+    assert picture.exists()

@@ -112,3 +112,24 @@ def test_two_files_for_one_raster_are_refused(folder: Path) -> None:
     detections(folder / "a.tif").to_file(folder / "found" / "a.fgb")
     with pytest.raises(LabelError, match=r"several files of detections for a: a\.gpkg, a\.fgb"):
         read_pairs(compared(folder, "found"))
+
+
+def test_yolo_detections_meet_yolo_labels(folder: Path) -> None:
+    for name, score in (("truth", ""), ("yolo", " 0.7")):
+        (folder / name).mkdir()
+        (folder / name / "a.txt").write_text(f"0 0.5 0.5 0.25 0.25{score}\n")
+    compared = ComparedFiles(
+        labels=LabelSource(path=str(folder / "truth"), images=str(folder), class_names=("tree",)),
+        detections=LabelSource(
+            path=str(folder / "yolo"), images=str(folder), class_names=("tree",)
+        ),
+        label_format="yolo",
+    )
+    first, _ = read_pairs(compared)
+    assert first.detections.scores.tolist() == pytest.approx([0.7])
+
+
+def test_a_folder_that_holds_no_detections_is_no_empty_result(folder: Path) -> None:
+    (folder / "none").mkdir()
+    with pytest.raises(LabelError, match="expected one vector file"):
+        read_pairs(compared(folder, "none"))

@@ -204,3 +204,38 @@ def test_bad_options_and_folders_are_refused(tmp_path: Path, labelled: LabelledR
     other = LabelledRaster(labelled.raster, Labels.empty(["ship"]))
     with pytest.raises(LabelError, match="different classes"):
         cut_chips([labelled, other], tmp_path / "out", options=ChipOptions(chip_px=32))
+
+
+@pytest.mark.parametrize("kind", ["mask", "alpha"])
+def test_chips_know_what_is_invalid(tmp_path: Path, write_raster_at: Writer, kind: str) -> None:
+    valid = np.zeros((64, 96), np.bool_)
+    valid[:, :48] = True
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 64, 96)).astype(np.uint8)
+    colours = ["red", "green", "blue"]
+    if kind == "alpha":
+        pixels = np.concatenate([pixels, valid[None] * np.uint8(255)])
+        colours.append("alpha")
+    mask = valid if kind == "mask" else None
+    path = write_raster_at(tmp_path / "plot.tif", pixels, colours=colours, mask=mask)
+    labelled = LabelledRaster(str(path), Labels.empty(("tree",)))
+    cut = cut_chips([labelled], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    assert cut.chips == 4, "two columns of three have anything valid"
+    shares = []
+    for chip in sorted((tmp_path / "out").rglob("*.tif")):
+        with rasterio.open(chip) as file:
+            shares.append(float(file.dataset_mask().mean() / 255))
+    assert shares == [1, 1, 0.5, 0.5]
+
+
+def test_chips_keep_the_names_of_the_bands(tmp_path: Path, write_raster_at: Writer) -> None:
+    names = ("Blue", "Green", "Red", "")
+    pixels = np.ones((4, 32, 32), np.uint16)
+    path = write_raster_at(
+        tmp_path / "plot.tif", pixels, descriptions=names, colours=("gray", *["undefined"] * 3)
+    )
+    labelled = LabelledRaster(str(path), Labels.empty(("tree",)))
+    cut_chips([labelled], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    (chip,) = (tmp_path / "out").rglob("*.tif")
+    with rasterio.open(chip) as file:
+        assert file.descriptions == ("Blue", "Green", "Red", None)
+        assert [colour.name for colour in file.colorinterp] == ["gray", *["undefined"] * 3]

@@ -113,3 +113,27 @@ def test_what_a_csv_cannot_hold_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(LabelError, match="a CSV cannot hold"):
             write_deepforest_csv([item], tmp_path / "labels.csv")
+
+
+def test_numbers_as_classes_and_sites_stay_as_they_stand(tmp_path: Path) -> None:
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label,site\n7,1,1,9,9,1,012\nb.png,,,,,,\n")
+    first, second = read_deepforest_csv(csv, class_names=("1",))
+    assert (Path(first.raster).name, first.site, len(first.labels)) == ("7", "012", 1)
+    assert len(second.labels) == 0
+
+
+def test_relative_rasters_outside_the_folder_come_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("plots", "sub"):
+        (tmp_path / folder).mkdir()
+    labels = Labels.of(np.array([[1.0, 1, 2, 2]]), [0], ("tree",))
+    for raster in ("plots/a.tif", "sub/b.tif"):
+        csv = write_deepforest_csv([LabelledRaster(raster, labels)], Path("sub/l.csv"))
+        (item,) = read_deepforest_csv(csv)
+        assert Path(item.raster).absolute() == tmp_path / raster
+    csv = write_deepforest_csv([LabelledRaster("a.tif", labels)], Path("sub/l.csv"))
+    (item,) = read_deepforest_csv(csv, "plots")
+    assert item.raster == "plots/a.tif"

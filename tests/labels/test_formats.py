@@ -2,14 +2,17 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import geopandas as gpd
 import numpy as np
 import pytest
+import shapely
 from PIL import Image
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import list_images
+from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.formats import (
     LabelSource,
+    VectorOptions,
     format_of,
     read_coco,
     read_dota,
@@ -244,3 +247,56 @@ def test_images_by_a_pattern(tmp_path: Path, write_raster: Callable[..., Path]) 
         list_images(tmp_path / "d*.tif")
     literal = write_raster("[e].tif", np.zeros((1, 8, 8), np.uint8))
     assert list_images(literal) == [str(literal)]
+
+
+@pytest.mark.parametrize(
+    ("vector", "first_pixel", "said"),
+    [
+        (VectorOptions(layer="trees"), 0, "--layer would have no effect on deepforest labels"),
+        (VectorOptions(crs="EPSG:4326", class_column="x"), 0, "--class-column, --crs would"),
+        (VectorOptions(), 1, "--first-pixel would"),
+    ],
+)
+def test_options_without_effect_are_refused(
+    tmp_path: Path, vector: VectorOptions, first_pixel: int, said: str
+) -> None:
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label\na.png,1,1,9,9,tree\n")
+    with pytest.raises(LabelError, match=said):
+        read_labels(LabelSource(path=str(csv), vector=vector, first_pixel=first_pixel))
+
+
+def test_every_format_takes_an_area(tmp_path: Path, write_raster: Callable[..., Path]) -> None:
+    raster = write_raster("a.tif", np.zeros((3, HEIGHT, WIDTH), np.uint8))
+    csv, area = tmp_path / "labels.csv", tmp_path / "area.gpkg"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,1,1,9,9,tree\n")
+    grid = read_grid(raster)
+    shape = shapely.Polygon(grid.box_corners(np.array([[0.0, 0, 10, 10]]))[0])
+    gpd.GeoDataFrame(geometry=[shape], crs=grid.crs).to_file(area)
+    source = LabelSource(path=str(csv), vector=VectorOptions(area=str(area)))
+    (item,) = read_labels(source)
+    assert item.area is not None
+    assert item.area.bounds == pytest.approx((0, 0, 10, 10), abs=1e-6)
+
+
+@pytest.mark.parametrize("label_format", ["yolo", "points", "dota"])
+def test_a_folder_without_labels_is_an_error(
+    tmp_path: Path, images: Path, label_format: str
+) -> None:
+    source = LabelSource(
+        path=str(tmp_path / "mistyped"),
+        images=str(images),
+        class_names=("tree",),
+        vector=VectorOptions(point_size_m=1),
+    )
+    with pytest.raises(LabelError, match="found none"):
+        read_labels(source, label_format=label_format)
+
+
+def test_points_without_image_are_an_error(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "c.csv").write_text("x,y\n1,1\n")
+    source = LabelSource(
+        path=str(tmp_path), images=str(images), vector=VectorOptions(point_size_m=1)
+    )
+    with pytest.raises(LabelError, match=r"no image in .* for c\.csv"):
+        read_labels(source, label_format="points")

@@ -243,3 +243,59 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path, raster: Path) ->
     (tmp_path / "bad.gpkg").write_text("nonsense")
     with pytest.raises(LabelError, match="expected a vector file"):
         read_vector(tmp_path / "bad.gpkg", [raster])
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"class": ["oak", None]}, "feature 2 has no class"),
+        ({"score": ["high", "low"]}, "expected numbers in the column 'score'"),
+    ],
+)
+def test_columns_that_cannot_be_used_are_named(
+    tmp_path: Path, raster: Path, columns: dict[str, list[object]], said: str
+) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, **columns).to_file(path)
+    with pytest.raises(LabelError, match=said):
+        read_vector(path, [raster])
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", None])
+def test_nothing_leads_to_a_local_crs(
+    tmp_path: Path, write_raster_at: Writer, raster: Path, crs: str | None
+) -> None:
+    local = 'LOCAL_CS["site",UNIT["metre",1]]'
+    other = write_raster_at(tmp_path / "local.tif", np.zeros((3, 40, 60), np.uint8), crs=local)
+    path = tmp_path / "labels.geojson"
+    frame = polygons(raster).to_crs("EPSG:4326")
+    frame.set_crs(crs, allow_override=True).to_file(tmp_path / "labels.gpkg")
+    path = tmp_path / "labels.gpkg"
+    with pytest.raises(LabelError, match=r"nothing leads from|states no CRS"):
+        read_vector(path, [other])
+
+
+def test_rasters_may_be_told_their_crs(tmp_path: Path, write_raster_at: Writer) -> None:
+    known = write_raster_at(tmp_path / "known.tif", np.zeros((3, 40, 60), np.uint8))
+    polygons(known).to_file(tmp_path / "labels.gpkg")
+    place = Affine(0.1, 0, ORIGIN[0], 0, -0.1, ORIGIN[1])
+    pixels = np.zeros((3, 40, 60), np.uint8)
+    bare = write_raster_at(tmp_path / "bare.tif", pixels, crs=None, transform=place)
+    (item,) = read_vector(tmp_path / "labels.gpkg", [bare], options=VectorOptions(raster_crs=UTM33))
+    np.testing.assert_allclose(item.labels.boxes, BOXES, atol=1e-6)
+
+
+def test_an_area_says_what_to_do_without_a_crs_or_with_two_layers(
+    tmp_path: Path, raster: Path
+) -> None:
+    labels, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
+    polygons(raster).to_file(labels)
+    frame = polygons(raster)
+    frame.to_file(area, layer="one")
+    frame.to_file(area, layer="two")
+    with pytest.raises(LabelError, match="export one to a file of its own"):
+        read_vector(labels, [raster], options=VectorOptions(area=str(area)))
+    bare = tmp_path / "bare.gpkg"
+    frame.set_crs(None, allow_override=True).to_file(bare)
+    with pytest.raises(LabelError, match="ogr2ogr -a_srs"):
+        read_vector(labels, [raster], options=VectorOptions(area=str(bare)))

@@ -146,6 +146,13 @@ def test_objects_that_show_too_little_are_no_labels(make_card: Callable[..., Any
     assert len(tiny.boxes) == 1
 
 
+def test_what_an_edge_leaves_of_a_box_may_be_nothing_worth(make_card: Callable[..., Any]) -> None:
+    card = make_card()
+    change = Augmenter(AugmentSettings(**PLAIN | {"least_visible": 0}), card)
+    chip = change(_square(card, 64, [(64 - 1e-6, 10, 80, 30), (10, 10, 20, 20)]), seed=0)
+    assert len(chip.boxes) == 1
+
+
 def test_coarser_chips_lose_detail(make_card: Callable[..., Any]) -> None:
     card = make_card(coarsest_gsd_m=0.4)
     checks = np.indices((64, 64)).sum(axis=0) % 2 * 200

@@ -2,6 +2,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import MagicMock, patch
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ from safetensors.torch import load_file
 from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingError
 from geo_retina.model.checkpoint import read_info
+from geo_retina.training import depthwise
 from geo_retina.training.fit import fit
 from geo_retina.training.records import TrainingProgress
 from geo_retina.training.run_folder import RECIPE_NAME, STATE_NAME
@@ -230,3 +232,19 @@ def test_the_last_weights_can_be_kept(
     assert _same_weights(path, without)
     note = read_info(path).card.metrics[0].note
     assert note.endswith("; val chose the score")
+
+
+def test_float16_is_for_gpus(recipe: Callable[..., Any], field_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="16-mixed, which needs a GPU"):
+        _train(recipe(schedule__precision="16-mixed"), field_data, tmp_path / "run")
+
+
+def test_training_in_bfloat16_gives_depthwise_filters_their_gradients(
+    recipe: Callable[..., Any], field_data: Path, tmp_path: Path
+) -> None:
+    settings = recipe(schedule__precision="bf16-mixed", schedule__steps=2)
+    fast = depthwise._Depthwise.backward
+    with patch.object(depthwise._Depthwise, "backward", MagicMock(side_effect=fast)) as backward:
+        path = _train(settings, field_data, tmp_path / "run")
+    assert backward.call_count > 0
+    assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())

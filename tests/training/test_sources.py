@@ -101,10 +101,11 @@ def test_objects_come_in_pixels_of_the_model(
 ) -> None:
     path = write_raster("fine.tif", noise(3, 80, 120), gsd=0.05)
     area = shapely.box(0, 0, 60, 80)
-    labelled = [_labelled(path, [(10, 20, 30, 40), (100, 70, 140, 90)], area=area)]
+    boxes = [(10, 20, 30, 40), (50, 70, 140, 90), (100, 70, 110, 80)]
+    labelled = [_labelled(path, boxes, area=area)]
     (item,) = prepare_rasters(labelled, Reading(), make_card(), source="x", weight=2)
     assert (item.width, item.height, item.weight) == (60, 40, 2)
-    np.testing.assert_allclose(item.boxes, [[5, 10, 15, 20], [50, 35, 60, 40]])
+    np.testing.assert_allclose(item.boxes, [[5, 10, 15, 20], [25, 35, 60, 40]])  # not the last
     assert item.area is not None
     assert item.area.bounds == (0, 0, 30, 40)
     assert item.pixels == 30 * 40
