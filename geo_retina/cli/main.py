@@ -9,6 +9,7 @@ import typer
 
 from geo_retina.cli.anchors import anchors
 from geo_retina.cli.chips import chips
+from geo_retina.cli.convert import convert
 from geo_retina.cli.detect import detect
 from geo_retina.cli.evaluate import evaluate
 from geo_retina.cli.export import export
@@ -25,7 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (detect, info, plan, models, evaluate, train, export, chips, anchors):
+for command in (detect, info, plan, models, evaluate, train, export, convert, chips, anchors):
     app.command()(command)
 app.add_typer(labels, name="labels")
 

@@ -10,8 +10,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from geo_retina.card import ModelCard
 from geo_retina.errors import ModelError
 from geo_retina.model.retinanet import RetinaNet, build_retinanet
 from geo_retina.model.settings import (
@@ -32,6 +34,19 @@ TORCHVISION_ANCHORS = AnchorSettings(
     spacing="even",
 )
 """What torchvision's RetinaNets use, and DeepForest with them."""
+
+
+class ConvertedModel(BaseModel):
+    """What a file of weights does not tell about its model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    card: ModelCard
+    anchors: AnchorSettings = TORCHVISION_ANCHORS
+    """Those it was trained with."""
+    batch_norm_eps: float | None = Field(default=None, ge=0)
+    """See `BackboneSettings`; 0 for `RetinaNet_ResNet50_FPN_Weights.COCO_V1`."""
+
 
 _WRAPPER = "model."  # a Lightning module's attribute, as DeepForest saves it
 _BLOCKS = {(True, 6): "resnet50", (True, 23): "resnet101", (False, 2): "resnet18"} | {

@@ -1,0 +1,39 @@
+"""`geo-retina convert`: a checkpoint of torchvision's or DeepForest's RetinaNet as one of ours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geo_retina.cli import label_options as options
+from geo_retina.cli.reporting import exit_codes
+
+
+def convert(
+    weights: Annotated[
+        Path,
+        typer.Argument(help="Weights: .pth, .pt, .safetensors, or .ckpt of Lightning."),
+    ],
+    described: Annotated[
+        Path,
+        typer.Option(
+            "--as", help="TOML file with a [card], and [anchors] if they are not torchvision's."
+        ),
+    ],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .safetensors.")],
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+) -> None:
+    """Convert a RetinaNet of torchvision or DeepForest, so that `detect` and `train` take it."""
+    with exit_codes(quiet=quiet):
+        from geo_retina.config import load_settings
+        from geo_retina.errors import OutputError
+        from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
+        from geo_retina.model.convert import ConvertedModel, convert_file
+
+        if out.suffix != SUFFIX:
+            raise OutputError(f"expected a name that ends in {SUFFIX}, got {out}")
+        options.writable(out)
+        model = load_settings(described, ConvertedModel)
+        network = convert_file(weights, anchors=model.anchors, batch_norm_eps=model.batch_norm_eps)
+        save_checkpoint(out, network, model.card)
+        print(f"written  {out}")
