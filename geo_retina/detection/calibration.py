@@ -16,9 +16,8 @@ from geo_retina.imagery.gdal import session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
 from geo_retina.imagery.source import open_chip_source
+from geo_retina.labels.files import RASTER_SUFFIXES
 from geo_retina.space.windows import WindowPlan
-
-_RASTERS = frozenset({".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2"})
 
 
 def read_calibration_chips(
@@ -44,7 +43,7 @@ def read_calibration_chips(
     if not rasters:
         raise RasterError(
             f"no rasters to calibrate with in {', '.join(map(str, paths)) or 'nothing'}; expected "
-            f"files or folders with {', '.join(sorted(_RASTERS))}"
+            f"files or folders with {' '.join(RASTER_SUFFIXES)}"
         )
     each = max(most // len(rasters), 1)
     allowing = replace(options, pixel_coordinates=True)
@@ -59,7 +58,7 @@ def read_calibration_chips(
 def _rasters_at(path: Path) -> Iterable[Path]:
     if not path.is_dir():
         return [path]
-    return sorted(file for file in path.rglob("*") if file.suffix.lower() in _RASTERS)
+    return sorted(file for file in path.rglob("*") if file.suffix.lower() in RASTER_SUFFIXES)
 
 
 def _chips_of(

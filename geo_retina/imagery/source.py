@@ -113,19 +113,10 @@ class ChipSource:
             window,
         )
 
-    def might_be_valid(self, window: Window) -> bool:
-        """Whether a window of `grid` may hold a valid pixel; reads masks, never pixels for them.
-
-        False is certain. True is certain too, unless values turn out not to be finite.
-
-        Raises:
-            ValueError: The window is not inside the grid.
-            RasterReadError: See `read`.
-        """
-        return self.valid_share(window) > 0
-
     def valid_share(self, window: Window) -> float:
         """Share of a window of `grid`, 0 to 1, that its masks call valid; reads no pixels.
+
+        0 is certain. More is certain too, unless values turn out not to be finite.
 
         Raises:
             ValueError: The window is not inside the grid.

@@ -6,7 +6,6 @@ loaded as float32.
 """
 
 import contextlib
-import hashlib
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -166,12 +165,6 @@ def header_of(
         "network": network.model_dump_json(),
         **told,
     }
-
-
-def weights_hash(path: Path) -> str:
-    """First 16 hexadecimal digits of the SHA-256 of the whole file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
 
 
 def _check_agreement(card: ModelCard, network: NetworkSettings, what: str) -> None:

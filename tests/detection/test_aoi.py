@@ -53,7 +53,7 @@ def test_polygons_come_into_the_pixel_frame(
     path = write(tmp_path / name, [world(grid, shape, pyproj.CRS(crs))], pyproj.CRS(crs))
     aoi = read_aoi(path, grid)
     assert aoi.geometry.hausdorff_distance(shape) < 0.01
-    assert aoi.area_px == pytest.approx(shape.area, rel=1e-4)
+    assert aoi.geometry.area == pytest.approx(shape.area, rel=1e-4)
 
 
 def test_geojson_is_longitude_and_latitude(tmp_path: Path) -> None:
@@ -71,13 +71,13 @@ def test_several_polygons_are_one_aoi(tmp_path: Path) -> None:
         shapely.box(500, 500, 600, 600),
     ]
     path = write(tmp_path / "a.gpkg", [world(GRID, shape, UTM33) for shape in shapes], UTM33)
-    assert read_aoi(path, GRID).area_px == pytest.approx(200 * 100 + 100 * 100)
+    assert read_aoi(path, GRID).geometry.area == pytest.approx(200 * 100 + 100 * 100)
 
 
 def test_lines_and_points_are_passed_over(tmp_path: Path) -> None:
     shapes = [shapely.Point(0, 0), shapely.LineString([(0, 0), (9, 9)]), shapely.box(5, 5, 25, 25)]
     path = write(tmp_path / "a.geojson", [world(GRID, shape, LON_LAT) for shape in shapes], LON_LAT)
-    assert read_aoi(path, GRID).area_px == pytest.approx(400, rel=1e-4)
+    assert read_aoi(path, GRID).geometry.area == pytest.approx(400, rel=1e-4)
 
 
 def test_a_bow_tie_is_repaired(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_a_bow_tie_is_repaired(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", [shapely.transform(bow_tie, GRID.pixel_to_world)], UTM33)
     aoi = read_aoi(path, GRID)
     assert aoi.geometry.is_valid
-    assert aoi.area_px == pytest.approx(5000)
+    assert aoi.geometry.area == pytest.approx(5000)
 
 
 def test_a_long_edge_keeps_its_course_in_the_files_crs(tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_a_long_edge_keeps_its_course_in_the_files_crs(tmp_path: Path) -> None:
 
 def test_an_aoi_far_larger_than_the_rasters_crs_is_cut_to_the_raster(tmp_path: Path) -> None:
     path = write(tmp_path / "a.gpkg", [shapely.box(-180, -90, 180, 90)], LON_LAT)
-    assert read_aoi(path, GRID).area_px == pytest.approx(1000 * 800)
+    assert read_aoi(path, GRID).geometry.area == pytest.approx(1000 * 800)
 
 
 def test_an_aoi_on_the_antimeridian_meets_a_raster_there(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_an_aoi_on_the_antimeridian_meets_a_raster_there(tmp_path: Path) -> None
     halves = [shapely.box(179, -5, 180, 5), shapely.box(-180, -5, -179, 5)]
     cut = read_aoi(write(tmp_path / "cut.gpkg", halves, LON_LAT), grid)
     beyond = read_aoi(write(tmp_path / "on.gpkg", [shapely.box(179, -5, 181, 5)], LON_LAT), grid)
-    assert cut.area_px == pytest.approx(1000 * 1000, rel=1e-6)
-    assert beyond.area_px == pytest.approx(1000 * 1000, rel=1e-6)
+    assert cut.geometry.area == pytest.approx(1000 * 1000, rel=1e-6)
+    assert beyond.geometry.area == pytest.approx(1000 * 1000, rel=1e-6)
 
 
 def test_a_raster_round_the_pole(tmp_path: Path) -> None:
@@ -122,7 +122,7 @@ def test_a_raster_round_the_pole(tmp_path: Path) -> None:
         1000, 1000, Affine(1000, 0, -500_000, 0, -1000, 500_000), pyproj.CRS.from_epsg(3031)
     )
     path = write(tmp_path / "a.gpkg", [shapely.box(-180, -90, 180, -80)], LON_LAT)
-    assert read_aoi(path, grid).area_px == pytest.approx(1000 * 1000, rel=1e-5)
+    assert read_aoi(path, grid).geometry.area == pytest.approx(1000 * 1000, rel=1e-5)
 
 
 def test_outside_the_raster_is_empty_not_an_error(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ class TestErrors:
             frame.to_file(path, layer=name)
         with pytest.raises(AoiError, match="got small, large"):
             read_aoi(path, GRID)
-        assert read_aoi(path, GRID, layer="large").area_px == pytest.approx(400)
+        assert read_aoi(path, GRID, layer="large").geometry.area == pytest.approx(400)
         with pytest.raises(AoiError, match="expected a vector file"):
             read_aoi(path, GRID, layer="none")
 

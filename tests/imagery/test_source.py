@@ -203,7 +203,7 @@ def test_windows_outside_are_refused(
         with pytest.raises(ValueError, match=r"inside the grid of 40 x 30"):
             source.read(window)
         with pytest.raises(ValueError, match=r"inside the grid"):
-            source.might_be_valid(window)
+            source.valid_share(window)
 
 
 def test_clones_read_alike_and_close_only_themselves(
