@@ -3,15 +3,17 @@
     python tools/benchmark.py raster --mpix 16 --out mosaic.tif
     python tools/benchmark.py stages --raster mosaic.tif --backends openvino-int8 --folder FOLDER
     python tools/benchmark.py growth --mpix 10 30 100 --folder FOLDER
+    python tools/benchmark.py slow --raster mosaic.tif --readers 1 4 --folder FOLDER
     python tools/benchmark.py train --batch 2 --chip 320
     python tools/benchmark.py start --raster examples/niwot_ridge.tif --folder FOLDER
 
 `raster` makes a mosaic of `examples/niwot_ridge.tif`, or of the plots given, mirrored: a tiled,
 deflate-compressed GeoTIFF. `stages` times each part of detection alone, and the whole of it in turn
 with the bare forward pass on the same chips. `growth` makes rasters and runs each in a process of
-its own, with its peak memory. `start` times the command `geo-retina detect` from process start to
-file on disk. `train` compares a training step with torchvision's RetinaNet of the same architecture
-and weights. With `--json FILE` the numbers go into a file of results.
+its own, with its peak memory. `slow` reads the same raster from the disk and from a server that
+answers late, with several numbers of readers. `start` times the command `geo-retina detect` from
+process start to file on disk. `train` compares a training step with torchvision's RetinaNet of the
+same architecture and weights. With `--json FILE` the numbers go into a file of results.
 """
 
 import argparse
@@ -33,6 +35,7 @@ from benchmarking.measuring import (
     store,
     summary,
 )
+from benchmarking.slow_source import slow_source
 
 from geo_retina import defaults
 
@@ -77,6 +80,15 @@ def parse() -> argparse.Namespace:
     command.add_argument("--backend", default="auto")
     command.add_argument("--folder", type=Path, required=True, help="for rasters and outputs")
     command.set_defaults(run=measure_growth)
+
+    command = commands.add_parser("slow", parents=[shared], help="a raster behind a slow line")
+    command.add_argument("--raster", type=Path, required=True)
+    command.add_argument("--model", default=defaults.MODEL)
+    command.add_argument("--readers", type=int, nargs="+", default=[1, 2, 4, 8])
+    command.add_argument("--latency-ms", type=float, default=30)
+    command.add_argument("--mb-per-s", type=float, default=20)
+    command.add_argument("--folder", type=Path, required=True, help="for outputs")
+    command.set_defaults(run=measure_slow)
 
     command = commands.add_parser("start", parents=[shared], help="the command on one small plot")
     command.add_argument("--raster", type=Path, default=EXAMPLE)
@@ -162,6 +174,37 @@ def measure_growth(asked: argparse.Namespace) -> None:
     # a large raster is measured less often, in a call of its own
     name = "growth" if len(rows) > 1 else f"growth-{rows[0]['megapixels']:.0f}"
     store(asked.json, name, {**circumstances(PACKAGES, threads=asked.threads), "rows": rows})
+
+
+def measure_slow(asked: argparse.Namespace) -> None:
+    """Read from the disk and over the line in turn."""
+    import rasterio
+
+    asked.folder.mkdir(parents=True, exist_ok=True)
+    with rasterio.open(asked.raster) as file:
+        megapixels = file.width * file.height / 1e6
+    output = asked.folder / f"{asked.raster.stem}.fgb"
+    job = {"output": str(output), "model": asked.model}
+    line = {"latency_s": asked.latency_ms / 1e3, "mb_per_s": asked.mb_per_s}
+    numbers = [*asked.readers, None]
+    runs: dict[tuple[str, int | None], list[Any]] = {
+        (source, readers): [] for source in ("disk", "line") for readers in numbers
+    }
+    with slow_source(asked.raster, **line) as url:
+        places = {"disk": str(asked.raster), "line": url}
+        for _ in range(asked.repeats):
+            for (source, readers), times in runs.items():
+                this = {**job, "raster": places[source], "readers": readers}
+                run = run_undisturbed(sys.executable, "run_geo_retina", this, threads=asked.threads)
+                times.append(run)
+                told = f"{source}, {readers or 'default'} readers: {run.work_s:.1f} s"
+                print(told, file=sys.stderr, flush=True)
+    rows = [
+        {"source": source, "readers": readers, **summary(times, megapixels=megapixels)}
+        for (source, readers), times in runs.items()
+    ]
+    described = circumstances(PACKAGES, threads=asked.threads)
+    store(asked.json, "slow", {**described, **line, "megapixels": megapixels, "rows": rows})
 
 
 def measure_start(asked: argparse.Namespace) -> None:

@@ -1,6 +1,6 @@
 """One run of geo_retina, for `benchmark.py` and `benchmark_peers.py`: a job as JSON.
 
-The job names `raster`, `output` and `model`; it may name `backend`, `options` (fields of
+The job names `raster`, `output` and `model`; it may name `backend`, `readers`, `options` (fields of
 `DetectOptions`) and `keep` (a JSON file for the boxes; the output must then be a CSV). The model is
 loaded before the clock of the work starts, as it is for the peers.
 """
@@ -28,7 +28,9 @@ def main() -> None:
             [job["output"]],
             model=job["model"],
             options=DetectOptions(**job.get("options", {})),
-            work=file_run.WorkOptions(restart=True, backend=job.get("backend", "auto")),
+            work=file_run.WorkOptions(
+                restart=True, backend=job.get("backend", "auto"), readers=job.get("readers")
+            ),
         )
     finished = time.monotonic()
     if job.get("keep"):

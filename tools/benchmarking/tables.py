@@ -50,6 +50,7 @@ def tables_of(results: Results) -> dict[str, str]:
         "stages": _stages,
         "backends": _stages,
         "training": _training,
+        "slow": _slow,
         "start": _start,
     }
     found = {name: build(results[name]) for name, build in builders.items() if name in results}
@@ -178,6 +179,19 @@ def _growth(rows: Sequence[Results]) -> str:
         for row in rows
     ]
     return _table(["Mpix", "windows", "objects", "s", "Mpix/s", "peak MiB", "runs"], cells)
+
+
+def _slow(section: Results) -> str:
+    rows = [
+        [
+            row["source"],
+            str(row["readers"] or "chosen by itself"),
+            _spread(row["work_s"], 1),
+            _spread(row["mpix_per_s"], 2),
+        ]
+        for row in section["rows"]
+    ]
+    return _table(["read from", "readers", "s", "Mpix/s"], rows)
 
 
 def _training(section: Results) -> str:
