@@ -1,6 +1,7 @@
 """The raster files that labels belong to: where they lie and what grid they have."""
 
 import glob
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from geo_retina.space.grid import Grid
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".webp")
 """Endings under which an image is looked for when labels name it without one."""
+
+_LISTED = 5
 
 
 def find_image(folder: str | PathLike[str], stem: str) -> str:
@@ -50,6 +53,23 @@ def list_images(source: str | PathLike[str]) -> list[str]:
     if not images:
         raise LabelError(f"{path}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
     return images
+
+
+def refuse_strays(
+    files: Iterable[Path], images: Sequence[str], image_folder: str | PathLike[str]
+) -> None:
+    """Complain about label files that have no image, unless `image_folder` chooses some images.
+
+    Raises:
+        LabelError: There are such files; a folder holds all images.
+    """
+    stems = {Path(image).stem for image in images}
+    lost = sorted(file.name for file in files if file.stem not in stems)
+    if lost and Path(image_folder).is_dir():
+        raise LabelError(
+            f"no image in {image_folder} for {', '.join(lost[:_LISTED])}"
+            f"{f' and {len(lost) - _LISTED} more' if len(lost) > _LISTED else ''}"
+        )
 
 
 def read_grid(

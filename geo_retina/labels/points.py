@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import list_images, read_grid
+from geo_retina.labels.files import list_images, read_grid, refuse_strays
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.grid import Grid
 
@@ -38,9 +38,7 @@ def read_point_csvs(
     files = {file.stem: file for file in Path(folder).glob("*.csv")}
     if not files:
         raise LabelError(f"{folder}: expected .csv files in the folder, found none")
-    lost = sorted(files.keys() - {Path(image).stem for image in images})
-    if lost:
-        raise LabelError(f"{folder}: no image in {image_folder} for {', '.join(lost[:5])}.csv")
+    refuse_strays(files.values(), images, image_folder)
     labelled = []
     for image in images:
         csv = files.get(Path(image).stem)

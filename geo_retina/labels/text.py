@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import find_image, list_images, read_grid
+from geo_retina.labels.files import find_image, list_images, read_grid, refuse_strays
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 _YOLO_BOX, _YOLO_BOX_AND_SCORE, _YOLO_POLYGON = 5, 6, 7
@@ -38,13 +38,10 @@ def read_yolo(
     """
     names = _yolo_names(Path(folder)) if class_names is None else tuple(class_names)
     images = list_images(image_folder)
-    stems = {Path(image).stem for image in images}
     files = {file.stem: file for file in Path(folder).glob("*.txt") if file.name != "classes.txt"}
     if not files:
         raise LabelError(f"{folder}: expected .txt files in the folder, found none")
-    lost = sorted(files.keys() - stems)
-    if lost:
-        raise LabelError(f"{folder}: no image in {image_folder} for {', '.join(lost[:5])}.txt")
+    refuse_strays(files.values(), images, image_folder)
     return [
         LabelledRaster(image, _yolo_labels(files.get(Path(image).stem), image, names))
         for image in images

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -300,3 +301,5 @@ def test_points_without_image_are_an_error(tmp_path: Path, images: Path) -> None
     )
     with pytest.raises(LabelError, match=r"no image in .* for c\.csv"):
         read_labels(source, label_format="points")
+    source = replace(source, images=str(images / "a.*"))
+    assert [len(item.labels) for item in read_labels(source, label_format="points")] == [0]
