@@ -8,8 +8,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import astuple, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +118,7 @@ def detect_to_files(
         path = Path(f"{outputs[0]}.ledger")
         header = _header(job, model_hash, backend.name)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
-            with _Rendering([writers, *also], job.info.card.class_names) as rendering:
+            with _rendering([writers, *also], job.info.card.class_names) as rendering:
                 counts, seams = _compute(
                     job, ledger, backend, rendering=rendering, work=work, on_progress=on_progress
                 )
@@ -207,7 +206,6 @@ class _Rendering:
         self._writers = writers
         self._class_names = class_names
         self._counts = np.zeros(len(class_names), dtype=np.int64)
-        self._stack = ExitStack()
 
     @property
     def by_class(self) -> dict[str, int]:
@@ -220,20 +218,12 @@ class _Rendering:
             writer.write(detections)
         self._counts += np.bincount(detections.class_ids, minlength=len(self._counts))
 
-    def __enter__(self) -> Self:
-        with ExitStack() as stack:
-            for writer in self._writers:
-                stack.enter_context(writer)
-            self._stack = stack.pop_all()
-        return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+@contextmanager
+def _rendering(writers: Sequence[Writer], class_names: Sequence[str]) -> Iterator[_Rendering]:
+    """Open all outputs; they are closed, and appear, in the opposite order."""
+    with ExitStack() as stack:
+        yield _Rendering([stack.enter_context(writer) for writer in writers], class_names)
 
 
 def _writers(
