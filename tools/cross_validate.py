@@ -11,6 +11,8 @@ the weights that it is measured with. A part whose checkpoint is there is not tr
 
 `{fold}` in a setting, or in `--average-with`, stands for the part's number, from 0: a round of
 training that goes on from the cross-validation of the round before starts each part from its own.
+With several `--seeds` each part is trained once a seed, and the mean of these weights, and of those
+of `--average-with`, detects on it.
 """
 
 import argparse
@@ -48,6 +50,7 @@ def main() -> None:
     parser.add_argument("--folds", type=int, default=2)
     parser.add_argument("--iou", type=float, default=defaults.MATCH_IOU)
     parser.add_argument("--average-with", help="checkpoint to average each part's with")
+    parser.add_argument("--seeds", type=int, nargs="+", help="of the trainings; else the recipe's")
     parser.add_argument("--json", type=Path, help="file for all numbers")
     asked = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
@@ -64,9 +67,7 @@ def main() -> None:
         listing.write_text("".join(f"{Path(item.raster).name}\n" for item in others))
         learned = source.model_copy(update={"only": str(listing)})
         settings = recipe.model_copy(update={"train": (*recipe.train, learned)})
-        checkpoint = trained(settings, asked.data, asked.out / f"fold-{number}")
-        if asked.average_with is not None:
-            checkpoint = averaged_with(of_fold(asked.average_with, number), checkpoint)
+        checkpoint = trained_for(settings, asked, number)
         pairs += detect_pairs(part, checkpoint, Detecting(device="cpu"))
     evaluation = evaluate_detections(pairs, iou=asked.iou, score=card.score)
     print(evaluation_markdown(evaluation), end="")
@@ -91,6 +92,27 @@ def dealt_out(labelled: Sequence[LabelledRaster], parts: int) -> list[list[Label
     return [ordered[first::parts] for first in range(parts)]
 
 
+def trained_for(settings: TrainingSettings, asked: argparse.Namespace, number: int) -> Path:
+    """The checkpoint that detects on a part: of one training, or the mean of several."""
+    fold = asked.out / f"fold-{number}"
+    if asked.seeds is None:
+        members = [trained(settings, asked.data, fold)]
+    else:
+        members = [
+            trained(with_seed(settings, seed), asked.data, fold / f"seed-{seed}")
+            for seed in asked.seeds
+        ]
+    if asked.average_with is not None:
+        members.insert(0, Path(of_fold(asked.average_with, number)))
+    return members[0] if len(members) == 1 else averaged(members, fold)
+
+
+def with_seed(settings: TrainingSettings, seed: int) -> TrainingSettings:
+    """The recipe with another seed."""
+    schedule = settings.schedule.model_copy(update={"seed": seed})
+    return settings.model_copy(update={"schedule": schedule})
+
+
 def trained(settings: TrainingSettings, data: Path, run: Path) -> Path:
     """Train, or go on, unless it was done before; the checkpoint."""
     checkpoint = run / f"{settings.card.name}.safetensors"
@@ -99,11 +121,11 @@ def trained(settings: TrainingSettings, data: Path, run: Path) -> Path:
     return checkpoint
 
 
-def averaged_with(start: str, checkpoint: Path) -> Path:
-    """The mean of two checkpoints, in a folder beside the second one unless it is there."""
-    path = checkpoint.parent / "averaged" / checkpoint.name
+def averaged(members: Sequence[Path], fold: Path) -> Path:
+    """The mean of checkpoints, in a folder of the part unless it is there."""
+    path = fold / "averaged" / members[-1].name
     if not path.is_file():
-        average_weights.write_average([Path(start), checkpoint], path)
+        average_weights.write_average(list(members), path)
     return path
 
 

@@ -5,10 +5,11 @@
 Round 1 learns from hand labels and DeepForest's predictions on plots without labels. Each other
 round goes on from the one before, which together with DeepForest labels those plots anew (but for
 round 5, which keeps the labels of round 4). From round 3 on, the weights of a round are averaged
-with those it started from. With `--all` rounds 2 to 5 also learn from the val plots: so the weights
-that ship were made. Without, round 2 does not, and the others are cross-validated on them: so the
-numbers that are quoted were made. Each command is printed before it runs, and what is done is not
-done again. About three and a half hours on one CPU core, five without `--all`.
+with those it started from; round 5 is trained with three seeds, and all are averaged. With `--all`
+rounds 2 to 5 also learn from the val plots: so the weights that ship were made. Without, round 2
+does not, and the others are cross-validated on them: so the numbers that are quoted were made.
+Each command is printed before it runs, and what is done is not done again. About four and a half
+hours on one CPU core, six and a half without `--all`.
 """
 
 import argparse
@@ -25,6 +26,8 @@ FURTHER = (3, 4, 5)
 """Rounds at a lower rate, whose weights are averaged with those they started from."""
 KEEPS_LABELS = 5
 """The round that does not label anew."""
+SEEDS = {5: 3}
+"""Rounds that are trained with several seeds."""
 GENTLY = (
     "schedule.steps=600",
     "schedule.learning_rate=5e-4",
@@ -63,11 +66,21 @@ def main() -> None:
 
 def further(asked: argparse.Namespace, number: int, before: Path, settings: Sequence[str]) -> Path:
     """One of the further rounds, with what is learned from the val plots too."""
-    after = train(asked, number, STUDENT, [*settings, *go_on(asked, number, before), *GENTLY])
-    averaged = after.parent / "averaged" / after.name
+    gently = [*settings, *go_on(asked, number, before), *GENTLY]
+    after = [
+        train(asked, f"{number}{which}", STUDENT, [*gently, f"schedule.seed={seed}"])
+        for seed, which in zip(seeds_of(asked, number), ("", "-b", "-c"), strict=False)
+    ]
+    averaged = after[0].parent / "averaged" / after[0].name
     if not averaged.is_file():
-        tool("average_weights.py", before, after, "--out", averaged)
+        tool("average_weights.py", before, *after, "--out", averaged)
     return averaged
+
+
+def seeds_of(asked: argparse.Namespace, number: int) -> list[int]:
+    """Seeds of the trainings of a round."""
+    first = asked.seed + number
+    return list(range(first, first + SEEDS.get(number, 1)))
 
 
 def cross_validate(asked: argparse.Namespace, second: Path) -> None:
@@ -80,7 +93,8 @@ def cross_validate(asked: argparse.Namespace, second: Path) -> None:
         out = asked.out / f"folds-{number}"
         folders = ("--data", asked.out / "data", "--out", out, "--folds", FOLDS)
         averaging = ("--average-with", latest, "--json", out / "evaluation.json")
-        tool("cross_validate.py", CONFIGS / STUDENT, *settings, *folders, *averaging)
+        seeds = ("--seeds", *seeds_of(asked, number)) if number in SEEDS else ()
+        tool("cross_validate.py", CONFIGS / STUDENT, *settings, *folders, *averaging, *seeds)
         latest = str(out / "fold-{fold}" / "averaged" / second.name)
 
 
@@ -107,7 +121,7 @@ def label(asked: argparse.Namespace, number: int, by: Path, which: str) -> None:
         tool("pseudo_labels.py", *options)
 
 
-def train(asked: argparse.Namespace, number: int, recipe: str, settings: list[str]) -> Path:
+def train(asked: argparse.Namespace, number: int | str, recipe: str, settings: list[str]) -> Path:
     """Train one round, or go on with it; the checkpoint."""
     run: Path = asked.out / f"round-{number}"
     checkpoint = run / "tree-crowns.safetensors"
