@@ -8,7 +8,14 @@ from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.formats import LabelSource, VectorOptions, format_of, read_labels
+from geo_retina.labels.formats import (
+    VECTOR,
+    YOLO,
+    LabelSource,
+    VectorOptions,
+    format_of,
+    read_labels,
+)
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.vector import read_vector
@@ -25,20 +32,12 @@ class ComparedFiles:
     label_format: str | None = None
     """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
     detection_format: str | None = None
-    """Likewise; a folder without vector files has that of the labels, unless it tells its own."""
+    """Likewise; a folder holds vector files, or YOLO's beside labels in YOLO."""
     split: str | None = None
     """Only rasters of this split; None = all. Detections on others are left out."""
     only: str | Path | None = None
     """Text file that names the rasters to take, one a line; None = all. Detections on others are
     left out."""
-
-    def labels_format(self) -> str:
-        """The format of the labels."""
-        return self.label_format or format_of(self.labels.path)
-
-
-_VECTOR = "vector"
-_TEXT_FORMATS = ("yolo",)
 
 
 def read_pairs(files: ComparedFiles) -> list[Pair]:
@@ -50,12 +49,13 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         LabelError: A file cannot be read, detections have no scores, or the two do not fit.
         RasterError: A raster cannot be opened.
     """
-    detection_format = _detection_format(files)
+    label_format = files.label_format or format_of(files.labels.path)
+    detection_format = _detection_format(files, label_format)
     labels = files.labels
-    if detection_format == _VECTOR and files.labels_format() != _VECTOR:
+    if detection_format == VECTOR and label_format != VECTOR:
         # the column of classes is that of the detections
         labels = replace(labels, vector=replace(labels.vector, class_column=None))
-    labelled = read_labels(labels, label_format=files.label_format)
+    labelled = read_labels(labels, label_format=label_format)
     listed = labelled if files.only is None else choose_listed(labelled, files.only)
     known = [item for item in listed if files.split in (None, item.split)]
     if not known:
@@ -69,7 +69,7 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     return pair_up(known, found, grid_of=read_grid)
 
 
-def _detection_format(files: ComparedFiles) -> str:
+def _detection_format(files: ComparedFiles, label_format: str) -> str:
     """The format of the detections.
 
     Raises:
@@ -81,9 +81,9 @@ def _detection_format(files: ComparedFiles) -> str:
     if not folder.is_dir():
         return format_of(files.detections.path)
     if any(file.suffix.lower() in VECTOR_SUFFIXES for file in folder.iterdir()):
-        return _VECTOR
-    if any(folder.glob("*.txt")) and files.labels_format() in _TEXT_FORMATS:
-        return files.labels_format()
+        return VECTOR
+    if label_format == YOLO and any(folder.glob("*.txt")):
+        return YOLO
     raise LabelError(
         f"{folder}: expected one vector file ({' '.join(VECTOR_SUFFIXES)}) of detections for each "
         "raster, of the raster's name, or YOLO text files beside labels in YOLO"
@@ -94,7 +94,7 @@ def _read_detections(
     source: LabelSource, name: str, known: Sequence[LabelledRaster]
 ) -> list[LabelledRaster]:
     folder = Path(source.path)
-    if name == _VECTOR and folder.is_dir():
+    if name == VECTOR and folder.is_dir():
         return [
             item
             for raster in (item.raster for item in known)
@@ -103,14 +103,14 @@ def _read_detections(
                 file, [raster], class_names=source.class_names, options=source.vector
             )
         ]
-    if name == _VECTOR and source.images is None:
+    if name == VECTOR and source.images is None:
         return read_vector(
             source.path,
             [item.raster for item in known],
             class_names=source.class_names,
             options=source.vector,
         )
-    if name != _VECTOR:  # what else is stated is of the labels
+    if name != VECTOR:  # what else is stated is of the labels
         stated = source.vector
         vector = VectorOptions(score_column=stated.score_column, point_size_m=stated.point_size_m)
         source = replace(source, vector=vector, first_pixel=0)

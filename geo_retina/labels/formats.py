@@ -20,6 +20,9 @@ from geo_retina.labels.xview import read_xview
 
 __all__ = [
     "READERS",
+    "VECTOR",
+    "VOC",
+    "YOLO",
     "LabelSource",
     "VectorOptions",
     "format_of",
@@ -34,6 +37,10 @@ __all__ = [
     "read_yolo",
     "write_deepforest_csv",
 ]
+
+
+VECTOR, VOC, YOLO = "vector", "voc", "yolo"
+"""Names of formats that are treated apart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,19 +98,15 @@ def _read_vector(source: LabelSource) -> list[LabelledRaster]:
     )
 
 
-_VECTOR, _VOC = "vector", "voc"
-
 READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
     "deepforest": lambda s: read_deepforest_csv(s.path, s.images, class_names=s.class_names),
     "dota": lambda s: read_dota(s.path, s.images_needed(), class_names=s.class_names),
     "points": _read_points,
-    _VECTOR: _read_vector,
-    _VOC: lambda s: read_voc(
-        s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel
-    ),
+    VECTOR: _read_vector,
+    VOC: lambda s: read_voc(s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel),
     "xview": lambda s: read_xview(s.path, s.images_needed(), class_names=s.class_names),
-    "yolo": lambda s: read_yolo(s.path, s.images_needed(), class_names=s.class_names),
+    YOLO: lambda s: read_yolo(s.path, s.images_needed(), class_names=s.class_names),
 }
 
 
@@ -123,7 +126,7 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
         raise LabelError(f"expected a label format among {', '.join(READERS)}, got {name!r}")
     _refuse_idle(source, name)
     labelled = READERS[name](source)
-    if source.vector.area is None or name == _VECTOR:  # which knows its grids already
+    if source.vector.area is None or name == VECTOR:  # which knows its grids already
         return labelled
     area = read_area(source.vector.area)
     crs = source.vector.raster_crs
@@ -134,8 +137,8 @@ def _refuse_idle(source: LabelSource, name: str) -> None:
     """Refuse options that would have no effect on labels of a format."""
     of_vectors = ("class_column", "score_column", "crs", "layer")
     given = [key for key in of_vectors if getattr(source.vector, key) is not None]
-    idle = given if name != _VECTOR else []
-    if source.first_pixel and name != _VOC:
+    idle = given if name != VECTOR else []
+    if source.first_pixel and name != VOC:
         idle.append("first_pixel")
     if idle:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in idle)
@@ -154,11 +157,11 @@ def format_of(path: str) -> str:
     if suffix in (".json", ".geojson") and file.is_file():
         return _json_format(file)
     if suffix in VECTOR_SUFFIXES:
-        return _VECTOR
+        return VECTOR
     if suffix == ".csv":
         return "deepforest"
     if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
-        return _VOC
+        return VOC
     raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")
 
 
@@ -171,5 +174,5 @@ def _json_format(file: Path) -> str:
         return "coco"
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         first = next(iter(content.get("features") or [{}]))
-        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else _VECTOR
+        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else VECTOR
     raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")
