@@ -9,7 +9,7 @@ import typer
 
 from geo_retina.cli import label_options as options
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import exit_codes
+from geo_retina.cli.reporting import exit_codes, refuse_given
 
 if TYPE_CHECKING:
     from geo_retina.labels.choice import LabelChoice
@@ -76,7 +76,6 @@ def chips(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.config import parse_settings
-        from geo_retina.errors import ConfigError
         from geo_retina.labels.chips import ChipOptions, cut_chips
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.training.division import Division
@@ -89,16 +88,17 @@ def chips(
             empty_share=empty,
             chip_format=suffix.value,
         )
-        labelled = choice(path).read()
-        given = {"block_m": block_m, "guard_m": guard_m}
         if divide_by is None:
-            idle = [name for name, value in given.items() if value is not None]
-            idle += ["shares"] if shares != _SHARES else []
-            idle += ["seed"] if seed else []
-            if idle:
-                flags = ", ".join(f"--{name.replace('_', '-')}" for name in idle)
-                raise ConfigError(f"{flags}: for --divide-by; state it, or leave them out")
-        else:
+            idle = {
+                "--shares": shares != _SHARES,
+                "--block-m": block_m,
+                "--guard-m": guard_m,
+                "--seed": seed or None,
+            }
+            refuse_given(idle, "for --divide-by; state it, or leave them out")
+        labelled = choice(path).read()
+        if divide_by is not None:
+            given = {"block_m": block_m, "guard_m": guard_m}
             division = parse_settings(
                 {
                     "kind": divide_by.value,

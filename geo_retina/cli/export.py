@@ -10,7 +10,7 @@ import typer
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import label_options as options
-from geo_retina.cli.reporting import band_numbers, exit_codes
+from geo_retina.cli.reporting import band_numbers, exit_codes, refuse_given
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -79,7 +79,7 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.errors import ConfigError, OutputError
+        from geo_retina.errors import OutputError
         from geo_retina.evaluation.evaluate import match_rule
         from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
@@ -88,9 +88,9 @@ def export(
 
         info, targets = read_info(model), to or [Target.ONNX]
         if Target.INT8 not in targets:
-            given = {
+            idle = {
                 "--calibrate": calibrate,
-                "--chips": chips if chips != _MOST_CHIPS else None,
+                "--chips": chips != _MOST_CHIPS,
                 "--labels": labels,
                 "--images": images,
                 "--format": label_format,
@@ -101,9 +101,7 @@ def export(
                 "--scale": scale,
                 "--stretch": stretch,
             }
-            idle = [flag for flag, value in given.items() if value is not None]
-            if idle:
-                raise ConfigError(f"{', '.join(idle)}: for --to openvino-int8 alone; add it")
+            refuse_given(idle, "for --to openvino-int8 alone; add it")
         folder = out or info.path.parent
         if not folder.is_dir():
             raise OutputError(f"the folder {folder} does not exist; make it first")

@@ -42,6 +42,21 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
         raise typer.Exit(INTERRUPTED) from error
 
 
+def refuse_given(options: Mapping[str, object], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        options: Value of each option by its flag; None or False where it was not given.
+        why: What to do about it, for the error's text.
+
+    Raises:
+        ConfigError: One of them was given.
+    """
+    given = [flag for flag, value in options.items() if value not in (None, False)]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: {why}")
+
+
 @contextmanager
 def progress_bar(*, quiet: bool) -> Iterator["OnProgress"]:
     """Show a bar with Mpix/s, objects and time left; nothing where stderr is not a terminal."""
