@@ -48,7 +48,7 @@ def _depthwise(  # noqa: PLR0917  as torch's conv2d
     groups: int = 1,
 ) -> Tensor | None:
     """The filtered images, or None where PyTorch's own gradient is as good or needed."""
-    side, strides, pads, dilations = weight.shape[-1], _pair(stride), padding, _pair(dilation)
+    side, strides = weight.shape[-1], _pair(stride)
     if (
         input.device.type != _CPU
         or torch.get_autocast_dtype(_CPU) != torch.bfloat16
@@ -57,16 +57,16 @@ def _depthwise(  # noqa: PLR0917  as torch's conv2d
         or input.ndim != weight.ndim
         or not groups == input.shape[1] == weight.shape[0] > 1
         or weight.shape[-2] != side
-        or isinstance(pads, str)
+        or isinstance(padding, str)
         or strides[0] != strides[1]
-        or dilations != (1, 1)
-        or _pair(pads)[0] != _pair(pads)[1]
-        or _pair(pads)[0] >= side
+        or _pair(dilation) != (1, 1)
+        or _pair(padding)[0] != _pair(padding)[1]
+        or _pair(padding)[0] >= side
         or (strides[0] == 1 and side <= _SMALL)
     ):
         return None
     filtered: Tensor = _Depthwise.apply(
-        input.bfloat16(), weight.bfloat16(), strides[0], _pair(pads)[0]
+        input.bfloat16(), weight.bfloat16(), strides[0], _pair(padding)[0]
     )
     return filtered if bias is None else filtered + bias.bfloat16()[:, None, None]
 

@@ -29,22 +29,24 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Retin
         ModelError: The weights are unknown, damaged, or those of another architecture.
     """
     built = build_retinanet(network)
+    random_backbone = settings.pretrained is None
     if settings.pretrained is not None:
         load_pretrained(built.backbone, settings.pretrained)
-    elif settings.start_from is None and network.backbone.frozen_batch_norm:
-        _log.warning(
-            "the backbone starts from random weights, and its batch norm is frozen: it will hardly "
-            "learn; name pretrained weights (pretrained = ...) or set "
-            "network.backbone.frozen_batch_norm = false"
-        )
     if settings.start_from is not None:
         info = read_info(settings.start_from)
-        fill_network(
+        fresh = fill_network(
             built,
             load_network(info),
             card=settings.card,
             known_card=info.card,
             backbone=settings.pretrained is None,
+        )
+        random_backbone = any(name.startswith(_BACKBONE) for name in fresh)
+    if random_backbone and network.backbone.frozen_batch_norm:
+        _log.warning(
+            "the backbone starts from random weights, and its batch norm is frozen: it will hardly "
+            "learn; name pretrained weights (pretrained = ...) or set "
+            "network.backbone.frozen_batch_norm = false"
         )
     return built
 

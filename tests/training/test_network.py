@@ -167,3 +167,21 @@ def test_a_random_backbone_under_frozen_batch_norm_is_warned_of(
     settings = recipe(network__backbone__frozen_batch_norm=frozen)
     start_network(settings.network, settings)
     assert ("random weights" in caplog.text) is frozen
+
+
+def test_a_backbone_that_another_model_cannot_fill_is_warned_of_too(
+    recipe: Callable[..., Any],
+    make_card: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "known.safetensors"
+    save_checkpoint(path, _fresh(_tiny(recipe)), make_card())
+    backbone = {"name": "timm:test_resnet", "frozen_batch_norm": True}
+    settings = recipe(start_from=str(path), network__backbone=backbone)
+    start_network(settings.network, settings)
+    assert "random weights" in caplog.text
+    caplog.clear()
+    same = recipe(start_from=str(path), network__backbone__frozen_batch_norm=True)
+    start_network(same.network, same)
+    assert "random weights" not in caplog.text
