@@ -108,7 +108,7 @@ def settings_of(asked: argparse.Namespace, number: int, before: str, which: str)
     """The settings of a round that goes on from the one before."""
     labels = f"pseudo-{min(number, KEEPS_LABELS - 1)}{which}.csv"
     settings = [f"train.{source}.labels={labels}" for source in (3, 4)]
-    return [f"start_from={before}", *settings, f"schedule.seed={asked.seed + number}"]
+    return [f"start_from={before}", *settings, f"schedule.seed={seeds_of(asked, number)[0]}"]
 
 
 def label(asked: argparse.Namespace, number: int, by: Path, which: str) -> None:

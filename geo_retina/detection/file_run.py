@@ -56,8 +56,7 @@ class WorkOptions:
     batch: int | None = None
     """Chips at once; None chooses by device."""
     readers: int | None = None
-    """Threads that read windows; None chooses. More of them help where reading waits, as for a
-    raster on the other side of a network."""
+    """Threads that read windows; None chooses. More of them may help where reading waits."""
     resume: bool = False
     """Go on with a broken run, if there is one."""
     restart: bool = False

@@ -147,7 +147,7 @@ class SameConvolution(nn.Conv2d):
 
     There the padding is the same whatever the size of the image. timm works it out from the size
     each time, which makes every size in an exported graph a formula of all paddings before it:
-    the deeper networks could not be exported within the hour.
+    an export of `tf_efficientnet_lite1` had not ended after ten minutes.
     """
 
     def __init__(self, known: nn.Conv2d) -> None:

@@ -35,6 +35,15 @@ TORCHVISION_ANCHORS = AnchorSettings(
 )
 """What torchvision's RetinaNets use, and DeepForest with them."""
 
+_WRAPPER = "model."  # a Lightning module's attribute, as DeepForest saves it
+_BLOCKS = {(True, 6): "resnet50", (True, 23): "resnet101", (False, 2): "resnet18"} | {
+    (False, 6): "resnet34"
+}  # (three convolutions a block, blocks of the third stage)
+_LOGITS = "head.classification_head.cls_logits.weight"
+_DELTAS = "head.regression_head.bbox_reg.weight"
+_P6 = "backbone.fpn.extra_blocks.p6.weight"
+_CONV1 = "backbone.body.conv1.weight"
+
 
 class ConvertedModel(BaseModel):
     """What a file of weights does not tell about its model."""
@@ -46,16 +55,6 @@ class ConvertedModel(BaseModel):
     """Those it was trained with."""
     batch_norm_eps: float | None = Field(default=None, ge=0)
     """See `BackboneSettings`; 0 for `RetinaNet_ResNet50_FPN_Weights.COCO_V1`."""
-
-
-_WRAPPER = "model."  # a Lightning module's attribute, as DeepForest saves it
-_BLOCKS = {(True, 6): "resnet50", (True, 23): "resnet101", (False, 2): "resnet18"} | {
-    (False, 6): "resnet34"
-}  # (three convolutions a block, blocks of the third stage)
-_LOGITS = "head.classification_head.cls_logits.weight"
-_DELTAS = "head.regression_head.bbox_reg.weight"
-_P6 = "backbone.fpn.extra_blocks.p6.weight"
-_CONV1 = "backbone.body.conv1.weight"
 
 
 @dataclass(frozen=True, slots=True)
