@@ -16,6 +16,7 @@ from geo_retina.cli.export import export
 from geo_retina.cli.info import info, plan
 from geo_retina.cli.labels import labels
 from geo_retina.cli.models import models
+from geo_retina.cli.mosaic import mosaic
 from geo_retina.cli.train import train
 
 app = typer.Typer(
@@ -26,7 +27,20 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for command in (detect, info, plan, models, evaluate, train, export, convert, chips, anchors):
+_COMMANDS = (
+    detect,
+    info,
+    plan,
+    mosaic,
+    models,
+    evaluate,
+    train,
+    export,
+    convert,
+    chips,
+    anchors,
+)
+for command in _COMMANDS:
     app.command()(command)
 app.add_typer(labels, name="labels")
 

@@ -38,7 +38,10 @@ class OpenVinoDetector:
         self._info = info
         self._compiled = compile_graph(artifact.path, bfloat16=bfloat16)
         self.batch = batch or self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
-        self._idle: list[ov.InferRequest] = []
+        # all that will be needed: making one while another one runs would wait for that
+        self._idle = [
+            self._compiled.create_infer_request() for _ in range((1 + self.in_flight) * self.batch)
+        ]
         self._has_objectness = len(self._compiled.outputs) > 2  # noqa: PLR2004  logits and deltas
 
     @property

@@ -320,7 +320,10 @@ def _opened(path: str) -> Any:  # noqa: ANN401  rasterio has no types
 def _cannot_open(path: str, error: BaseException) -> str:
     is_local = "://" not in path and not path.startswith("/vsi")
     if is_local and Path(path).is_dir():
-        return f"{path} is a folder, expected a raster file; name the file in it"
+        return (
+            f"{path} is a folder, expected a raster file; name the file in it, or make one raster "
+            f"of all that are in it: geo-retina mosaic {path} -o mosaic.vrt"
+        )
     if is_local and ":" not in path and not Path(path).exists():
         return f"{path} does not exist; expected a raster file"
     return (

@@ -11,6 +11,8 @@ from __future__ import annotations
 import json
 import warnings
 from dataclasses import dataclass, field
+from importlib import import_module
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -55,6 +57,8 @@ class OgrSink:
         self._spool_path = path.with_name("rows.arrow")
         self._spool_file = pa.OSFile(str(self._spool_path), "wb")
         self._spool = pa.ipc.new_stream(self._spool_file, table_schema())
+        # it brings pandas along, which takes a third of a second: time that the model's loading has
+        Thread(target=import_module, args=("pyogrio",), name="import pyogrio").start()
 
     def write(self, detections: Detections) -> None:
         """Append rows to the spool."""

@@ -1,0 +1,39 @@
+"""`geo-retina mosaic`: many raster files as one."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from geo_retina.cli.bars import count_bar
+from geo_retina.cli.reporting import exit_codes
+
+_SEVERAL = "Raster files, folders of them, or patterns such as 'tiles/*.tif'."
+
+
+def mosaic(
+    rasters: Annotated[list[str], typer.Argument(help=_SEVERAL, metavar="RASTERS...")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .vrt.")],
+    raster_crs: Annotated[
+        str | None, typer.Option(help="CRS of rasters that have none, such as EPSG:32633.")
+    ] = None,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
+) -> None:
+    """Put raster files side by side into one, without copying a pixel, for `detect`.
+
+    Objects at the border of two files are then found whole and once. The files must be of one grid:
+    the same CRS, pixel size and bands. Where they overlap, the later one shows.
+    """
+    with exit_codes(quiet=quiet):
+        from geo_retina.imagery.mosaic import write_mosaic
+        from geo_retina.labels.files import list_images
+
+        files = [file for source in rasters for file in list_images(source)]
+        with count_bar("reading headers", quiet=quiet) as on_progress:
+            done = write_mosaic(files, out, crs=raster_crs, on_progress=on_progress)
+        grid = done.grid
+        name = "none" if grid.crs is None else grid.crs.name
+        print(f"files    {done.files:,}")
+        print(f"raster   {grid.width:,} x {grid.height:,} px, {name}")
+        print(f"covered  {done.covered:.1%}")
+        print(f"written  {out}")
