@@ -64,8 +64,7 @@ def blob_model(
         detector = BlobDetector(card, batch)
         monkeypatch.setattr("geo_retina.detection.job.read_info", lambda _model: info)
         monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 1)  # many windows
-        for name in ("run.load_detector", "file_run.load_backend"):
-            monkeypatch.setattr(f"geo_retina.detection.{name}", lambda *_, **__: detector)
+        monkeypatch.setattr("geo_retina.detection.backends.load_backend", lambda *_, **__: detector)
         return detector
 
     return install

@@ -23,7 +23,7 @@ import pyogrio  # noqa: F401
 from blobs import BlobDetector
 from conftest import card_of
 
-from geo_retina.detection import file_run, file_writer, ledger
+from geo_retina.detection import backends, file_run, file_writer, ledger
 from geo_retina.detection.file_run import WorkOptions, detect_to_files
 from geo_retina.detection.writers import geojson, ogr  # noqa: F401  loaded before the fork
 from geo_retina.errors import GeoRetinaError
@@ -94,9 +94,9 @@ def _run(
         stack.enter_context(patch("geo_retina.detection.job.read_info", lambda _model: info))
         stack.enter_context(patch("geo_retina.detection.chip_size.LARGEST_GROWTH", 1))
         stub = SimpleNamespace(name="stub")
-        stack.enter_context(patch.object(file_run, "choose_backend", lambda *_, **__: stub))
+        stack.enter_context(patch.object(backends, "choose_backend", lambda *_, **__: stub))
         stack.enter_context(
-            patch.object(file_run, "load_backend", lambda *_, **__: SlowDetector(card))
+            patch.object(backends, "load_backend", lambda *_, **__: SlowDetector(card))
         )
         if moment is not None:
             stack.enter_context(_killed_at(*MOMENTS[moment]))

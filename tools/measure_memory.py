@@ -92,7 +92,7 @@ def run_once(raster: str, output: str, model: str) -> dict[str, Any]:
         detector = MarkDetector(info.card)
         with (
             patch("geo_retina.detection.job.read_info", lambda _model: info),
-            patch("geo_retina.detection.file_run.load_backend", lambda *_, **__: detector),
+            patch("geo_retina.detection.backends.load_backend", lambda *_, **__: detector),
         ):
             done = detect_to_files(raster, [output], work=work)
         expected = round(done.megapixels * 1e6 / TILE_PX**2) * OBJECTS_PER_TILE

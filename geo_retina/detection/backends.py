@@ -3,6 +3,7 @@
 import ctypes
 import logging
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,12 +29,14 @@ __all__ = [
     "ChipResult",
     "Detector",
     "Model",
+    "Runner",
     "Thresholds",
     "choose_backend",
     "find_device",
     "load_backend",
     "load_detector",
     "load_model",
+    "runner_of",
 ]
 
 _log = logging.getLogger(__name__)
@@ -63,10 +66,18 @@ class Backend:
 
 
 class Model:
-    """A model ready for use, for callers that bring their own reader."""
+    """A loaded model, for many rasters or for callers that bring their own reader.
 
-    def __init__(self, detector: Detector) -> None:
+    Attributes:
+        detector: What runs the network.
+        info: Where it was loaded from.
+        backend: What `detector` runs on.
+    """
+
+    def __init__(self, detector: Detector, info: CheckpointInfo, backend: Backend) -> None:
         self.detector = detector
+        self.info = info
+        self.backend = backend
 
     @property
     def card(self) -> ModelCard:
@@ -126,7 +137,49 @@ def load_model(
         ConfigError: The backend is unknown.
     """
     info = read_info(model)
-    return Model(load_detector(info, device=device, batch=batch, backend=backend))
+    chosen = choose_backend(info, backend=backend, device=device)
+    return Model(load_backend(info, chosen, batch=batch), info, chosen)
+
+
+@dataclass(frozen=True, slots=True)
+class Runner:
+    """What will run a network, perhaps not loaded yet."""
+
+    name: str
+    """See `Backend.name`."""
+    load: Callable[[], Detector]
+
+
+def runner_of(
+    model: str | Path | Model,
+    info: CheckpointInfo,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+    batch: int | None = None,
+) -> Runner:
+    """What runs a model: as it was loaded, or as chosen now and loaded when that is asked for.
+
+    Args:
+        model: Name, path, or what `load_model` gave.
+        info: The checkpoint of `model`.
+        device: See `choose_backend`.
+        backend: See `choose_backend`.
+        batch: Chips at once; None chooses.
+
+    Raises:
+        ConfigError: The backend is unknown, or an option is given for a model that is loaded.
+        DeviceError, DependencyError, ModelError: See `choose_backend`.
+    """
+    if not isinstance(model, Model):
+        chosen = choose_backend(info, backend=backend, device=device)
+        return Runner(chosen.name, lambda: load_backend(info, chosen, batch=batch))
+    if (device, backend, batch) != ("auto", "auto", None):
+        raise ConfigError(
+            f"the model is loaded, so device={device!r}, backend={backend!r}, batch={batch!r} have "
+            "no effect; give them to load_model"
+        )
+    return Runner(model.backend.name, lambda: model.detector)
 
 
 def load_detector(

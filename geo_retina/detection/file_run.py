@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina import defaults
-from geo_retina.detection.backends import Backend, choose_backend, load_backend
+from geo_retina.detection.backends import Model, Runner, runner_of
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
 from geo_retina.detection.holes import holes_path, write_holes
@@ -77,7 +77,7 @@ def detect_to_files(
     raster: str | os.PathLike[str],
     outputs: Sequence[str | Path],
     *,
-    model: str | Path = defaults.MODEL,
+    model: str | Path | Model = defaults.MODEL,
     options: DetectOptions | None = None,
     output_options: OutputOptions | None = None,
     work: WorkOptions | None = None,
@@ -93,7 +93,8 @@ def detect_to_files(
     Args:
         raster: File, URL or GDAL path.
         outputs: Files to write; the extension chooses the format.
-        model: Name of a bundled model, or path of a checkpoint.
+        model: Name of a bundled model, path of a checkpoint, or what `load_model` gave: loaded once
+            for many rasters.
         options: What changes the result.
         output_options: How detections are written.
         work: How the work is done.
@@ -113,13 +114,15 @@ def detect_to_files(
         model_hash = hash_file(job.info.path)
         writers = _writers(job, outputs, how, model_hash)
         # an unknown backend or device fails here, before a ledger is made
-        backend = choose_backend(job.info, backend=work.backend, device=work.device)
+        runner = runner_of(
+            model, job.info, device=work.device, backend=work.backend, batch=work.batch
+        )
         path = Path(f"{outputs[0]}.ledger")
-        header = _header(job, model_hash, backend.name)
+        header = _header(job, model_hash, runner.name)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
             with _rendering([writers, *also], job.info.card.class_names) as rendering:
                 counts, seams = _compute(
-                    job, ledger, backend, rendering=rendering, work=work, on_progress=on_progress
+                    job, ledger, runner, rendering=rendering, work=work, on_progress=on_progress
                 )
                 failed_file = _write_holes(job, ledger, outputs[0], counts, how)
             ledger.remove()
@@ -141,7 +144,7 @@ def detect_to_files(
 def _compute(
     job: Job,
     ledger: Ledger,
-    backend: Backend,
+    runner: Runner,
     *,
     rendering: "_Rendering",
     work: WorkOptions,
@@ -153,7 +156,7 @@ def _compute(
         rendering.write(detections)
     if ledger.next_strip == len(job.plan.row_offs):
         return counts, stitcher.audit
-    detector = load_backend(job.info, backend, batch=work.batch)
+    detector = runner.load()
     strips = run_strips(
         job,
         detector,

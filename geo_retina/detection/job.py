@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geo_retina.detection.aoi import Aoi, read_aoi
+from geo_retina.detection.backends import Model
 from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.options import DetectOptions
@@ -51,20 +52,20 @@ class Job:
 
 @contextmanager
 def open_job(
-    raster: str | os.PathLike[str], model: str | Path, options: DetectOptions
+    raster: str | os.PathLike[str], model: str | Path | Model, options: DetectOptions
 ) -> Iterator[Job]:
     """Open a raster for a model.
 
     Args:
         raster: File, URL or GDAL path.
-        model: Name of a bundled model, or path of a checkpoint.
+        model: Name of a bundled model, path of a checkpoint, or what `load_model` gave.
         options: What is asked for.
 
     Raises:
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
             an option.
     """
-    info = read_info(model)
+    info = model.info if isinstance(model, Model) else read_info(model)
     chip_px, overlap_px = options.windows(info.card)
     options.merging(info.card)  # an unknown method fails here
     with (

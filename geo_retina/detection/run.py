@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geo_retina import defaults
-from geo_retina.detection.backends import Detector, load_detector
+from geo_retina.detection.backends import Detector, Model, runner_of
 from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def detect(
     raster: str | os.PathLike[str],
     *,
-    model: str | Path = defaults.MODEL,
+    model: str | Path | Model = defaults.MODEL,
     device: str = "auto",
     backend: str = "auto",
     batch: int | None = None,
@@ -32,7 +32,8 @@ def detect(
 
     Args:
         raster: File, URL or GDAL path.
-        model: Name of a bundled model, or path of a checkpoint.
+        model: Name of a bundled model, path of a checkpoint, or what `load_model` gave: loaded once
+            for many rasters.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
@@ -48,8 +49,8 @@ def detect(
         RasterReadError: The raster is damaged.
     """
     with open_job(raster, model, DetectOptions(**options)) as job:
-        detector = load_detector(job.info, device=device, batch=batch, backend=backend)
-        found = find_in_raster(job, detector, on_progress=on_progress)
+        runner = runner_of(model, job.info, device=device, backend=backend, batch=batch)
+        found = find_in_raster(job, runner.load(), on_progress=on_progress)
         return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)
 
 

@@ -389,6 +389,8 @@ def test_chips_are_padded_to_what_networks_take() -> None:
     assert CHIP_MULTIPLE_PX == NETWORK_MULTIPLE_PX
 
 
-def test_impossible_thresholds_are_an_error(detector: Any) -> None:
+def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo) -> None:
     with pytest.raises(ModelError, match="score in"):
-        Model(detector).detect_chip(np.zeros((3, 32, 32), np.uint8), score=1.5)
+        Model(detector, info, Backend("cpu")).detect_chip(
+            np.zeros((3, 32, 32), np.uint8), score=1.5
+        )

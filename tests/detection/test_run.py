@@ -7,14 +7,17 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from geopandas.testing import assert_geodataframe_equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geo_retina.detection import job
+from geo_retina.detection.backends import load_model
 from geo_retina.detection.file_run import WorkOptions, detect_to_files
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import detect
-from geo_retina.errors import LedgerError, OutputError, RasterReadError
+from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
@@ -190,6 +193,44 @@ def test_outputs_agree_and_ids_are_stable(
     assert len(native) == len(boxes)
     assert set(lonlat["id"]) == set(native["id"]) == set(other["id"])
     assert lonlat.to_crs(native.crs).geometry.distance(native.geometry).max() < 0.02
+
+
+def test_a_loaded_model_runs_on_many_rasters_and_is_not_loaded_again(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blob_model()
+    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
+    rasters = [write_raster(f"{seed}.tif", field_of_objects(200, 90)[0]) for seed in range(2)]
+    by_name = [detect(raster, model="blobs") for raster in rasters]
+    model = load_model("blobs")
+    monkeypatch.delattr("geo_retina.detection.backends.load_backend")
+
+    for raster, expected in zip(rasters, by_name, strict=True):
+        assert_geodataframe_equal(detect(raster, model=model), expected)
+        detect_to_files(raster, [tmp_path / "found.gpkg"], model=model)
+        assert len(gpd.read_file(tmp_path / "found.gpkg")) == len(expected) > 0
+
+
+def test_what_has_no_effect_on_a_loaded_model_is_refused(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blob_model()
+    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
+    path, model = write_raster("field.tif", field_of_objects(90, 90)[0]), load_model("blobs")
+
+    with pytest.raises(ConfigError, match=r"backend='torch'.*give them to load_model"):
+        detect(path, model=model, backend="torch")
+    with pytest.raises(ConfigError, match=r"batch=3 .*give them to load_model"):
+        detect_to_files(path, [tmp_path / "a.gpkg"], model=model, work=WorkOptions(batch=3))
+    assert not list(tmp_path.glob("a.gpkg*"))
 
 
 def test_unreadable_window_keeps_what_was_done(

@@ -8,8 +8,6 @@ loaded before the clock of the work starts, as it is for the peers.
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-from unittest.mock import patch
 
 from benchmarking.child import keep_boxes, read_job, write_report
 
@@ -17,21 +15,17 @@ from benchmarking.child import keep_boxes, read_job, write_report
 def main() -> None:
     """Load, detect to a file, report."""
     job = read_job()
-    from geo_retina.detection import file_run
-    from geo_retina.detection.options import DetectOptions
+    from geo_retina import DetectOptions, WorkOptions, detect_to_files, load_model
 
-    detector = load(job)
+    model = load_model(job["model"], backend=job.get("backend", "auto"))
     ready = time.monotonic()
-    with patch.object(file_run, "load_backend", lambda *_, **__: detector):
-        done = file_run.detect_to_files(
-            job["raster"],
-            [job["output"]],
-            model=job["model"],
-            options=DetectOptions(**job.get("options", {})),
-            work=file_run.WorkOptions(
-                restart=True, backend=job.get("backend", "auto"), readers=job.get("readers")
-            ),
-        )
+    done = detect_to_files(
+        job["raster"],
+        [job["output"]],
+        model=model,
+        options=DetectOptions(**job.get("options", {})),
+        work=WorkOptions(restart=True, readers=job.get("readers")),
+    )
     finished = time.monotonic()
     if job.get("keep"):
         keep_boxes(job, boxes_of(Path(job["output"]), Path(job["raster"])))
@@ -42,15 +36,6 @@ def main() -> None:
         objects=counts.objects,
         windows=done.windows,
     )
-
-
-def load(job: dict[str, Any]) -> Any:  # noqa: ANN401  geo_retina is imported late
-    """The detector of a job."""
-    from geo_retina.detection.backends import load_detector
-    from geo_retina.model.checkpoint import read_info
-
-    info = read_info(job["model"])
-    return load_detector(info, backend=job.get("backend", "auto"))
 
 
 def boxes_of(output: Path, raster: Path) -> list[tuple[Sequence[float], float]]:

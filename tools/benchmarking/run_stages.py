@@ -21,9 +21,9 @@ from numpy.typing import NDArray
 from benchmarking.bare_forward import bare_forward, choose_graph
 from benchmarking.child import read_job, write_report
 from benchmarking.measuring import spread
-from geo_retina.detection import file_run
-from geo_retina.detection.backends import Backend, Detector, load_backend
+from geo_retina.detection.backends import Backend, Detector, Model, load_backend
 from geo_retina.detection.detector import pad_chips
+from geo_retina.detection.file_run import WorkOptions, detect_to_files
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import run_strips
@@ -69,7 +69,9 @@ def main() -> None:
     watch, repeats = Stopwatch(), job["repeats"]
     info = read_info(job["model"])
     graph = choose_graph(info, job["backend"], Path(job["folder"]))
-    detector = watch.time("load", lambda: load_backend(info, Backend("cpu", graph)))
+    backend = Backend("cpu", graph)
+    detector = watch.time("load", lambda: load_backend(info, backend))
+    model = Model(detector, info, backend)
     with ExitStack() as stack:
         opening = open_job(job["raster"], job["model"], DetectOptions())
         work = watch.time("open", lambda: stack.enter_context(opening))
@@ -78,10 +80,10 @@ def main() -> None:
         forward = bare_forward(info, graph, threads=job["threads"])
         padded = [pad_chips(chip[None], info.card)[0] for chip in chips]
         forward(padded[:2])
-        whole(job, detector)  # once before, for what is loaded on the way
+        whole(job, model)  # once before, for what is loaded on the way
         for _ in range(repeats):
             watch.time("forward", lambda: forward(padded))
-            watch.time("whole", lambda: whole(job, detector))
+            watch.time("whole", lambda: whole(job, model))
             watch.time("forward and decode", lambda: detect_chips(work, detector, chips))
         strips, found = stitched_once(work, detector)
         for _ in range(repeats):
@@ -120,15 +122,14 @@ def detect_chips(work: Job, detector: Detector, chips: Pixels) -> None:
         detector.detect(np.stack(chips[start : start + detector.batch]), work.thresholds)
 
 
-def whole(job: dict[str, Any], detector: Detector) -> None:
-    """From the file on the disk to a written file, with the detector loaded before."""
-    with patch.object(file_run, "load_backend", lambda *_, **__: detector):
-        file_run.detect_to_files(
-            job["raster"],
-            [Path(job["folder"]) / "whole.gpkg"],
-            model=job["model"],
-            work=file_run.WorkOptions(restart=True),
-        )
+def whole(job: dict[str, Any], model: Model) -> None:
+    """From the file on the disk to a written file, with the model loaded before."""
+    detect_to_files(
+        job["raster"],
+        [Path(job["folder"]) / "whole.gpkg"],
+        model=model,
+        work=WorkOptions(restart=True),
+    )
 
 
 def stitched_once(work: Job, detector: Detector) -> tuple[Strips, Detections]:
