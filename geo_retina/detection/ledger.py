@@ -23,12 +23,12 @@ that the result depends on; a ledger of another job is refused, naming what diff
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
+from geo_retina.detection import disk
 from geo_retina.detection.fingerprints import LedgerHeader
 from geo_retina.detection.ledger_records import (
     StripRecord,
@@ -89,7 +89,7 @@ class Ledger:
                 file.flush()
                 os.fsync(file.fileno())
             begun.replace(path)
-            _sync_folder(path.parent)
+            disk.sync_folder(path.parent)
         except OSError as error:
             begun.unlink(missing_ok=True)
             raise WriteError(f"cannot write the ledger {path}: {error}") from error
@@ -122,8 +122,7 @@ class Ledger:
             LedgerError: Another run is using it.
         """
         if Path(path).exists():
-            with _open_locked(Path(path)):
-                Path(path).unlink(missing_ok=True)
+            disk.remove_locked(Path(path), _open_locked(Path(path)))
 
     @property
     def header(self) -> LedgerHeader:
@@ -216,8 +215,7 @@ class Ledger:
 
     def remove(self) -> None:
         """Delete the ledger: the outputs are in place and nothing is left to resume."""
-        self._path.unlink(missing_ok=True)
-        self.close()
+        disk.remove_locked(self._path, self._file)
 
     def __enter__(self) -> Self:
         return self
@@ -231,12 +229,8 @@ class Ledger:
         self.close()
 
     def _append(self, record: bytes) -> None:
-        """Write past the last whole record, unbuffered: a failure leaves nothing to flush later."""
-        descriptor, place, rest = self._file.fileno(), self._end, memoryview(record)
-        while rest:
-            written = os.pwrite(descriptor, rest, place)
-            place, rest = place + written, rest[written:]
-        os.fsync(descriptor)
+        """Write past the last whole record."""
+        disk.write_at(self._file, record, self._end)
 
     def _refuse_other_job(self, header: LedgerHeader) -> None:
         differences = self._header.differences(header)
@@ -278,12 +272,11 @@ def _open_locked(path: Path) -> BinaryIO:
     except OSError as error:
         raise LedgerError(f"cannot open the ledger {path}: {error}") from error
     try:
-        fcntl.flock(file.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
+        if not disk.lock(file):
+            logger.debug("the file system of %s has no locks; going on without", path)
     except BlockingIOError as error:
         file.close()
         raise LedgerError(f"another run is using the ledger {path}; wait for it to end") from error
-    except OSError:
-        logger.debug("the file system of %s has no locks; going on without", path)
     return file
 
 
@@ -296,11 +289,3 @@ def _read_header(path: Path, file: BinaryIO) -> LedgerHeader:
             "head; delete it to start over"
         )
     return LedgerHeader.from_json(payload.decode())
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -1,6 +1,5 @@
 """What a run will read and compute, before doing it."""
 
-import resource
 import sys
 import time
 from dataclasses import asdict, dataclass
@@ -175,6 +174,12 @@ def _chips_bytes(job: Job, detector: Detector) -> int:
 
 def _peak_bytes() -> int:
     """Most memory that this process has held so far."""
+    if sys.platform == "win32":
+        import psutil
+
+        return int(psutil.Process().memory_info().peak_wset)
+    import resource
+
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
 

@@ -7,16 +7,19 @@ cleared by the next one, and two runs cannot write one output.
 
 from __future__ import annotations
 
-import fcntl
-import os
 import shutil
 from typing import TYPE_CHECKING
 
+from geo_retina.detection import disk
 from geo_retina.errors import OutputError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from pathlib import Path
+    from typing import BinaryIO
+
+_LOCK = "lock"
+"""Name of the file, in the folder, that is locked while the folder is in use."""
 
 
 class Staging:
@@ -38,14 +41,15 @@ class Staging:
         self._folder = final.with_name(f".{final.name}.part")
         try:
             self._folder.mkdir(exist_ok=True)
-            self._lock = _lock(self._folder)
+            self._lock: BinaryIO | None = _locked(self._folder / _LOCK)
         except BlockingIOError as error:
             raise OutputError(
                 f"another run is writing {final}; wait for it or choose another output"
             ) from error
         except OSError as error:
             raise OutputError(f"cannot write beside {final}: {error}") from error
-        _clear(self._folder)
+        for left in self._files():
+            left.unlink(missing_ok=True)
 
     @property
     def path(self) -> Path:
@@ -54,8 +58,8 @@ class Staging:
 
     def sync(self) -> None:
         """Make sure that what was written survives a power cut."""
-        for file in self._folder.iterdir():
-            _sync(file)
+        for file in self._files():
+            disk.sync_file(file)
 
     def publish(self) -> None:
         """Move all files to their final names, the main file last, and remove the folder.
@@ -63,7 +67,7 @@ class Staging:
         A single file is replaced atomically. Where a format has several (Shapefile), the old main
         file goes first, so that at no moment the new parts stand beside the old main file.
         """
-        files = sorted(self._folder.iterdir(), key=lambda file: file == self.path)
+        files = sorted(self._files(), key=lambda file: file == self.path)
         stale = [path for path in self._sidecars if path.exists()]
         if len(files) > 1 or stale:
             self._final.unlink(missing_ok=True)
@@ -71,39 +75,29 @@ class Staging:
             path.unlink()
         for file in files:
             file.replace(self._final.with_name(file.name))
-        _sync(self._final.parent)
+        disk.sync_folder(self._final.parent)
         self.discard()
 
     def discard(self) -> None:
         """Remove the folder with all that is in it."""
         shutil.rmtree(self._folder, ignore_errors=True)
         if self._lock is not None:
-            os.close(self._lock)
+            self._lock.close()
             self._lock = None
+            if disk.IS_WINDOWS:  # which could not remove the open file
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _files(self) -> list[Path]:
+        """What was written into the folder."""
+        return [file for file in self._folder.iterdir() if file.name != _LOCK]
 
 
-def _lock(folder: Path) -> int | None:
-    """Lock a folder until the descriptor is closed or the process ends, however it ends."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def _locked(path: Path) -> BinaryIO:
+    """A file that is locked until it is closed or the process ends, where there are locks."""
+    file = path.open("ab")
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        disk.lock(file)
     except BlockingIOError:
-        os.close(descriptor)
+        file.close()
         raise
-    except OSError:  # a file system without locks: go on without
-        os.close(descriptor)
-        return None
-    return descriptor
-
-
-def _clear(folder: Path) -> None:
-    for entry in folder.iterdir():
-        entry.unlink(missing_ok=True)
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    return file

@@ -79,7 +79,7 @@ class Raster:
         self._georeference = georeference
         self._levels: tuple[Level, ...] | None = None
         self.path = path
-        self.name = PurePosixPath(path.rstrip("/")).stem
+        self.name = PurePosixPath(path.replace(os.sep, "/").rstrip("/")).stem
         self.grid = georeference.grid
         self.georeference_gap = georeference.gap
         self.driver: str = dataset.driver

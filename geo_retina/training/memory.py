@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import psutil
 import torch
 from torch import Tensor
 
@@ -11,7 +12,6 @@ from geo_retina.model.retinanet import RetinaNet
 from geo_retina.training.settings import TrainingSettings
 
 _OPTIMISER_COPIES = {"adamw": 2, "sgd": 1}
-_MEMINFO = Path("/proc/meminfo")
 _CGROUP = Path("/sys/fs/cgroup")
 _HALF = 0.5  # of the activations, roughly, in mixed precision
 
@@ -25,8 +25,6 @@ def refuse_too_large_batch(
         DeviceError: It needs more.
     """
     free = free_bytes(device)
-    if free is None:
-        return
     needed = training_bytes(network, settings)
     if needed > free:
         raise DeviceError(
@@ -60,12 +58,13 @@ def training_bytes(network: RetinaNet, settings: TrainingSettings) -> int:
     return kept * settings.schedule.batch + weights * copies
 
 
-def free_bytes(device: torch.device) -> int | None:
-    """Memory that can still be had; None where it cannot be told."""
+def free_bytes(device: torch.device) -> int:
+    """Memory that can still be had."""
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
-    found = [value for value in (_free_on_machine(), _free_in_group()) if value is not None]
-    return min(found, default=None)
+    in_group = _free_in_group()
+    on_machine = int(psutil.virtual_memory().available)
+    return on_machine if in_group is None else min(on_machine, in_group)
 
 
 def _saved_bytes(network: RetinaNet, settings: TrainingSettings) -> int:
@@ -93,16 +92,6 @@ def _saved_bytes(network: RetinaNet, settings: TrainingSettings) -> int:
     finally:
         network.train(was_training)
     return sum(bytes_ for (pointer, _), bytes_ in sizes.items() if pointer not in own)
-
-
-def _free_on_machine() -> int | None:
-    """MemAvailable of Linux."""
-    try:
-        lines = _MEMINFO.read_text().splitlines()
-    except OSError:
-        return None
-    values = [line.split()[1] for line in lines if line.startswith("MemAvailable:")]
-    return int(values[0]) * 1024 if values else None
 
 
 def _free_in_group() -> int | None:

@@ -268,7 +268,7 @@ def test_full_disk_is_one_line_and_exit_code_1(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patched:
-        patched.setattr("geo_retina.detection.ledger.os.pwrite", full)
+        patched.setattr("geo_retina.detection.disk.write_at", full)
         done = run("detect", field, "-o", out, "--quiet")
     assert done.exit_code == 1
     assert re.fullmatch(r"error: [^\n]*No space left on device[^\n]*\n", done.stderr)

@@ -15,7 +15,7 @@ import pytest
 import shapely
 from affine import Affine
 
-from geo_retina.detection import features, staging
+from geo_retina.detection import disk, features
 from geo_retina.detection.file_writer import ROWS_AT_ONCE
 from geo_retina.detection.vector import check_output, open_writer, open_writers
 from geo_retina.errors import GeoreferenceError, OutputError, WriteError
@@ -272,7 +272,7 @@ class TestLife:
         def full(_: Path) -> None:
             raise OSError(28, "No space left on device")
 
-        monkeypatch.setattr(staging, "_sync", full)
+        monkeypatch.setattr(disk, "sync_file", full)
         with pytest.raises(WriteError, match="No space left"):
             write(tmp_path / f"a.{extension}", some(3))
         assert files(tmp_path) == set()
