@@ -74,7 +74,7 @@ class LevelGrid:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Candidates:
-    """Boxes of one level before NMS, highest score first."""
+    """Boxes of one level before NMS, in any order."""
 
     boxes: Floats
     scores: Floats
@@ -159,13 +159,16 @@ def decode_boxes(deltas: Floats, anchors: Floats) -> Floats:
 
 
 def _level_candidates(raw: RawOutputs, grid: LevelGrid, thresholds: Thresholds) -> _Candidates:
-    """The highest-scored (anchor, class) pairs of a level; equal scores in anchor order."""
+    """The highest-scored (anchor, class) pairs of a level; of equal ones the first anchors."""
     numbers, scores = _passing(raw, thresholds.score)
     limit = thresholds.candidates_per_level
-    best = np.argsort(-scores, kind="stable")[:limit]
-    anchor_ids, class_ids = np.divmod(numbers[best], raw.logits.shape[1])
+    cut = len(numbers) > limit
+    if cut:
+        best = np.argsort(-scores, kind="stable")[:limit]
+        numbers, scores = numbers[best], scores[best]
+    anchor_ids, class_ids = np.divmod(numbers, raw.logits.shape[1])
     boxes = decode_boxes(raw.deltas[anchor_ids], grid.anchors(anchor_ids))
-    return _Candidates(boxes, scores[best], class_ids, len(numbers) > limit)
+    return _Candidates(boxes, scores, class_ids, cut)
 
 
 def _passing(raw: RawOutputs, score: float) -> tuple[Integers, Floats]:
