@@ -101,7 +101,6 @@ def evaluate(
     """Compare what a model, or a file of detections, finds on whole rasters with labels."""
     with exit_codes(quiet=quiet):
         from geo_retina.detection.options import DetectOptions
-        from geo_retina.evaluation.calibrated import write_calibrated
         from geo_retina.evaluation.evaluate import (
             EvaluationOptions,
             evaluate_detections,
@@ -157,6 +156,8 @@ def evaluate(
         if report is not None:
             print(f"report   {write_report(pairs, evaluation, report).html}")
         if calibrated is not None:
+            from geo_retina.evaluation.calibrated import write_calibrated
+
             card = write_calibrated(name, evaluation, calibrated)
             print(f"written  {calibrated}: detects from score {card.score:.3f}")
 

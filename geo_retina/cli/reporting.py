@@ -37,6 +37,15 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
     except GeoRetinaError as error:
         print(f"error: {_one_line(error)}", file=sys.stderr)
         raise typer.Exit(FAILURE) from error
+    except ModuleNotFoundError as error:
+        if (error.name or "geo_retina").startswith("geo_retina"):
+            raise
+        print(
+            f"error: this needs {error.name}, which is not installed; install geo_retina with all "
+            f"its dependencies, or `pip install {error.name}`",
+            file=sys.stderr,
+        )
+        raise typer.Exit(BAD_INPUT) from error
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error

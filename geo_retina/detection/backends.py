@@ -211,7 +211,13 @@ def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = 
     Raises:
         ModelError: The weights or the graph are damaged.
         DeviceError: The device is not there.
+        DependencyError: It takes torch, which is not installed.
     """
+    if backend.artifact is None and find_spec("torch") is None:
+        raise DependencyError(
+            f"{info.card.name} needs torch, which is not installed: `pip install torch "
+            "torchvision timm`. Models with an OpenVINO graph beside them do without"
+        )
     _log.info("the network runs on %s", backend.name)
     if backend.artifact is None:
         return TorchDetector(info, find_device(backend.device), batch)
