@@ -71,6 +71,8 @@ class _Bands:
 @dataclass(frozen=True, slots=True)
 class _File:
     path: str
+    source: str
+    """How GDAL calls it: a URL as `/vsicurl/...`."""
     grid: Grid
     bands: _Bands
     descriptions: tuple[str, ...]
@@ -132,6 +134,7 @@ def _described(raster: Raster) -> _File:
     nodata = tuple(None if value is None else repr(value) for value in raster.nodata)
     return _File(
         raster.path,
+        (raster.files or (raster.path,))[0],
         raster.grid,
         _Bands(raster.dtypes, nodata, raster.colours),
         raster.descriptions,
@@ -287,7 +290,7 @@ def _add_source(
     dtype: str,
 ) -> ET.Element:
     source = ET.SubElement(node, "ComplexSource")
-    path, is_relative = _written_path(file.path, folder)
+    path, is_relative = _written_path(file.source, folder)
     _add(source, "SourceFilename", path).set("relativeToVRT", str(int(is_relative)))
     _add(source, "SourceBand", band)
     width, height = str(file.grid.width), str(file.grid.height)
@@ -309,7 +312,7 @@ def _add_source(
 
 def _written_path(path: str, folder: Path) -> tuple[str, bool]:
     """A path as the VRT holds it, and whether that is relative to the VRT's folder."""
-    if "://" in path or path.startswith("/vsi") or not Path(path).exists():
+    if not Path(path).exists():
         return path, False
     absolute = Path(path).absolute()
     if absolute.is_relative_to(folder.absolute()):

@@ -23,6 +23,7 @@ from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy as copy_raster
 
 from geo_retina.card import ModelCard
+from geo_retina.imagery.mosaic import write_mosaic
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import ChipSource, open_chip_source
@@ -280,6 +281,23 @@ def test_object_lands_on_its_place_over_http(
     kind = Kind(tiled())
     kind.write(tmp_path, kind, write_raster_at)
     assert_lands(f"{prefix}{server}/a.tif", kind, make_card())
+
+
+@pytest.mark.parametrize("where", ["http", "zip"])
+def test_object_lands_on_its_place_in_a_mosaic_of_remote_files(
+    where: str,
+    server: str,
+    tmp_path: Path,
+    write_raster_at: Callable[..., Path],
+    make_card: Callable[..., ModelCard],
+) -> None:
+    kind = Kind(tiled())
+    path = kind.write(tmp_path, kind, write_raster_at)
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.write(path, "inner/a b.tif")
+    inner = f"zip://{tmp_path}/a.zip!inner/a b.tif"
+    write_mosaic([f"http://{server}/a.tif" if where == "http" else inner], tmp_path / "all.vrt")
+    assert_lands(tmp_path / "all.vrt", kind, make_card())
 
 
 def test_object_lands_on_its_place_in_a_bucket(

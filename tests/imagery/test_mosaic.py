@@ -162,6 +162,25 @@ def test_an_infrared_band_tagged_alpha_is_a_band_and_gaps_are_no_ground(
     assert np.array_equal(chip.pixels[:, expected], whole[:, expected])
 
 
+def test_nan_is_a_nodata_value_like_others(tmp_path: Path, write_raster: Write) -> None:
+    whole = scene(1).astype(np.float32)
+    whole[0, 5:9, 65:70] = np.nan
+    files = [
+        write_part(write_raster, tmp_path / f"{i}.tif", whole, window, nodata=np.nan)
+        for i, window in enumerate(quarters()[1:])
+    ]
+
+    write_mosaic(files, tmp_path / "all.vrt")
+
+    expected = np.isfinite(whole[0])
+    expected[:45, :60] = False
+    with open_raster(tmp_path / "all.vrt") as raster:
+        everything = Window(0, 0, 120, 90)
+        assert np.array_equal(raster.read_mask(everything, band=1), expected)
+        read = raster.read(everything, bands=[1])
+    assert np.array_equal(read[0][expected], whole[0][expected])
+
+
 def test_paths_are_relative_where_files_lie_below(tmp_path: Path, write_raster: Write) -> None:
     (tmp_path / "tiles").mkdir()
     file = write_part(write_raster, tmp_path / "tiles/a.tif", scene(), Window(0, 0, 60, 45))
