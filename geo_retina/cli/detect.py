@@ -11,7 +11,8 @@ import typer
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import FAILURE, exit_codes, print_values, progress_bar
+from geo_retina.cli.reporting import FAILURE, exit_codes, print_values, progress_bar, refuse_given
+from geo_retina.errors import ConfigError
 
 if TYPE_CHECKING:
     from geo_retina.detection.options import DetectOptions
@@ -34,11 +35,11 @@ _INTERRUPTED = "interrupted: what was done is kept; run the same again with --re
 def detect(
     raster: Annotated[str, typer.Argument(help="GeoTIFF or anything GDAL reads; also a URL.")],
     output: Annotated[
-        list[Path],
+        list[Path] | None,
         typer.Option(
             "--output", "-o", help="Vector file to write, its format by extension; repeatable."
         ),
-    ],
+    ] = None,
     model: Annotated[
         str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
     ] = defaults.MODEL,
@@ -92,12 +93,25 @@ def detect(
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
         from geo_retina.detection.options import DetectOptions
+        from geo_retina.detection.paths import refuse_overwriting
 
         options = DetectOptions(score=score, aoi=aoi, **finding(), **reading())
         if plan:
+            idle = {
+                "--picture": picture,
+                "--summary": summary,
+                "--resume": resume,
+                "--restart": restart,
+                "--batch": batch,
+                "--readers": readers,
+            }
+            refuse_given(idle, "--plan detects nothing; leave them out")
             _print_plan(raster, model, options, device=device, backend=backend)
             return
+        if not output:
+            raise ConfigError("expected --output FILE, such as -o found.gpkg, got none")
         _check_summary(summary)
+        refuse_overwriting([raster, aoi, model], [*output, picture, summary])
         work = WorkOptions(
             device=device,
             backend=backend,

@@ -127,7 +127,7 @@ def evaluate(
             found_by = checks.undecayed(found_by)
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
-        checks.outputs(report, as_json, calibrated)
+        checks.outputs(report, as_json, calibrated, read=(labels, model, detections))
         name = model or defaults.MODEL
         side = None if labels is not None else _val_side(name, data)
         if side is not None and iou is None and distance_m is None:

@@ -1,5 +1,6 @@
 """What options of `geo-retina evaluate` may stand beside which: told before any work starts."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -45,8 +46,17 @@ def size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
     return {}
 
 
-def outputs(report: Path | None, as_json: Path | None, calibrated: Path | None) -> None:
-    """Refuse outputs that cannot be written or would replace each other."""
+def outputs(
+    report: Path | None,
+    as_json: Path | None,
+    calibrated: Path | None,
+    *,
+    read: Sequence[str | None],
+) -> None:
+    """Refuse outputs that cannot be written, or would replace what is read or each other."""
+    from geo_retina.detection.paths import refuse_overwriting
+
+    refuse_overwriting(read, [report, as_json, calibrated])
     for path in (report, as_json, calibrated):
         if path is not None:
             options.writable(path)
@@ -54,8 +64,6 @@ def outputs(report: Path | None, as_json: Path | None, calibrated: Path | None) 
         raise OutputError(
             f"--report writes a page: expected a name that ends in .html, got {report}"
         )
-    if report is not None and report == as_json:
-        raise OutputError(f"--report and --json name the same file, {report}")
 
 
 def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:

@@ -22,13 +22,16 @@ def mosaic(
     """Put raster files side by side into one, without copying a pixel, for `detect`.
 
     Objects at the border of two files are then found whole and once. The files must be of one grid:
-    the same CRS, pixel size and bands. Where they overlap, the later one shows.
+    the same CRS, pixel size and bands. Where they overlap, the later one shows. Other mosaics in a
+    folder are left out.
     """
     with exit_codes(quiet=quiet):
         from geo_retina.imagery.mosaic import write_mosaic
         from geo_retina.labels.files import list_images
 
-        files = [file for source in rasters for file in list_images(source)]
+        found = [(file, source) for source in rasters for file in list_images(source)]
+        # a mosaic that lies among its tiles is none of them; one that is named is meant
+        files = [file for file, source in found if file == source or not _is_mosaic(file)]
         with count_bar("reading headers", quiet=quiet) as on_progress:
             done = write_mosaic(files, out, crs=raster_crs, on_progress=on_progress)
         grid = done.grid
@@ -37,3 +40,7 @@ def mosaic(
         print(f"raster   {grid.width:,} x {grid.height:,} px, {name}")
         print(f"covered  {done.covered:.1%}")
         print(f"written  {out}")
+
+
+def _is_mosaic(file: str) -> bool:
+    return file.lower().endswith(".vrt")

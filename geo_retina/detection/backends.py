@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from geo_retina import defaults
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import ChipResult, Detector, Thresholds
+from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.openvino_backend import OpenVinoDetector
 from geo_retina.detection.openvino_runtime import has_bfloat16
 from geo_retina.detection.torch_backend import TorchDetector
@@ -72,12 +73,14 @@ class Model:
         detector: What runs the network.
         info: Where it was loaded from.
         backend: What `detector` runs on.
+        hash: Of the checkpoint when it was loaded, see `hash_file`.
     """
 
     def __init__(self, detector: Detector, info: CheckpointInfo, backend: Backend) -> None:
         self.detector = detector
         self.info = info
         self.backend = backend
+        self.hash = hash_file(info.path)
 
     @property
     def card(self) -> ModelCard:
@@ -147,6 +150,8 @@ class Runner:
 
     name: str
     """See `Backend.name`."""
+    model_hash: str
+    """Of the checkpoint, see `hash_file`."""
     load: Callable[[], Detector]
 
 
@@ -173,13 +178,15 @@ def runner_of(
     """
     if not isinstance(model, Model):
         chosen = choose_backend(info, backend=backend, device=device)
-        return Runner(chosen.name, lambda: load_backend(info, chosen, batch=batch))
+        return Runner(
+            chosen.name, hash_file(info.path), lambda: load_backend(info, chosen, batch=batch)
+        )
     if (device, backend, batch) != ("auto", "auto", None):
         raise ConfigError(
             f"the model is loaded, so device={device!r}, backend={backend!r}, batch={batch!r} have "
             "no effect; give them to load_model"
         )
-    return Runner(model.backend.name, lambda: model.detector)
+    return Runner(model.backend.name, model.hash, lambda: model.detector)
 
 
 def load_detector(

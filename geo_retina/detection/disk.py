@@ -50,6 +50,35 @@ def _lock_on_windows(descriptor: int) -> None:
         os.lseek(descriptor, place, os.SEEK_SET)
 
 
+def is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file is still what stands under a name: a lock on a deleted file is none."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
+
+
+def put_new(source: Path, target: Path) -> None:
+    """Give a file another name, in one step.
+
+    Raises:
+        FileExistsError: Something has that name.
+    """
+    if IS_WINDOWS:
+        source.rename(target)
+        return
+    try:
+        target.hardlink_to(source)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if target.exists():
+            raise FileExistsError(target) from None
+        source.replace(target)
+    else:
+        source.unlink()
+
+
 def write_at(file: BinaryIO, data: bytes, place: int) -> None:
     """Write past what Python buffers, and return when it is on the disk.
 

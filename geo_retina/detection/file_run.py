@@ -20,6 +20,7 @@ from geo_retina.detection.holes import holes_path, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.detection.run import new_stitcher
@@ -111,14 +112,14 @@ def detect_to_files(
     if not outputs:
         raise OutputError("expected at least one output file, got none")
     with open_job(raster, model, options or DetectOptions()) as job:
-        model_hash = hash_file(job.info.path)
-        writers = _writers(job, outputs, how, model_hash)
         # an unknown backend or device fails here, before a ledger is made
         runner = runner_of(
             model, job.info, device=work.device, backend=work.backend, batch=work.batch
         )
+        _refuse_overwriting(job, outputs)
+        writers = _writers(job, outputs, how, runner.model_hash)
         path = Path(f"{outputs[0]}.ledger")
-        header = _header(job, model_hash, runner.name)
+        header = _header(job, runner)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
             with _rendering([writers, *also], job.info.card.class_names) as rendering:
                 counts, seams = _compute(
@@ -251,11 +252,22 @@ def _writers(
     )
 
 
-def _header(job: Job, model_hash: str, backend: str) -> LedgerHeader:
+def _refuse_overwriting(job: Job, outputs: Sequence[str | Path]) -> None:
+    """Raise where an output would take the place of something that is read."""
+    aoi = job.options.aoi
+    read: list[str | Path | None] = [job.raster_path, *job.source.raster.files, aoi, job.info.path]
+    refuse_overwriting(read, outputs)
+
+
+def _header(job: Job, runner: Runner) -> LedgerHeader:
     """Everything that the result of a run depends on."""
     aoi, raster = job.options.aoi, job.source.raster
     return LedgerHeader(
-        model={"name": job.info.card.name, "hash": model_hash, "backend": backend},
+        model={
+            "name": job.info.card.name,
+            "hash": runner.model_hash,
+            "backend": runner.name,
+        },
         options={
             **job.options.to_dict(),
             "chip_px": job.plan.chip_px,
@@ -276,6 +288,7 @@ def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
         ledger = Ledger.resume(path, header)
         _log.info("going on with strip %d of an earlier run", ledger.next_strip)
         return ledger
+    Ledger.refuse_in_use(path)
     raise LedgerError(
         f"an earlier run was broken and left {path}; go on with --resume, or begin again with "
         "--restart"

@@ -72,7 +72,10 @@ def raster_fingerprint(
         same over `files`, and its grid.
     """
     parts = [Path(part) for part in files if not part.endswith(".aux.xml")]
-    states = [part.stat() for part in sorted(parts) if part.is_file()]
+    states = [(part, part.stat()) for part in sorted(parts) if part.is_file()]
+    changes = hashlib.blake2b(digest_size=16)
+    for part, part_state in states:
+        changes.update(f"{part}\n{part_state.st_size} {part_state.st_mtime_ns}\n".encode())
     file = Path(path)
     there = file.is_file()
     state = file.stat() if there else None
@@ -82,8 +85,8 @@ def raster_fingerprint(
         "modified_ns": state.st_mtime_ns if state else None,
         "files": {
             "count": len(states),
-            "bytes": sum(part.st_size for part in states),
-            "modified_ns": max((part.st_mtime_ns for part in states), default=None),
+            "bytes": sum(part_state.st_size for _, part_state in states),
+            "names_sizes_and_times": changes.hexdigest(),
         },
         "width": grid.width,
         "height": grid.height,

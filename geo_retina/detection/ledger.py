@@ -77,22 +77,24 @@ class Ledger:
             WriteError: The file cannot be written.
         """
         path = Path(path)
-        if path.exists():
-            raise LedgerError(
-                f"expected no ledger yet, but {path} is left from an earlier run; resume that run, "
-                "or delete the file to start over"
-            )
-        begun = path.with_name(f".{path.name}.part")
+        begun = path.with_name(f".{path.name}.{os.getpid()}.part")
         try:
             with begun.open("wb") as file:
                 file.write(MAGIC + framed(header.to_json().encode()))
                 file.flush()
                 os.fsync(file.fileno())
-            begun.replace(path)
+            disk.put_new(begun, path)
             disk.sync_folder(path.parent)
+        except FileExistsError:
+            _open_locked(path).close()  # another run's, or left from one
+            raise LedgerError(
+                f"expected no ledger yet, but {path} is left from an earlier run; resume that run, "
+                "or delete the file to start over"
+            ) from None
         except OSError as error:
-            begun.unlink(missing_ok=True)
             raise WriteError(f"cannot write the ledger {path}: {error}") from error
+        finally:
+            begun.unlink(missing_ok=True)
         return cls.resume(path, header)
 
     @classmethod
@@ -113,6 +115,16 @@ class Ledger:
             file.close()
             raise
         return ledger
+
+    @staticmethod
+    def refuse_in_use(path: str | Path) -> None:
+        """Check that no run is using a ledger.
+
+        Raises:
+            LedgerError: One is.
+        """
+        if Path(path).exists():
+            _open_locked(Path(path)).close()
 
     @staticmethod
     def discard(path: str | Path) -> None:
@@ -266,9 +278,7 @@ def _open_locked(path: Path) -> BinaryIO:
     try:
         file = path.open("r+b")
     except FileNotFoundError as error:
-        raise LedgerError(
-            f"expected the ledger of an earlier run at {path}, found none; run without resuming"
-        ) from error
+        raise _none_at(path) from error
     except OSError as error:
         raise LedgerError(f"cannot open the ledger {path}: {error}") from error
     try:
@@ -277,7 +287,16 @@ def _open_locked(path: Path) -> BinaryIO:
     except BlockingIOError as error:
         file.close()
         raise LedgerError(f"another run is using the ledger {path}; wait for it to end") from error
+    if not disk.is_at(path, file):  # the run that had it is done
+        file.close()
+        raise _none_at(path)
     return file
+
+
+def _none_at(path: Path) -> LedgerError:
+    return LedgerError(
+        f"expected the ledger of an earlier run at {path}, found none; run without resuming"
+    )
 
 
 def _read_header(path: Path, file: BinaryIO) -> LedgerHeader:

@@ -40,16 +40,15 @@ class Staging:
         self._sidecars = [final.with_name(final.stem + ending) for ending in sidecars]
         self._folder = final.with_name(f".{final.name}.part")
         try:
-            self._folder.mkdir(exist_ok=True)
-            self._lock: BinaryIO | None = _locked(self._folder / _LOCK)
+            self._lock: BinaryIO | None = _claimed(self._folder)
+            for left in self._files():
+                left.unlink(missing_ok=True)
         except BlockingIOError as error:
             raise OutputError(
                 f"another run is writing {final}; wait for it or choose another output"
             ) from error
         except OSError as error:
             raise OutputError(f"cannot write beside {final}: {error}") from error
-        for left in self._files():
-            left.unlink(missing_ok=True)
 
     @property
     def path(self) -> Path:
@@ -92,12 +91,25 @@ class Staging:
         return [file for file in self._folder.iterdir() if file.name != _LOCK]
 
 
-def _locked(path: Path) -> BinaryIO:
-    """A file that is locked until it is closed or the process ends, where there are locks."""
-    file = path.open("ab")
-    try:
-        disk.lock(file)
-    except BlockingIOError:
-        file.close()
-        raise
-    return file
+def _claimed(folder: Path) -> BinaryIO:
+    """Make a folder, and lock a file in it until that is closed or the process ends.
+
+    Raises:
+        BlockingIOError: Another process has it.
+        OSError: It cannot be made.
+    """
+    path = folder / _LOCK
+    while True:
+        folder.mkdir(exist_ok=True)
+        try:
+            file = path.open("ab")
+        except FileNotFoundError:  # another run has just removed the folder
+            continue
+        try:
+            disk.lock(file)
+        except BlockingIOError:
+            file.close()
+            raise
+        if disk.is_at(path, file):
+            return file
+        file.close()  # another run has just removed it

@@ -6,10 +6,12 @@ and orientation, a whole number of pixels apart. Who reads the mosaic sees no bo
 
 import logging
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -20,6 +22,9 @@ from numpy.typing import NDArray
 from geo_retina.errors import RasterError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.space.grid import Grid
+
+if TYPE_CHECKING:
+    import pyproj
 
 MOST_OFF_PX = 0.05
 """How far a file may lie off the common grid; further, and boxes would be off as much."""
@@ -66,6 +71,7 @@ class _Bands:
     nodata: tuple[str | None, ...]
     """As text, for NaN is not equal to itself; None where a band has none."""
     colours: tuple[str, ...]
+    descriptions: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +81,6 @@ class _File:
     """How GDAL calls it: a URL as `/vsicurl/...`."""
     grid: Grid
     bands: _Bands
-    descriptions: tuple[str, ...]
     block_shape: tuple[int, int]
     is_masked: bool
     """Whether there is a mask other than alpha and nodata."""
@@ -90,8 +95,9 @@ def write_mosaic(
 ) -> Mosaic:
     """Write a VRT that shows raster files as one.
 
-    Where files overlap, the later one shows; where it has no valid pixel, what lies below. Ground
-    without file is not valid. Paths are relative to the VRT where files lie beside or below it.
+    Where files overlap, the later one shows; where it has no valid pixel, what lies below: by masks
+    and alpha for all bands alike, by nodata values and NaN band by band. Ground without file is not
+    valid. Paths are relative to the VRT where files lie beside or below it.
 
     Args:
         files: Files, URLs or GDAL paths; headers alone are read.
@@ -105,7 +111,7 @@ def write_mosaic(
     """
     if out.suffix.lower() != ".vrt":
         raise RasterError(f"expected a mosaic that ends in .vrt, got {out}")
-    files = [file for file in files if Path(file).absolute() != out.absolute()]
+    files = [file for file in files if Path(file).resolve() != out.resolve()]
     if not files:
         raise RasterError("expected raster files to put together, got none")
     found = []
@@ -131,16 +137,35 @@ def write_mosaic(
 
 
 def _described(raster: Raster) -> _File:
-    nodata = tuple(None if value is None else repr(value) for value in raster.nodata)
+    flags = raster.mask_flags[0]
+    is_masked = not flags & {"all_valid", "alpha", "nodata"}
+    nodata = tuple(
+        _nodata_text(value, dtype)
+        for value, dtype in zip(raster.nodata, raster.dtypes, strict=True)
+    )
+    if "all_valid" in flags and all(dtype.startswith("float") for dtype in raster.dtypes):
+        nodata = ("nan",) * raster.band_count  # NaN is not valid, whether the file says so or not
     return _File(
         raster.path,
-        (raster.files or (raster.path,))[0],
+        _name_for_gdal(raster),
         raster.grid,
-        _Bands(raster.dtypes, nodata, raster.colours),
-        raster.descriptions,
+        _Bands(raster.dtypes, nodata, raster.colours, raster.descriptions),
         raster.block_shape,
-        is_masked=not raster.mask_flags[0] & {"all_valid", "alpha", "nodata"},
+        is_masked,
     )
+
+
+def _nodata_text(value: float | None, dtype: str) -> str | None:
+    if value is None:
+        return None
+    return repr(float(value)) if dtype.startswith("float") else str(int(value))
+
+
+def _name_for_gdal(raster: Raster) -> str:
+    """What GDAL opens a raster by, from any folder; `path` may be spelt as rasterio has it."""
+    name = (raster.files or (raster.path,))[0]
+    archive = re.match(r"(/vsi(?:zip|tar|gzip|7z|rar)/)(?!/|\{|vsi)(.*)", name)
+    return f"{archive[1]}{Path.cwd()}/{archive[2]}" if archive else name
 
 
 def _refuse_different(files: Sequence[_File]) -> None:
@@ -151,9 +176,12 @@ def _refuse_different(files: Sequence[_File]) -> None:
             f"no georeference: {_some(lost)}; a mosaic needs to know where each file lies. Where "
             "only the CRS is missing, state it with --raster-crs"
         )
-    _refuse_several(files, "CRS", lambda file: file.grid.crs.name if file.grid.crs else "none")
+    _refuse_several_crs(files)
     _refuse_several(files, "data types", lambda file: ", ".join(file.bands.dtypes))
     _refuse_several(files, "bands", lambda file: ", ".join(file.bands.colours))
+    _refuse_several(
+        files, "band names", lambda file: ", ".join(n or "none" for n in file.bands.descriptions)
+    )
     _refuse_several(
         files, "nodata values", lambda file: ", ".join(n or "none" for n in file.bands.nodata)
     )
@@ -167,6 +195,22 @@ def _refuse_different(files: Sequence[_File]) -> None:
             f"{_some(apart)}: other pixels than {files[0].path} ({one.a:.10g}, {one.b:.10g}, "
             f"{one.d:.10g}, {one.e:.10g}); bring all to one grid: `gdalwarp -tr X Y -tap`"
         )
+
+
+def _refuse_several_crs(files: Sequence[_File]) -> None:
+    """Raise unless all CRSs are one: two of one name may differ, two spellings may say the same."""
+    firsts: list[pyproj.CRS] = []
+    names: dict[str, str] = {}
+    for crs in (file.grid.crs for file in files if file.grid.crs is not None):
+        if crs.to_wkt() in names:
+            continue
+        number = next((i for i, first in enumerate(firsts) if first == crs), len(firsts))
+        firsts += [crs] if number == len(firsts) else []
+        twin = any(first.name == crs.name for first in firsts[:number])
+        names[crs.to_wkt()] = f"{crs.name} ({crs.to_string()})" if twin else firsts[number].name
+    _refuse_several(
+        files, "CRS", lambda file: names[file.grid.crs.to_wkt()] if file.grid.crs else ""
+    )
 
 
 def _refuse_several(files: Sequence[_File], what: str, kind: Callable[[_File], str]) -> None:
@@ -252,11 +296,11 @@ def _vrt(
         _describe_band(node, files[0], band)
         for file, place in placed:
             source = _add_source(node, file, place, folder, band=str(band), dtype=dtype)
-            if nodata is not None:
-                _add(source, "NODATA", nodata)
-            elif has_overlaps and (has_alpha or is_masked):
+            if has_overlaps and (has_alpha or is_masked):
                 _add(source, "UseMaskBand", "true")
-    if None in bands.nodata and (has_gaps or is_masked):
+            elif nodata is not None:
+                _add(source, "NODATA", nodata)
+    if is_masked or (has_gaps and None in bands.nodata):
         node = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
         for file, place in placed:
             band_read = "mask,1" if is_masked else "1"
@@ -272,8 +316,8 @@ def _vrt(
 def _describe_band(node: ET.Element, file: _File, band: int) -> None:
     """Name, nodata value and colour of a band, as a file has them."""
     nodata, colour = file.bands.nodata[band - 1], file.bands.colours[band - 1]
-    if file.descriptions[band - 1]:
-        _add(node, "Description", file.descriptions[band - 1])
+    if file.bands.descriptions[band - 1]:
+        _add(node, "Description", file.bands.descriptions[band - 1])
     if nodata is not None:
         _add(node, "NoDataValue", nodata)
     if colour != "undefined":

@@ -318,6 +318,8 @@ def _opened(path: str) -> Any:  # noqa: ANN401  rasterio has no types
 
 
 def _cannot_open(path: str, error: BaseException) -> str:
+    if not path:
+        return "expected a raster file, got an empty name"
     is_local = "://" not in path and not path.startswith("/vsi")
     if is_local and Path(path).is_dir():
         return (

@@ -284,3 +284,34 @@ def test_skipped_windows_exit_with_1(
     assert done.exit_code == 1
     assert "a.failed_windows.csv" in done.stderr
     assert (tmp_path / "a.csv").exists()
+
+
+def test_no_output_takes_the_place_of_an_input_or_of_another_output(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    before, aoi = field.read_bytes(), tmp_path / "aoi.geojson"
+    aoi.write_text("{}")
+    out = tmp_path / "a.geojson"
+    for words in (
+        ("-o", out, "--picture", field),
+        ("-o", out, "--summary", out),
+        ("-o", out, "-o", tmp_path / "." / "a.geojson"),
+        ("-o", aoi, "--aoi", aoi),
+    ):
+        done = run("detect", field, *words, "--quiet")
+        assert done.exit_code == 2
+        assert re.search("would be overwritten|expected different outputs", done.stderr)
+    assert field.read_bytes() == before
+    assert aoi.read_text() == "{}"
+
+
+def test_a_plan_needs_no_output_and_a_detection_does(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path
+) -> None:
+    blob_model()
+    assert "expected --output FILE" in run("detect", field).stderr
+    assert run("detect", field, "--plan").exit_code == 0
+    refused = run("detect", field, "--plan", "--picture", "a.png")
+    assert refused.exit_code == 2
+    assert "--picture: --plan detects nothing" in refused.stderr

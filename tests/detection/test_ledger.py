@@ -314,6 +314,25 @@ class TestFingerprints:
         moved = replace(grid, transform=Affine(1, 0, 5.5, 0, -1, 6))
         assert raster_fingerprint(path, moved)["transform"] != first["transform"]
 
+    def test_any_file_that_changes_is_noticed(self, tmp_path: Path) -> None:
+        grid = Grid(1, 1, Affine.identity(), None)
+        paths = [tmp_path / name for name in ("a.vrt", "b.tif", "c.tif")]
+        for path in paths:
+            path.write_bytes(b"12")
+        os.utime(paths[0], ns=(9, 9))  # the newest
+        for path, time in zip(paths[1:], (5, 6), strict=True):
+            os.utime(path, ns=(time, time))
+        first = raster_fingerprint(paths[0], grid, files=[str(path) for path in paths])
+
+        os.utime(paths[1], ns=(7, 7))  # still older than the VRT
+        later = raster_fingerprint(paths[0], grid, files=[str(path) for path in paths])
+        os.utime(paths[1], ns=(6, 6))
+        os.utime(paths[2], ns=(5, 5))
+        swapped = raster_fingerprint(paths[0], grid, files=[str(path) for path in paths])
+
+        assert first["files"] != later["files"]
+        assert first["files"] != swapped["files"]
+
     def test_a_remote_raster_has_no_size(self) -> None:
         found = raster_fingerprint("https://example.org/a.tif", Grid(1, 1, Affine.identity(), None))
         assert found["path"] == "https://example.org/a.tif"

@@ -215,6 +215,27 @@ def test_a_loaded_model_runs_on_many_rasters_and_is_not_loaded_again(
         assert len(gpd.read_file(tmp_path / "found.gpkg")) == len(expected) > 0
 
 
+def test_a_loaded_model_is_called_by_what_was_loaded(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+    field_of_objects: Field,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    blob_model()
+    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
+    path, model = write_raster("field.tif", field_of_objects(90, 90)[0]), load_model("blobs")
+    detect_to_files(path, [tmp_path / "a.geojson"], model=model)
+    model.info.path.write_bytes(b"other weights")
+    detect_to_files(path, [tmp_path / "b.geojson"], model=model)
+    detect_to_files(path, [tmp_path / "c.geojson"], model="blobs")
+
+    a, b, c = (json.loads((tmp_path / f"{name}.geojson").read_text()) for name in "abc")
+    assert a.keys() == b.keys() == c.keys()
+    assert [a[key] for key in a if key != "features"] == [b[key] for key in b if key != "features"]
+    assert [a[key] for key in a if key != "features"] != [c[key] for key in c if key != "features"]
+
+
 def test_what_has_no_effect_on_a_loaded_model_is_refused(
     blob_model: Callable[..., Any],
     write_raster: Callable[..., Path],

@@ -18,6 +18,7 @@ from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
 
 Write = Callable[..., Path]
+OTHER = "+proj=tmerc +lon_0=15 +ellps=GRS80 +units=m"
 NORTH_UP = Affine(0.1, 0, 500_000, 0, -0.1, 5_400_000)
 TURNED = Affine.translation(500_000, 5_400_000) @ Affine.rotation(30) @ Affine.scale(0.1, -0.1)
 
@@ -108,9 +109,7 @@ def test_any_tiles_show_their_pixels_and_nothing_else(
     assert done.covered == pytest.approx(shown[shape].mean())
 
 
-@pytest.mark.parametrize(
-    "kind", ["mask", "nodata", "alpha"], ids=["a mask in the files", "nodata", "alpha"]
-)
+@pytest.mark.parametrize("kind", ["mask", "mask and nodata", "nodata", "alpha"])
 def test_invalid_pixels_stay_invalid_and_let_lower_files_show(
     tmp_path: Path, write_raster: Write, make_card: Callable[..., ModelCard], kind: str
 ) -> None:
@@ -120,8 +119,8 @@ def test_invalid_pixels_stay_invalid_and_let_lower_files_show(
     files = []
     for name, window, hole in (("a.tif", lower, holes[0]), ("b.tif", upper, holes[1])):
         pixels, options = whole.copy(), dict[str, Any]()
-        if kind == "mask":
-            options["mask"] = ~hole
+        if kind.startswith("mask"):
+            options |= {"mask": ~hole, "nodata": 255 if "nodata" in kind else None}
         elif kind == "nodata":
             pixels[:, hole], options["nodata"] = 0, 0
         else:
@@ -181,6 +180,50 @@ def test_nan_is_a_nodata_value_like_others(tmp_path: Path, write_raster: Write) 
     assert np.array_equal(read[0][expected], whole[0][expected])
 
 
+def test_nan_is_not_valid_though_no_nodata_value_says_so(
+    tmp_path: Path, write_raster: Write
+) -> None:
+    whole = scene(1).astype(np.float32)
+    holes = np.random.default_rng(4).random((2, 90, 120)) < 0.3
+    files = []
+    for i, (hole, window) in enumerate(
+        zip(holes, (Window(0, 0, 80, 90), Window(40, 0, 80, 90)), strict=True)
+    ):
+        pixels = np.where(hole, np.float32(np.nan), whole)
+        files.append(write_part(write_raster, tmp_path / f"{i}.tif", pixels, window))
+
+    write_mosaic(files, tmp_path / "all.vrt")
+
+    with open_raster(tmp_path / "all.vrt") as raster:
+        read = raster.read(Window(0, 0, 120, 90), bands=[1])[0]
+    expected = np.full_like(whole[0], np.nan)
+    expected[:, :80] = np.where(holes[0], np.nan, whole[0])[:, :80]
+    upper = ~holes[1] & (np.arange(120) >= 40)
+    expected[upper] = whole[0][upper]
+    assert np.array_equal(read, expected, equal_nan=True)
+
+
+def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: Write) -> None:
+    pixels = scene(1).astype(np.int32)
+    file = write_raster(tmp_path / "a.tif", pixels, nodata=-2_147_483_647)
+
+    write_mosaic([str(file)], tmp_path / "all.vrt")
+
+    with open_raster(tmp_path / "all.vrt") as raster:
+        assert raster.nodata == (-2_147_483_647,)
+
+
+def test_a_mosaic_does_not_hold_itself_by_another_path(tmp_path: Path, write_raster: Write) -> None:
+    (tmp_path / "tiles").mkdir()
+    file = write_part(write_raster, tmp_path / "tiles/a.tif", scene(), Window(0, 0, 60, 45))
+    (tmp_path / "link").symlink_to(tmp_path / "tiles", target_is_directory=True)
+    write_mosaic([file], tmp_path / "tiles/all.vrt")
+
+    done = write_mosaic([file, str(tmp_path / "link/all.vrt")], tmp_path / "tiles/all.vrt")
+
+    assert done.files == 1
+
+
 def test_paths_are_relative_where_files_lie_below(tmp_path: Path, write_raster: Write) -> None:
     (tmp_path / "tiles").mkdir()
     file = write_part(write_raster, tmp_path / "tiles/a.tif", scene(), Window(0, 0, 60, 45))
@@ -209,6 +252,11 @@ def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
     ("options", "message"),
     [
         ({"crs": "EPSG:32632"}, r"differ in their CRS: 1 of .*zone 3[23]N.*a\.tif"),
+        (
+            {"crs": "+proj=tmerc +lon_0=12 +ellps=GRS80 +units=m", "first": {"crs": OTHER}},
+            r"differ in their CRS: 1 of unknown \(.*a\.tif.*1 of unknown \(.*b\.tif",
+        ),
+        ({"descriptions": ("blue", "green", "red")}, r"differ in their band names: 1 of none"),
         ({"crs": None}, r"no georeference: .*b\.tif.*--raster-crs"),
         ({"colours": ("red", "green", "nir")}, r"differ in their bands"),
         ({"nodata": 0}, r"differ in their nodata values: 1 of none, none, none"),
@@ -221,12 +269,21 @@ def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
             r"b\.tif: up to 0\.40 px off the grid of .*a\.tif",
         ),
     ],
-    ids=["CRS", "no CRS", "bands", "nodata", "pixel size", "shifted"],
+    ids=[
+        "CRS",
+        "CRS of one name",
+        "band names",
+        "no CRS",
+        "bands",
+        "nodata",
+        "pixel size",
+        "shifted",
+    ],
 )
 def test_files_that_do_not_fit_are_refused_by_name(
     tmp_path: Path, write_raster: Write, options: dict[str, Any], message: str
 ) -> None:
-    one = write_raster(tmp_path / "a.tif", scene(), transform=NORTH_UP)
+    one = write_raster(tmp_path / "a.tif", scene(), transform=NORTH_UP, **options.pop("first", {}))
     plain = {"transform": NORTH_UP @ Affine.translation(120, 0)}
     other = write_raster(tmp_path / "b.tif", scene(), **(plain | options))
 

@@ -1,0 +1,33 @@
+"""Files that a command reads and files that it writes are different ones."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from geo_retina.errors import OutputError
+
+
+def refuse_overwriting(
+    read: Iterable[str | Path | None], written: Iterable[str | Path | None]
+) -> None:
+    """Check, before any work, that no output would take the place of an input or of another one.
+
+    Args:
+        read: Files, URLs, names of bundled models; None where there is none.
+        written: Files; None where there is none.
+
+    Raises:
+        OutputError: Two of them are one file.
+    """
+    inputs = {_place(path) for path in read if path is not None}
+    seen: set[Path] = set()
+    for path in (path for path in written if path is not None):
+        place = _place(path)
+        if place in inputs:
+            raise OutputError(f"{path} would be overwritten, and it is read; choose another output")
+        if place in seen:
+            raise OutputError(f"expected different outputs, got {path} more than once")
+        seen.add(place)
+
+
+def _place(path: str | Path) -> Path:
+    return Path(str(path).removeprefix("file://")).resolve()
