@@ -186,6 +186,7 @@ def _pairs_by_file(detections: str, known: "LabelChoice", score_column: str | No
         class_column=given.class_column,
         score_column=score_column,
         point_size_m=given.point_size_m,
+        raster_crs=given.raster_crs,
     )
     return read_pairs(
         ComparedFiles(

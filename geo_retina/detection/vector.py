@@ -22,6 +22,7 @@ from geo_retina.detection.formats import COCO, Format, split_extension
 from geo_retina.detection.placement import Placement
 from geo_retina.detection.writers.layer import Geometry, Layer
 from geo_retina.errors import GeoreferenceError, OutputError
+from geo_retina.imagery.georeference import horizontal
 from geo_retina.space.grid import WGS84, Grid
 
 if TYPE_CHECKING:
@@ -163,7 +164,9 @@ def _check_folder(path: Path) -> None:
 
 def _parse_crs(crs: str | pyproj.CRS) -> pyproj.CRS:
     try:
-        return pyproj.CRS.from_user_input(crs)
+        return horizontal(pyproj.CRS.from_user_input(crs))
+    except GeoreferenceError as error:
+        raise OutputError(f"{error}: an output needs one") from error
     except pyproj.exceptions.CRSError as error:
         raise OutputError(
             f"expected a CRS such as EPSG:32633, got {crs!r} ({error}); see `projinfo` for names"

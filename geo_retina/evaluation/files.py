@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from geo_retina.errors import LabelError
@@ -66,7 +67,7 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         Path(item.raster).name for item in known
     }
     found = [item for item in found if Path(item.raster).name not in left_out]
-    return pair_up(known, found, grid_of=read_grid)
+    return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
 
 
 def _detection_format(files: ComparedFiles, label_format: str) -> str:

@@ -5,6 +5,7 @@ rasterio instead of stderr, and remote files time out instead of hanging.
 """
 
 import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -51,12 +52,35 @@ def block_cache(size_bytes: int) -> Iterator[int]:
         The bound in bytes, between `SMALLEST_BLOCK_CACHE_BYTES` and `LARGEST_BLOCK_CACHE_BYTES`.
     """
     bound = min(max(size_bytes, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
-    before = int(get_gdal_config("GDAL_CACHEMAX"))
-    set_gdal_config("GDAL_CACHEMAX", bound)
+    _cache_bounds.enter(bound)
     try:
         yield bound
     finally:
-        set_gdal_config("GDAL_CACHEMAX", before)
+        _cache_bounds.leave(bound)
+
+
+class _CacheBounds:
+    """Bounds that are asked for at the same time: the largest one holds, and none outlasts them."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: list[int] = []
+        self._before = 0
+
+    def enter(self, bound: int) -> None:
+        with self._lock:
+            if not self._asked:
+                self._before = int(get_gdal_config("GDAL_CACHEMAX"))
+            self._asked.append(bound)
+            set_gdal_config("GDAL_CACHEMAX", max(self._asked))
+
+    def leave(self, bound: int) -> None:
+        with self._lock:
+            self._asked.remove(bound)
+            set_gdal_config("GDAL_CACHEMAX", max(self._asked, default=self._before))
+
+
+_cache_bounds = _CacheBounds()
 
 
 def reason(error: BaseException) -> str:

@@ -17,6 +17,7 @@ logger = logging.getLogger(__name__)
 
 VECTOR_SUFFIXES = (
     ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb", ".parquet",
+    ".geoparquet", ".geojsons",
 )  # fmt: skip
 
 
@@ -46,7 +47,7 @@ def read_features(
     if not Path(file).exists() and "://" not in file and not file.startswith("/vsi"):
         raise LabelError(f"{file}: no such file")
     try:
-        if Path(file).suffix.lower() == ".parquet":
+        if Path(file).suffix.lower() in (".parquet", ".geoparquet"):
             frame = gpd.read_parquet(file)
         else:
             frame = gpd.read_file(file, layer=layer or _only_layer(file, choose), engine="pyogrio")

@@ -11,7 +11,7 @@ from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_c
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.placement import area_on
+from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
 from geo_retina.labels.vector import VectorOptions, read_area, read_vector
@@ -128,9 +128,10 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
     labelled = READERS[name](source)
     if source.vector.area is None or name == VECTOR:  # which knows its grids already
         return labelled
-    area = read_area(source.vector.area)
     crs = source.vector.raster_crs
-    return [replace(item, area=area_on(area, read_grid(item.raster, crs=crs))) for item in labelled]
+    grids = [read_grid(item.raster, crs=crs) for item in labelled]
+    areas = areas_on(read_area(source.vector.area), grids)
+    return [replace(item, area=area) for item, area in zip(labelled, areas, strict=True)]
 
 
 def _refuse_idle(source: LabelSource, name: str) -> None:
@@ -159,10 +160,19 @@ def format_of(path: str) -> str:
     if suffix in VECTOR_SUFFIXES:
         return VECTOR
     if suffix == ".csv":
-        return "deepforest"
+        return VECTOR if _has_wkt(file) else "deepforest"
     if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
         return VOC
     raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")
+
+
+def _has_wkt(file: Path) -> bool:
+    """Whether a CSV file holds features, as `detect` writes them."""
+    try:
+        with file.open(encoding="utf-8-sig") as lines:
+            return "WKT" in lines.readline().strip().split(",")
+    except (OSError, UnicodeDecodeError):
+        return False
 
 
 def _json_format(file: Path) -> str:

@@ -56,7 +56,13 @@ class Labels:
         scores: NDArray[np.generic] | None = None,
         ignored: NDArray[np.generic] | None = None,
     ) -> Self:
-        """Labels from sequences or arrays of any numeric type."""
+        """Labels from sequences or arrays of any numeric type.
+
+        Raises:
+            LabelError: A score is not in [0, 1].
+        """
+        if scores is not None:
+            _refuse_strange(np.asarray(scores, dtype=np.float32))
         return cls(
             np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
             np.asarray(class_ids, dtype=np.int64),
@@ -146,3 +152,12 @@ def class_ids_of(
             "(--classes, or card.class_names in a recipe)"
         )
     return np.array([id_of[name] for name in names], dtype=np.int64), known
+
+
+def _refuse_strange(scores: NDArray[np.float32]) -> None:
+    wrong = ~((scores >= 0) & (scores <= 1))  # NaN too
+    if wrong.any():
+        raise LabelError(
+            f"expected scores from 0 to 1, got {wrong.sum():,} others, such as "
+            f"{scores[wrong][0]:g}; divide percentages by 100"
+        )

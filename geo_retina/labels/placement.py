@@ -67,6 +67,21 @@ def in_pixels(frame: "gpd.GeoDataFrame", grid: Grid) -> NDArray[np.object_]:
     return moved
 
 
+def areas_on(frame: "gpd.GeoDataFrame", grids: Sequence[Grid]) -> list[MultiPolygon | Polygon]:
+    """The annotated area on each of some rasters, see `area_on`.
+
+    Raises:
+        LabelError: It lies on none of them, or see `area_on`.
+    """
+    areas = [area_on(frame, grid) for grid in grids]
+    if areas and all(area.is_empty for area in areas):
+        raise LabelError(
+            "the annotated area lies on none of the rasters: expected polygons over their ground; "
+            "check its CRS"
+        )
+    return areas
+
+
 def area_on(frame: "gpd.GeoDataFrame", grid: Grid) -> MultiPolygon | Polygon:
     """Union of the frame's polygons, in pixels of `grid`; empty where they miss the raster.
 
@@ -95,7 +110,8 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
     if not referenced:
         raise LabelError(
             f"{source}: no feature lies on a raster; the rasters have no CRS, so that coordinates "
-            "must be their pixels, y down"
+            "must be their pixels, y down. If a CRS is all that they lack, give them one: "
+            "gdal_translate -a_srs EPSG:<code>, or --raster-crs"
         )
     try:
         metres = min(_distance_m(frame, grid) for grid in referenced)

@@ -13,7 +13,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.features import column_of, read_features
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
-from geo_retina.labels.placement import POLYGONS, area_on, in_pixels, refuse_far, world_frame
+from geo_retina.labels.placement import POLYGONS, areas_on, in_pixels, refuse_far, world_frame
 from geo_retina.labels.points import boxes_around
 from geo_retina.space.grid import Grid
 
@@ -83,9 +83,10 @@ def read_vector(
     labels = [objects.on(grid) for grid in grids]
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))
+    areas = [None] * len(grids) if area is None else areas_on(area, grids)
     return [
-        LabelledRaster(str(raster), found, area=None if area is None else area_on(area, grid))
-        for raster, grid, found in zip(rasters, grids, labels, strict=True)
+        LabelledRaster(str(raster), found, area=on_raster)
+        for raster, on_raster, found in zip(rasters, areas, labels, strict=True)
     ]
 
 

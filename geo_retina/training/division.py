@@ -9,7 +9,6 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.splits import (
-    DEFAULT_SHARES,
     KeyOf,
     by_block,
     by_file,
@@ -27,7 +26,7 @@ class _Plain(BaseModel):
 
 
 class _Shares(_Plain):
-    shares: dict[str, float] = DEFAULT_SHARES
+    shares: dict[str, float] = Field(default_factory=lambda: {TRAIN: 0.8, VAL: 0.2})
     """Share of the groups that each split gets; splits other than train and val are left out."""
     seed: int = Field(default=0, ge=0)
     """Another seed gives another division."""

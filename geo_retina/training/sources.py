@@ -193,8 +193,13 @@ def _path(folder: Path, text: str) -> str:
 def _by_score(raster: LabelledRaster, *, least: float, sure: float) -> LabelledRaster:
     """Labels from `least` up, those under `sure` marked as ignored."""
     scores = raster.labels.scores
-    if scores is None:
+    if not (least or sure) or not len(raster.labels):
         return raster
+    if scores is None:
+        raise LabelError(
+            f"{raster.raster}: least_score and sure_score choose labels by their scores, and these "
+            "have none; leave the two keys out, or state score_column"
+        )
     taken = raster.labels.select(scores >= least)
     doubtful = scores[scores >= least] < sure
     return replace(raster, labels=replace(taken, ignored=doubtful | ~taken.counted))
