@@ -4,6 +4,7 @@ import difflib
 import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -52,8 +53,9 @@ def parse_settings(values: Mapping[str, object], kind: Any, *, source: str) -> A
     try:
         return adapter.validate_python(values)
     except ValidationError as error:
-        known = _known_keys(adapter.json_schema())
-        raise ConfigError(f"{source}: {_explain(error, known)}") from error
+        schema = adapter.json_schema()
+        told = _explain(error, _known_keys(schema), _tags(schema))
+        raise ConfigError(f"{source}: {told}") from error
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -102,11 +104,26 @@ def _enter(place: Any, name: str, key: str) -> Any:  # noqa: ANN401  whatever TO
     raise ConfigError(f"{key!r}: what holds {name!r} is a value, not a table")
 
 
-def _explain(error: ValidationError, known: Sequence[str]) -> str:
-    """What is wrong, one part a fault: the key's path, the fault, and the nearest known key."""
+def _explain(error: ValidationError, known: Sequence[str], tags: AbstractSet[str]) -> str:
+    """What is wrong, one part a fault: the key's path, the fault, and the nearest known key.
+
+    Pydantic names the chosen type of a union, a tag, as if it were a key; and a list whose entries
+    are at fault it calls too short as well.
+    """
     lines = []
-    for fault in error.errors():
-        path = ".".join(str(part) for part in fault["loc"]) or "the whole"
+    faults = error.errors()
+    for fault in faults:
+        where = fault["loc"]
+        if fault["type"] == "too_short" and any(
+            other["loc"][: len(where)] == where for other in faults if other is not fault
+        ):
+            continue
+        parts = [
+            str(part)
+            for number, part in enumerate(where)
+            if part not in tags or number == len(where) - 1 or not number
+        ]
+        path = ".".join(parts) or "the whole"
         if fault["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
@@ -116,6 +133,17 @@ def _explain(error: ValidationError, known: Sequence[str]) -> str:
         else:
             lines.append(f"{path}: {fault['msg']} (got {_short(fault.get('input'))})")
     return "; ".join(lines)
+
+
+def _tags(schema: object) -> set[str]:
+    """Names by which unions in a JSON schema tell their types apart."""
+    if isinstance(schema, Mapping):
+        here = schema.get("discriminator")
+        own = set(here.get("mapping", {})) if isinstance(here, Mapping) else set()
+        return own.union(*map(_tags, schema.values()))
+    if isinstance(schema, list):
+        return set[str]().union(*map(_tags, schema))
+    return set()
 
 
 def _known_keys(schema: Mapping[str, Any]) -> list[str]:

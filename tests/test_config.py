@@ -41,6 +41,7 @@ def test_overrides_are_toml_or_words() -> None:
     [
         ("schedule.stepz=3", "unknown key 'schedule.stepz'; did you mean 'steps'"),
         ("augmentation.crop_px=64", "unknown key 'augmentation'; did you mean 'augment'"),
+        ("train.0.labelz=x", r"unknown key 'train\.0\.labelz'; did you mean 'labels'\?$"),
         ("schedule.steps=many", r"schedule\.steps: .* \(got 'many'\)"),
         ("schedule.steps=-1", r"schedule\.steps: .*greater than 0 \(got -1\)"),
         ("schedule.steps", "expected key=value"),

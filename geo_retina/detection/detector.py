@@ -122,7 +122,7 @@ def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
     Raises:
         ModelError: They differ.
     """
-    if pixels.ndim != 4 or pixels.shape[1] != len(card.bands):  # noqa: PLR2004
+    if pixels.ndim != 4 or pixels.shape[1] != len(card.bands) or 0 in pixels.shape:  # noqa: PLR2004
         raise ModelError(
             f"expected chips of shape (N, {len(card.bands)}, height, width) with the bands "
             f"{', '.join(card.bands)}, got {pixels.shape}"

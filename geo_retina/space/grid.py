@@ -82,8 +82,8 @@ class Grid:
         _, _, metres = geod.inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
         if not np.all(np.isfinite(metres)) or np.any(np.asarray(metres) <= 0):
             raise GeoreferenceError(
-                f"the raster's centre {tuple(points[0])} lies outside the area where its CRS "
-                f"({self.crs.name}) is valid; check the CRS and the transform"
+                f"the raster's centre ({points[0, 0]:.10g}, {points[0, 1]:.10g}) lies outside the "
+                f"area where its CRS ({self.crs.name}) is valid; check the CRS and the transform"
             )
         return float(metres[0]), float(metres[1])
 

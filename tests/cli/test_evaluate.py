@@ -7,6 +7,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from PIL import Image
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
@@ -128,6 +129,25 @@ def _shifted(field: Path) -> Path:
     lines = ["image_path,xmin,ymin,xmax,ymax,label,score", *map(",".join, kept)]
     (field / "found.csv").write_text("\n".join(lines))
     return field / "found.csv"
+
+
+def test_files_beside_rasters_whose_crs_is_stated(tmp_path: Path) -> None:
+    """A PNG with a world file names no CRS."""
+    pixels = np.zeros((40, 60, 3), np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    (tmp_path / "a.pgw").write_text("0.1\n0\n0\n-0.1\n500000.05\n5399999.95\n")
+    shapes = shapely.box([500_001, 500_003], 5_399_997, [500_002, 500_004], 5_399_998)
+    frame = gpd.GeoDataFrame({"score": [0.9, 0.5]}, geometry=shapes, crs="EPSG:32633")
+    frame.to_file(tmp_path / "a.gpkg")
+    words = ["--labels", tmp_path / "a.gpkg", "--detections", tmp_path / "a.gpkg",
+             "--images", tmp_path / "a.png", "--json", tmp_path / "e.json"]  # fmt: skip
+
+    assert "--raster-crs" in run(*words).stderr
+    done = run(*words, "--raster-crs", "EPSG:32633")
+
+    assert done.exit_code == 0, done.stderr
+    quality = json.loads((tmp_path / "e.json").read_text())["quality"]
+    assert (quality["labels"], quality["ap"]) == (2, pytest.approx(1))
 
 
 def test_detections_of_a_vector_file(field: Path) -> None:

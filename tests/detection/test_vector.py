@@ -369,6 +369,9 @@ class TestCheck:
     def test_unknown_crs_and_geometry(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="expected a CRS such as"):
             check_output(tmp_path / "a.gpkg", crs="EPSG:99999999")
+        for code, kind in (("EPSG:5773", "EGM96 height"), ("EPSG:4978", "WGS 84")):
+            with pytest.raises(OutputError, match=f"{kind} has no horizontal plane"):
+                check_output(tmp_path / "a.gpkg", crs=code)
         with pytest.raises(OutputError, match="'polygon' or 'point'"):
             check_output(tmp_path / "a.gpkg", geometry="line")
 

@@ -123,3 +123,15 @@ def test_cache_for_a_strip_depends_on_its_width_alone(
         with open_raster(path) as raster:
             sizes.append(open_chip_source(raster, make_card()).block_cache_bytes(100))
     assert sizes[0] == sizes[1] == int(3 * 5 * (64 * 64 * 4 + 4 * 256) * 1.2)
+
+
+def test_the_largest_of_bounds_at_the_same_time_holds_and_none_stays() -> None:
+    before = cache_size()
+    small, large = block_cache(20 * 2**20), block_cache(40 * 2**20)
+    small.__enter__()
+    large.__enter__()
+    assert cache_size() == 40 * 2**20
+    small.__exit__(None, None, None)  # who came first goes first
+    assert cache_size() == 40 * 2**20
+    large.__exit__(None, None, None)
+    assert cache_size() == before

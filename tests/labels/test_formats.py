@@ -9,6 +9,7 @@ import pytest
 import shapely
 from PIL import Image
 
+from geo_retina.detection.vector import open_writer
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.formats import (
@@ -22,6 +23,7 @@ from geo_retina.labels.formats import (
     read_xview,
     read_yolo,
 )
+from geo_retina.space.detections import Detections
 
 WIDTH, HEIGHT = 40, 20
 
@@ -278,6 +280,47 @@ def test_every_format_takes_an_area(tmp_path: Path, write_raster: Callable[..., 
     (item,) = read_labels(source)
     assert item.area is not None
     assert item.area.bounds == pytest.approx((0, 0, 10, 10), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.gpkg"])
+def test_an_area_that_lies_on_no_raster_is_refused(
+    tmp_path: Path, write_raster: Callable[..., Path], name: str
+) -> None:
+    raster = write_raster("a.tif", np.zeros((3, HEIGHT, WIDTH), np.uint8))
+    labels, area = tmp_path / name, tmp_path / "area.gpkg"
+    grid = read_grid(raster)
+    frame = gpd.GeoDataFrame(
+        geometry=[shapely.Polygon(grid.box_corners(np.array([[1.0, 1, 9, 9]]))[0])], crs=grid.crs
+    )
+    if name.endswith("csv"):
+        labels.write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,1,1,9,9,tree\n")
+    else:
+        frame.to_file(labels)
+    frame.translate(1e5, 0).to_frame("geometry").to_file(area)
+    source = LabelSource(path=str(labels), images=str(raster), vector=VectorOptions(area=str(area)))
+    with pytest.raises(LabelError, match="area lies on none of the rasters"):
+        read_labels(source if name.endswith("gpkg") else replace(source, images=None))
+
+
+@pytest.mark.parametrize("name", ["a.geoparquet", "a.geojsons", "a.csv"])
+def test_what_detect_writes_is_read_as_features(
+    tmp_path: Path, write_raster: Callable[..., Path], name: str
+) -> None:
+    raster = write_raster("a.tif", np.zeros((3, HEIGHT, WIDTH), np.uint8))
+    grid = read_grid(raster)
+    boxes = np.array([[1.0, 2, 9, 12], [3, 3, 7, 9]])
+    found = Detections.of(boxes, np.array([0.9, 0.4]), np.zeros(2))
+    with open_writer(tmp_path / name, grid=grid, class_names=("tree",)) as writer:
+        writer.write(found)
+
+    crs = None if name != "a.csv" else str(grid.crs)
+    vector = VectorOptions(crs=crs, score_column="score", class_column="class")
+    source = LabelSource(path=str(tmp_path / name), images=str(raster), vector=vector)
+    (item,) = read_labels(source)
+
+    assert item.labels.boxes == pytest.approx(boxes, abs=0.15)  # degrees are rounded to 1 cm
+    assert item.labels.scores == pytest.approx([0.9, 0.4], abs=1e-3)
+    assert item.labels.class_names == ("tree",)
 
 
 @pytest.mark.parametrize("label_format", ["yolo", "points", "dota"])

@@ -49,3 +49,9 @@ def test_class_names_default_to_those_that_occur() -> None:
 def test_unknown_class_names_the_file_and_the_class() -> None:
     with pytest.raises(LabelError, match=r"x\.csv: expected the classes oak, found also 'palm'"):
         class_ids_of(["palm", "oak"], ["oak"], source="x.csv")
+
+
+@pytest.mark.parametrize("score", [31.9, -0.1, np.nan])
+def test_scores_that_are_none_are_refused(score: float) -> None:
+    with pytest.raises(LabelError, match="expected scores from 0 to 1, got 1 others"):
+        Labels.of([[0, 0, 1, 1]] * 2, [0, 0], ["tree"], scores=np.array([0.5, score]))

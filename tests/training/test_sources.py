@@ -213,3 +213,14 @@ def test_nothing_to_learn_from_is_refused(recipe: Callable[..., Any], field_data
     (field_data / "empty.csv").write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,,,,,\n")
     with pytest.raises(LabelError, match="hold no object"):
         read_data(recipe(train=[CSV | {"labels": "empty.csv"}]), field_data)
+
+
+def test_labels_without_scores_are_not_chosen_by_score(field_data: Path) -> None:
+    for key in ("least_score", "sure_score"):
+        source = CsvSource(**CSV | {key: 0.4})
+        with pytest.raises(LabelError, match=r"have none; leave the two keys out"):
+            source.read(field_data, ("tree",))
+
+
+def test_nothing_is_set_aside_for_a_test_that_a_training_has_not() -> None:
+    assert ByRaster(kind="file").shares == {"train": 0.8, "val": 0.2}
