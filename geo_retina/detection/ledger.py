@@ -78,24 +78,29 @@ class Ledger:
         """
         path = Path(path)
         begun = path.with_name(f".{path.name}.{os.getpid()}.part")
+        locked: BinaryIO | None = None
         try:
             with begun.open("wb") as file:
                 file.write(MAGIC + framed(header.to_json().encode()))
                 file.flush()
                 os.fsync(file.fileno())
+            if not disk.IS_WINDOWS:  # where open files cannot be renamed
+                locked = _open_locked(begun)  # before anyone can see it
             disk.put_new(begun, path)
             disk.sync_folder(path.parent)
-        except FileExistsError:
-            _open_locked(path).close()  # another run's, or left from one
-            raise LedgerError(
-                f"expected no ledger yet, but {path} is left from an earlier run; resume that run, "
-                "or delete the file to start over"
-            ) from None
         except OSError as error:
+            if locked is not None:
+                locked.close()
+            if isinstance(error, FileExistsError):
+                cls.refuse_in_use(path)
+                raise LedgerError(
+                    f"expected no ledger yet, but {path} is left from an earlier run; resume that "
+                    "run, or delete the file to start over"
+                ) from None
             raise WriteError(f"cannot write the ledger {path}: {error}") from error
         finally:
             begun.unlink(missing_ok=True)
-        return cls.resume(path, header)
+        return cls._taken(path, locked or _open_locked(path), header)
 
     @classmethod
     def resume(cls, path: str | Path, header: LedgerHeader) -> Self:
@@ -106,7 +111,11 @@ class Ledger:
                 the model, an option or the raster is not the one it was begun with.
         """
         path = Path(path)
-        file = _open_locked(path)
+        return cls._taken(path, _open_locked(path), header)
+
+    @classmethod
+    def _taken(cls, path: Path, file: BinaryIO, header: LedgerHeader) -> Self:
+        """Take over a locked file, unless it is none of this job."""
         try:
             ledger = cls(path, file, _read_header(path, file))
             ledger._refuse_other_job(header)

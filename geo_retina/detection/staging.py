@@ -100,10 +100,16 @@ def _claimed(folder: Path) -> BinaryIO:
     """
     path = folder / _LOCK
     while True:
-        folder.mkdir(exist_ok=True)
         try:
+            folder.mkdir(exist_ok=True)
             file = path.open("ab")
         except FileNotFoundError:  # another run has just removed the folder
+            if not folder.parent.is_dir():
+                raise
+            continue
+        except FileExistsError:  # the same, unless a file has that name
+            if folder.is_file():
+                raise
             continue
         try:
             disk.lock(file)
