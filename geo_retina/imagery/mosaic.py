@@ -132,6 +132,7 @@ def write_mosaic(
         ET.ElementTree(tree).write(staged, encoding="utf-8")
         staged.replace(out)
     except OSError as error:
+        staged.unlink(missing_ok=True)
         raise RasterError(f"cannot write {out}: {error}; choose another place") from error
     return Mosaic(len(found), grid, covered)
 
