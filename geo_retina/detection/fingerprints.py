@@ -75,7 +75,9 @@ def raster_fingerprint(
     states = [(part, part.stat()) for part in sorted(parts) if part.is_file()]
     changes = hashlib.blake2b(digest_size=16)
     for part, part_state in states:
-        changes.update(f"{part}\n{part_state.st_size} {part_state.st_mtime_ns}\n".encode())
+        changes.update(
+            f"{part.resolve()}\n{part_state.st_size} {part_state.st_mtime_ns}\n".encode()
+        )
     file = Path(path)
     there = file.is_file()
     state = file.stat() if there else None

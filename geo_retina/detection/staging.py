@@ -7,6 +7,7 @@ cleared by the next one, and two runs cannot write one output.
 
 from __future__ import annotations
 
+import os
 import shutil
 from typing import TYPE_CHECKING
 
@@ -107,8 +108,8 @@ def _claimed(folder: Path) -> BinaryIO:
             if not folder.parent.is_dir():
                 raise
             continue
-        except FileExistsError:  # the same, unless a file has that name
-            if folder.is_file():
+        except FileExistsError:  # the same, unless something else has that name
+            if os.path.lexists(folder) and not folder.is_dir():
                 raise
             continue
         try:

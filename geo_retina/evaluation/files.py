@@ -67,6 +67,8 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         Path(item.raster).name for item in known
     }
     found = [item for item in found if Path(item.raster).name not in left_out]
+    for item in found:
+        item.labels.check_scores(files.detections.path)
     return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
 
 

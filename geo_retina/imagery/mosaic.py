@@ -9,7 +9,7 @@ import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from xml.etree import ElementTree as ET
@@ -96,8 +96,9 @@ def write_mosaic(
     """Write a VRT that shows raster files as one.
 
     Where files overlap, the later one shows; where it has no valid pixel, what lies below: by masks
-    and alpha for all bands alike, by nodata values and NaN band by band. Ground without file is not
-    valid. Paths are relative to the VRT where files lie beside or below it.
+    and alpha for all bands alike, by nodata values band by band (of floats without, NaN is one).
+    Ground without file is not valid. Paths are relative to the VRT where files lie beside or
+    below it.
 
     Args:
         files: Files, URLs or GDAL paths; headers alone are read.
@@ -117,8 +118,11 @@ def write_mosaic(
     found = []
     for number, path in enumerate(files, start=1):
         with open_raster(path, crs=crs) as raster:
+            if out.exists() and out.resolve() in map(_resolved, raster.files):
+                raise RasterError(f"{out} is a part of {path}; choose another output")
             found.append(_described(raster))
         on_progress(number, len(files))
+    found = _with_nan(found)
     _refuse_different(found)
     grid, places = _placed(found)
     sides = np.array([[file.grid.width, file.grid.height] for file in found])
@@ -144,8 +148,6 @@ def _described(raster: Raster) -> _File:
         _nodata_text(value, dtype)
         for value, dtype in zip(raster.nodata, raster.dtypes, strict=True)
     )
-    if "all_valid" in flags and all(dtype.startswith("float") for dtype in raster.dtypes):
-        nodata = ("nan",) * raster.band_count  # NaN is not valid, whether the file says so or not
     return _File(
         raster.path,
         _name_for_gdal(raster),
@@ -156,6 +158,27 @@ def _described(raster: Raster) -> _File:
     )
 
 
+def _resolved(path: str) -> Path:
+    return Path(path).resolve()
+
+
+def _with_nan(files: list[_File]) -> list[_File]:
+    """Files of floats that nothing masks: NaN is their nodata value, whether they say so or not."""
+    plain = (
+        set(file.bands.nodata) == {None}
+        and all(dtype.startswith("float") for dtype in file.bands.dtypes)
+        and "alpha" not in file.bands.colours
+        and not file.is_masked
+        for file in files
+    )
+    if not all(plain):
+        return files
+    return [
+        replace(file, bands=replace(file.bands, nodata=("nan",) * len(file.bands.nodata)))
+        for file in files
+    ]
+
+
 def _nodata_text(value: float | None, dtype: str) -> str | None:
     if value is None:
         return None
@@ -163,8 +186,10 @@ def _nodata_text(value: float | None, dtype: str) -> str | None:
 
 
 def _name_for_gdal(raster: Raster) -> str:
-    """What GDAL opens a raster by, from any folder; `path` may be spelt as rasterio has it."""
-    name = (raster.files or (raster.path,))[0]
+    """What GDAL opens a raster by, from any folder; an address may be spelt as rasterio has it."""
+    path = raster.path
+    is_address = "://" in path and not path.startswith(("vrt://", "/vsi"))
+    name = (raster.files or (path,))[0] if is_address else path
     archive = re.match(r"(/vsi(?:zip|tar|gzip|7z|rar)/)(?!/|\{|vsi)(.*)", name)
     return f"{archive[1]}{Path.cwd()}/{archive[2]}" if archive else name
 

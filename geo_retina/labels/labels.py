@@ -56,13 +56,7 @@ class Labels:
         scores: NDArray[np.generic] | None = None,
         ignored: NDArray[np.generic] | None = None,
     ) -> Self:
-        """Labels from sequences or arrays of any numeric type.
-
-        Raises:
-            LabelError: A score is not in [0, 1].
-        """
-        if scores is not None:
-            _refuse_strange(np.asarray(scores, dtype=np.float32))
+        """Labels from sequences or arrays of any numeric type."""
         return cls(
             np.asarray(boxes, dtype=np.float64).reshape(-1, 4),
             np.asarray(class_ids, dtype=np.int64),
@@ -80,6 +74,20 @@ class Labels:
     def counted(self) -> NDArray[np.bool_]:
         """(N,) True where the object counts in an evaluation."""
         return np.ones(len(self), np.bool_) if self.ignored is None else ~self.ignored
+
+    def check_scores(self, source: str) -> None:
+        """Check what is about to be taken for scores.
+
+        Raises:
+            LabelError: One is missing, or not in [0, 1].
+        """
+        scores = np.zeros(0) if self.scores is None else self.scores
+        wrong = ~((scores >= 0) & (scores <= 1))  # NaN too: a cell without a number
+        if wrong.any():
+            raise LabelError(
+                f"{source}: expected scores from 0 to 1, got {wrong.sum():,} others, such as "
+                f"{scores[wrong][0]:g} (nan: none)"
+            )
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> "Labels":
         """The labels at a mask or at positions."""
@@ -152,12 +160,3 @@ def class_ids_of(
             "(--classes, or card.class_names in a recipe)"
         )
     return np.array([id_of[name] for name in names], dtype=np.int64), known
-
-
-def _refuse_strange(scores: NDArray[np.float32]) -> None:
-    wrong = ~((scores >= 0) & (scores <= 1))  # NaN too
-    if wrong.any():
-        raise LabelError(
-            f"expected scores from 0 to 1, got {wrong.sum():,} others, such as "
-            f"{scores[wrong][0]:g}; divide percentages by 100"
-        )

@@ -200,6 +200,7 @@ def _by_score(raster: LabelledRaster, *, least: float, sure: float) -> LabelledR
             f"{raster.raster}: least_score and sure_score choose labels by their scores, and these "
             "have none; leave the two keys out, or state score_column"
         )
+    raster.labels.check_scores(str(raster.raster))
     taken = raster.labels.select(scores >= least)
     doubtful = scores[scores >= least] < sure
     return replace(raster, labels=replace(taken, ignored=doubtful | ~taken.counted))

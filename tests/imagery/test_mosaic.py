@@ -203,6 +203,37 @@ def test_nan_is_not_valid_though_no_nodata_value_says_so(
     assert np.array_equal(read, expected, equal_nan=True)
 
 
+def test_gdal_paths_keep_what_they_choose(tmp_path: Path, write_raster: Write) -> None:
+    path = write_raster(tmp_path / "a.tif", scene(), colours=("red", "green", "blue"))
+
+    write_mosaic([f"vrt://{path}?bands=3,2,1"], tmp_path / "all.vrt")
+
+    with open_raster(tmp_path / "all.vrt") as raster:
+        read = raster.read(Window(0, 0, 120, 90), bands=[1, 2, 3])
+    assert np.array_equal(read, scene()[::-1])
+
+
+def test_floats_with_and_without_masks_fit(tmp_path: Path, write_raster: Write) -> None:
+    whole, mask = scene(1).astype(np.float32), np.ones((90, 120), np.bool_)
+    mask[:, 70:] = False
+    left = write_part(write_raster, tmp_path / "a.tif", whole, Window(0, 0, 60, 90))
+    right = write_part(write_raster, tmp_path / "b.tif", whole, Window(60, 0, 60, 90), mask=mask)
+
+    write_mosaic([left, right], tmp_path / "all.vrt")
+
+    with open_raster(tmp_path / "all.vrt") as raster:
+        assert np.array_equal(raster.read_mask(Window(0, 0, 120, 90), band=1), mask)
+
+
+def test_a_mosaic_does_not_replace_a_part_of_its_files(tmp_path: Path, write_raster: Write) -> None:
+    file = write_raster(tmp_path / "a.tif", scene())
+    write_mosaic([str(file)], tmp_path / "one.vrt")
+    write_mosaic([str(tmp_path / "one.vrt")], tmp_path / "two.vrt")
+
+    with pytest.raises(RasterError, match=r"one\.vrt is a part of .*two\.vrt"):
+        write_mosaic([str(tmp_path / "two.vrt")], tmp_path / "one.vrt")
+
+
 def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: Write) -> None:
     pixels = scene(1).astype(np.int32)
     file = write_raster(tmp_path / "a.tif", pixels, nodata=-2_147_483_647)
