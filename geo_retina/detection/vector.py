@@ -19,6 +19,7 @@ import pyproj
 
 from geo_retina.detection.file_writer import FileWriter, MultiWriter
 from geo_retina.detection.formats import COCO, Format, split_extension
+from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.detection.placement import Placement
 from geo_retina.detection.writers.layer import Geometry, Layer
 from geo_retina.errors import GeoreferenceError, OutputError
@@ -131,9 +132,7 @@ def open_writers(
         OutputError: See `check_output`; or one path is named twice.
         GeoreferenceError: The raster has no CRS and the request needs one.
     """
-    final = [Path(path).resolve() for path in paths]
-    if len(set(final)) < len(final):
-        raise OutputError(f"expected different outputs, got {', '.join(map(str, paths))}")
+    refuse_overwriting([], paths)
     return MultiWriter(
         [
             open_writer(

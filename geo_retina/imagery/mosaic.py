@@ -4,7 +4,6 @@ No pixel is copied or resampled, so only files of one grid fit together: the sam
 and orientation, a whole number of pixels apart. Who reads the mosaic sees no border between them.
 """
 
-import logging
 import os
 import re
 from collections import Counter
@@ -47,8 +46,6 @@ _TYPES = {
     "float64": "Float64",
 }
 """GDAL's names of data types."""
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)

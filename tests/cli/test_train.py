@@ -253,7 +253,7 @@ def test_the_whole_chain(run: Callable[..., Any], work: Path) -> None:
                      *way, "--json", "e.json")  # fmt: skip
         assert judged.exit_code == 0, judged.stderr
         numbers.append((work / "e.json").read_text())
-    assert np.allclose(*map(_ap, numbers), atol=0.02, equal_nan=True)  # ties, and rounded scores
+    assert len(set(numbers)) == 1 or np.allclose(*map(_ap, numbers), equal_nan=True)
 
 
 def _ap(text: str) -> float:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.detection import job
-from geo_retina.detection.backends import load_model
+from geo_retina.detection.backends import Model, load_model
 from geo_retina.detection.file_run import WorkOptions, detect_to_files
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import detect
@@ -195,39 +195,37 @@ def test_outputs_agree_and_ids_are_stable(
     assert lonlat.to_crs(native.crs).geometry.distance(native.geometry).max() < 0.02
 
 
+@pytest.fixture
+def loaded(blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Model:
+    blob_model()
+    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
+    return load_model("blobs")
+
+
 def test_a_loaded_model_runs_on_many_rasters_and_is_not_loaded_again(
-    blob_model: Callable[..., Any],
+    loaded: Model,
     write_raster: Callable[..., Path],
     tmp_path: Path,
     field_of_objects: Field,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    blob_model()
-    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
     rasters = [write_raster(f"{seed}.tif", field_of_objects(200, 90)[0]) for seed in range(2)]
     by_name = [detect(raster, model="blobs") for raster in rasters]
-    model = load_model("blobs")
     monkeypatch.delattr("geo_retina.detection.backends.load_backend")
 
     for raster, expected in zip(rasters, by_name, strict=True):
-        assert_geodataframe_equal(detect(raster, model=model), expected)
-        detect_to_files(raster, [tmp_path / "found.gpkg"], model=model)
+        assert_geodataframe_equal(detect(raster, model=loaded), expected)
+        detect_to_files(raster, [tmp_path / "found.gpkg"], model=loaded)
         assert len(gpd.read_file(tmp_path / "found.gpkg")) == len(expected) > 0
 
 
 def test_a_loaded_model_is_called_by_what_was_loaded(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
-    monkeypatch: pytest.MonkeyPatch,
+    loaded: Model, write_raster: Callable[..., Path], tmp_path: Path, field_of_objects: Field
 ) -> None:
-    blob_model()
-    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
-    path, model = write_raster("field.tif", field_of_objects(90, 90)[0]), load_model("blobs")
-    detect_to_files(path, [tmp_path / "a.geojson"], model=model)
-    model.info.path.write_bytes(b"other weights")
-    detect_to_files(path, [tmp_path / "b.geojson"], model=model)
+    path = write_raster("field.tif", field_of_objects(90, 90)[0])
+    detect_to_files(path, [tmp_path / "a.geojson"], model=loaded)
+    loaded.info.path.write_bytes(b"other weights")
+    detect_to_files(path, [tmp_path / "b.geojson"], model=loaded)
     detect_to_files(path, [tmp_path / "c.geojson"], model="blobs")
 
     a, b, c = (json.loads((tmp_path / f"{name}.geojson").read_text()) for name in "abc")
@@ -237,20 +235,14 @@ def test_a_loaded_model_is_called_by_what_was_loaded(
 
 
 def test_what_has_no_effect_on_a_loaded_model_is_refused(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
-    monkeypatch: pytest.MonkeyPatch,
+    loaded: Model, write_raster: Callable[..., Path], tmp_path: Path, field_of_objects: Field
 ) -> None:
-    blob_model()
-    monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
-    path, model = write_raster("field.tif", field_of_objects(90, 90)[0]), load_model("blobs")
+    path = write_raster("field.tif", field_of_objects(90, 90)[0])
 
     with pytest.raises(ConfigError, match=r"backend='torch'.*give them to load_model"):
-        detect(path, model=model, backend="torch")
+        detect(path, model=loaded, backend="torch")
     with pytest.raises(ConfigError, match=r"batch=3 .*give them to load_model"):
-        detect_to_files(path, [tmp_path / "a.gpkg"], model=model, work=WorkOptions(batch=3))
+        detect_to_files(path, [tmp_path / "a.gpkg"], model=loaded, work=WorkOptions(batch=3))
     assert not list(tmp_path.glob("a.gpkg*"))
 
 
