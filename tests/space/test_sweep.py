@@ -39,10 +39,12 @@ def turned_inside_out(generator: np.random.Generator) -> NDArray[np.float64]:
     "layout", [spread, one_above_the_other, all_on_one_spot, turned_inside_out]
 )
 @pytest.mark.parametrize("at_once", [1, 100, 10**6])
+@pytest.mark.parametrize("strips", [False, True])
 def test_pairs_are_those_of_the_matrix(
-    layout: Layout, overlap: Overlap, at_once: int, monkeypatch: pytest.MonkeyPatch
+    layout: Layout, overlap: Overlap, at_once: int, strips: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_module, "_AT_ONCE", at_once)
+    monkeypatch.setattr(sweep_module, "_WORTH_STRIPS", 0 if strips else 10**9)
     generator = np.random.default_rng(4)
     boxes = layout(generator)
     groups = generator.integers(0, 2, len(boxes))
@@ -53,6 +55,36 @@ def test_pairs_are_those_of_the_matrix(
         expected = np.argwhere(np.triu(over, k=1))
         found = Sweep.of(boxes).pairs(boxes, groups, threshold=threshold, overlap=overlap)
         np.testing.assert_array_equal(found, expected)
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.integers(2, 60),
+    st.sampled_from([1.0, 1e-7, 3e5]),
+    st.sampled_from([0.0, -417.3, 6.1e6]),
+    st.integers(0, 2**32 - 1),
+)
+def test_strips_lose_no_pair(count: int, unit: float, offset: float, seed: int) -> None:
+    """Boxes on a coarse lattice, whose edges fall on edges of strips and of each other."""
+    generator = np.random.default_rng(seed)
+    low = generator.integers(0, 40, (count, 2)).astype(np.float64)
+    boxes = np.hstack([low, low + generator.integers(0, 5, (count, 2))]) * unit + offset
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sweep_module, "_WORTH_STRIPS", 0)
+        sweep = Sweep.of(boxes)
+    groups = np.zeros(count, np.int64)
+    found = sweep.pairs(boxes, groups, threshold=0.0, overlap=Overlap.IOS)
+    over = box_arrays.ios(boxes, boxes) > 0
+    np.testing.assert_array_equal(found, np.argwhere(np.triu(over, k=1)))
+
+
+def test_crowded_boxes_are_swept_in_strips() -> None:
+    low = np.random.default_rng(1).uniform(0, 800, (4000, 2))
+    boxes = np.hstack([low, low + 25])
+    sweep = Sweep.of(boxes)
+    assert len(np.unique(sweep.strip)) > 10
+    assert len(np.unique(sweep.order)) == len(boxes) < len(sweep.order)
+    assert sweep.meetings < 150_000  # without strips half a million
 
 
 @settings(max_examples=50, deadline=None)
