@@ -12,6 +12,7 @@ from geo_retina.card import ModelCard
 from geo_retina.model.criterion import Targets
 from geo_retina.training.augment import Augmenter, CutSquare
 from geo_retina.training.draw import SquareDraw
+from geo_retina.training.mosaic import corner_of, mosaic
 from geo_retina.training.pixels import PixelReader, Square
 from geo_retina.training.rasters import TrainingRaster
 from geo_retina.training.settings import AugmentSettings
@@ -62,21 +63,37 @@ class RandomChips(Dataset[Sample]):
         self._draw = SquareDraw(rasters, augment)
         self._reader = PixelReader(card)
         self._augmenter = Augmenter(augment, card)
+        self._augment = augment
         self._seed = seed
 
     def __getitem__(self, number: int) -> Sample:
         """Cut and change chip `number`."""
         random = np.random.default_rng([self._seed, number])
-        raster, square = self._draw.draw(random)
-        cut = _cut(self._reader, raster, square)
-        chip = self._augmenter(cut, seed=int(random.integers(2**31)))
+        chip, origin = self._chip(random)
+        if random.random() < self._augment.mosaic:
+            others, origins = zip(*(self._chip(random) for _ in range(3)), strict=True)
+            corner = corner_of(self._augment.crop_px, random)
+            chip = mosaic(
+                [chip, *others],
+                corner,
+                least_visible=self._augment.least_visible,
+                least_side_px=self._augment.least_side_px,
+            )
+            origin = "; ".join([origin, *origins])
         return Sample(
             torch.from_numpy(chip.pixels),
             Targets(
                 torch.from_numpy(chip.boxes.astype(np.float32)), torch.from_numpy(chip.class_ids)
             ),
-            f"{raster.path} at {square.col_off}, {square.row_off} ({square.side} px)",
+            origin,
         )
+
+    def _chip(self, random: np.random.Generator) -> tuple[CutSquare, str]:
+        """A random chip, and where it was cut."""
+        raster, square = self._draw.draw(random)
+        cut = _cut(self._reader, raster, square)
+        chip = self._augmenter(cut, seed=int(random.integers(2**31)))
+        return chip, f"{raster.path} at {square.col_off}, {square.row_off} ({square.side} px)"
 
 
 class EpochSampler(Sampler[int]):

@@ -48,6 +48,8 @@ class AugmentSettings(_Plain):
     """Probability of a veil of haze."""
     blur: float = Field(default=0.1, ge=0, le=1)
     """Probability of a slight Gaussian blur."""
+    mosaic: float = Field(default=0, ge=0, le=1)
+    """Probability that a chip is made of the quadrants of four."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
