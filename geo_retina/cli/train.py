@@ -25,7 +25,10 @@ def train(
     out: Annotated[
         Path | None, typer.Option(help="Run folder. [default: runs/NAME of the recipe]")
     ] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that prepare chips.")] = 0,
+    workers: Annotated[
+        int | None,
+        typer.Option(min=0, help="Processes that prepare chips. [default: 0; on a GPU up to 8]"),
+    ] = None,
     device: Annotated[str, typer.Option(help="auto, cpu, cuda or cuda:N.")] = "auto",
     devices: Annotated[
         int, typer.Option(min=1, help="CUDA devices, or CPU processes, that train together.")
@@ -37,7 +40,7 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    A broken run goes on with --resume and ends as it would have.
+    A broken run goes on with --resume, and on the CPU ends as it would have.
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.config import load_settings

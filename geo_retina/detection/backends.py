@@ -294,8 +294,8 @@ def _openvino(info: CheckpointInfo, backend: str, device: str) -> Backend:
 
 
 def _takes_cuda(device: str) -> bool:
-    """Whether this device is a GPU; torch is asked only where CUDA's driver is installed."""
-    if device == "cpu":
+    """Whether this device is a GPU; torch is asked only where it and CUDA's driver are there."""
+    if device == "cpu" or (device == "auto" and find_spec("torch") is None):
         return False
     try:
         ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")

@@ -105,6 +105,14 @@ class BackgroundDetector(Detector, Protocol):
         """
 
 
+@runtime_checkable
+class PreparingDetector(Detector, Protocol):
+    """A detector that finds out before the work how many chips it takes at once."""
+
+    def prepare(self, height: int, width: int) -> None:
+        """Choose `batch` for chips of this size; does nothing where that is done or stated."""
+
+
 @dataclass(frozen=True, slots=True)
 class Done:
     """A result that is there already."""

@@ -8,6 +8,7 @@ from itertools import groupby
 from typing import Any, Self
 
 from geo_retina.detection.backends import Detector
+from geo_retina.detection.detector import PreparingDetector
 from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows
@@ -113,6 +114,9 @@ def run_strips(
     """
     counts = counts or Counts()
     columns = len(job.plan.col_offs)
+    if isinstance(detector, PreparingDetector):
+        first = job.plan.window(0)
+        detector.prepare(first.height, first.width)
     tell, skipped = _Teller(job, on_progress), _Skipped()
     reads = read_windows(
         job.source,

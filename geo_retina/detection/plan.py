@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina.detection.backends import Detector
+from geo_retina.detection.detector import PreparingDetector
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.imagery.gdal import LARGEST_BLOCK_CACHE_BYTES, SMALLEST_BLOCK_CACHE_BYTES
@@ -186,6 +187,8 @@ def _peak_bytes() -> int:
 
 def _seconds_per_chip(job: Job, detector: Detector, window: Window) -> float:
     """Time one batch of empty chips; the second one, after everything is warm."""
+    if isinstance(detector, PreparingDetector):
+        detector.prepare(window.height, window.width)
     card = job.info.card
     shape = (detector.batch, len(card.bands), window.height, window.width)
     chips = np.zeros(shape, dtype=card.dtype)

@@ -1,10 +1,10 @@
 """The torch backend: any network, on a CPU or a CUDA device."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,7 @@ from geo_retina.detection.detector import (
     check_chips,
     pad_chips,
 )
+from geo_retina.detection.torch_device import ran_out_of_memory
 from geo_retina.errors import DeviceError
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.space.detections import Detections
@@ -31,8 +32,11 @@ if TYPE_CHECKING:
     from geo_retina.model.heads import HeadOutputs
 
 _log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+_Arguments = ParamSpec("_Arguments")
 
 _FIRST_CUDA_BATCH = 4  # its peak memory tells how many chips fit
+_FEW_BOXES = Thresholds(score=0.5, nms_iou=0.5, candidates_per_level=1000, detections_per_chip=300)
 _LARGEST_CUDA_BATCH = 32  # by then a GPU is busy, and chips that wait take host memory
 _CPU_BATCH = 1  # the cores share one chip: a larger batch only takes more memory
 
@@ -42,11 +46,12 @@ class TorchDetector:
 
     On a CPU everything is done when it is asked for. On a GPU, chips travel as they are (a quarter
     of the bytes of float32) from pinned memory, are scaled there and go through the network in
-    bfloat16, where the GPU has it: float32's range at half its size. Candidates are chosen, decoded
-    and suppressed there too; only boxes come back. One batch is decoded while the next one runs.
+    float16, or in a wider type where its outputs leave float16's range. Candidates are chosen,
+    decoded and suppressed there too; only boxes come back. One batch is decoded while the next one
+    runs.
 
-    The batch is found by trial: the first one shows how much memory a chip takes. A batch that does
-    not fit after all is halved.
+    The batch is found by trial: `prepare` sees how much memory a chip takes. A batch that does not
+    fit after all is halved.
     """
 
     def __init__(
@@ -59,7 +64,8 @@ class TorchDetector:
         self._info = info
         self._device = device
         self._pipe = CudaPipe(device) if device.type == "cuda" else None
-        self._is_trial = batch is None and self._pipe is not None
+        self._seeks_batch = batch is None and self._pipe is not None
+        self._prepared: tuple[int, int] | None = None
         self.batch = batch or (_FIRST_CUDA_BATCH if self._pipe else _CPU_BATCH)
         network = load_network(info).to(device)
         self._network = network.to(memory_format=torch.channels_last)
@@ -79,8 +85,21 @@ class TorchDetector:
         """See `BackgroundDetector`: a CPU works on one batch at a time."""
         return 0 if self._pipe is None else 1
 
+    def prepare(self, height: int, width: int) -> None:
+        """Find how many chips of this size to take at once; see `PreparingDetector`."""
+        if self._pipe is None or not self._seeks_batch or self._prepared == (height, width):
+            return
+        self._prepared = height, width
+        self.batch = _FIRST_CUDA_BATCH
+        self._pipe.begin_trial()
+        black = np.zeros((len(self.card.bands), height, width), self.card.dtype)
+        self._detect([black] * self.batch, _FEW_BOXES)
+        if self.batch == _FIRST_CUDA_BATCH:  # it fitted
+            self.batch = self._pipe.fitting_batch(self.batch, most=_LARGEST_CUDA_BATCH)
+        _log.info("batches of %d chips", self.batch)
+
     def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
-        """Find objects on (N, bands, height, width) chips of the card's data type.
+        """Find objects on (N, bands, height, width) chips.
 
         A batch that does not fit the device's memory is halved until it does.
 
@@ -94,44 +113,72 @@ class TorchDetector:
 
     def start(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> Pending:
         """Start a batch; see `BackgroundDetector`. Raises what `detect` does."""
-        import torch
-
         for chip in chips:
             check_chips(chip[None], self.card)
         if self._pipe is None:
             return Done(self._detect(chips, thresholds))
-        try:
-            return _Running(self, self._forward(chips), thresholds)
-        except torch.cuda.OutOfMemoryError as error:
-            self._shrink(chips, error)
-            return Done(self._detect(chips, thresholds))
+        outputs = self._attempt(self._forward, chips)
+        if isinstance(outputs, Exception):
+            return Done(self._mend(chips, thresholds, outputs))
+        return _Running(self, outputs, thresholds)
 
-    def collect(self, outputs: "_Outputs", thresholds: Thresholds) -> list[ChipResult]:
+    def collect(self, running: "_Running") -> list[ChipResult]:
         """Wait for a batch that was started, and decode it. Raises what `detect` does."""
-        import torch
-
-        try:
-            results = self._decode(outputs, thresholds)
-        except torch.cuda.OutOfMemoryError as error:
-            self._shrink(outputs.chips, error)
-            return self._detect(outputs.chips, thresholds)
-        if self._is_trial and self._pipe is not None:
-            self._is_trial = False
-            self.batch = self._pipe.fitting_batch(len(results), most=_LARGEST_CUDA_BATCH)
-            _log.info("batches of %d chips", self.batch)
-        return results
+        outputs = running.take()
+        found = self._attempt(self._decode, outputs, running.thresholds)
+        if not isinstance(found, Exception):
+            return found
+        chips = outputs.chips
+        del outputs  # what failed gives its memory back before it is done again
+        return self._mend(chips, running.thresholds, found)
 
     def _detect(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> list[ChipResult]:
-        import torch
-
         results: list[ChipResult] = []
         while len(results) < len(chips):
             part = chips[len(results) : len(results) + self.batch]
-            try:
-                results += self._decode(self._forward(part), thresholds)
-            except torch.cuda.OutOfMemoryError as error:
-                self._shrink(part, error)
+            found = self._attempt(self._at_once, part, thresholds)
+            if isinstance(found, Exception):
+                self._give_way(part, found)
+            else:
+                results += found
         return results
+
+    def _mend(
+        self, chips: Sequence[NDArray[Any]], thresholds: Thresholds, failed: Exception
+    ) -> list[ChipResult]:
+        if ran_out_of_memory(failed):
+            self._shrink(chips, failed)
+        # else its numbers left the range of a type that may not be the present one any more
+        return self._detect(chips, thresholds)
+
+    def _at_once(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> list[ChipResult]:
+        return self._decode(self._forward(chips), thresholds)
+
+    def _attempt(
+        self, work: "Callable[_Arguments, _T]", *args: _Arguments.args, **kwargs: _Arguments.kwargs
+    ) -> "_T | Exception":
+        """What `work` gives, or the error that fewer chips or a wider type may mend."""
+        from geo_retina.model.decode import NotFiniteError
+
+        try:
+            return work(*args, **kwargs)
+        except NotFiniteError as error:
+            if self._pipe is None:
+                raise
+            return error.with_traceback(None)
+        except RuntimeError as error:
+            if not ran_out_of_memory(error):
+                raise
+            return error.with_traceback(None)  # its frames hold the memory that the batch took
+
+    def _give_way(self, chips: Sequence[NDArray[Any]], failed: Exception) -> None:
+        """Change what made a batch fail; raises its error where nothing is left to change."""
+        if ran_out_of_memory(failed):
+            self._shrink(chips, failed)
+        elif self._pipe is not None and self._pipe.can_widen:
+            _log.warning("%s computes in %s from here on", self._device, self._pipe.widen())
+        else:
+            raise failed
 
     def _shrink(self, chips: Sequence[NDArray[Any]], error: Exception) -> None:
         """Take half as many chips as did not fit.
@@ -147,7 +194,6 @@ class TorchDetector:
                 f"one chip of {height} x {width} px does not fit the memory of {self._device}; "
                 "choose a smaller --chip or --device cpu"
             ) from error
-        self._is_trial = False
         self.batch = min(self.batch, max(len(chips) // 2, 1))
         torch.cuda.empty_cache()
         _log.warning("out of memory on %s: batch is now %d", self._device, self.batch)
@@ -202,7 +248,7 @@ class TorchDetector:
                     detections_per_chip=thresholds.detections_per_chip,
                 ),
             )
-            return [_to_result(item, thresholds) for item in boxes]
+            return _to_results(boxes, thresholds)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -215,21 +261,37 @@ class _Outputs:
     done: "torch.cuda.Event | None"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(slots=True, eq=False)
 class _Running:
     """A batch under way on a GPU."""
 
     detector: TorchDetector
-    outputs: _Outputs
+    outputs: _Outputs | None
     thresholds: Thresholds
 
     def result(self) -> list[ChipResult]:
-        """See `Pending`."""
-        return self.detector.collect(self.outputs, self.thresholds)
+        """See `Pending`; only once."""
+        return self.detector.collect(self)
+
+    def take(self) -> _Outputs:
+        """The outputs, which are no longer held here."""
+        outputs, self.outputs = self.outputs, None
+        if outputs is None:
+            raise ValueError("the result of a batch was asked for twice")
+        return outputs
 
 
-def _to_result(found: "ChipBoxes", thresholds: Thresholds) -> ChipResult:
-    detections = Detections.of(
-        found.boxes.cpu().numpy(), found.scores.cpu().numpy(), found.class_ids.cpu().numpy()
-    )
-    return ChipResult(with_decay(detections, thresholds), found.saturated)
+def _to_results(found: "Sequence[ChipBoxes]", thresholds: Thresholds) -> list[ChipResult]:
+    """Copy the boxes of a batch to the host in one go: a GPU is waited for once."""
+    import torch
+
+    rows = [torch.column_stack([item.boxes, item.scores]) for item in found]
+    table = torch.cat(rows).cpu().numpy()
+    class_ids = torch.cat([item.class_ids for item in found]).cpu().numpy()
+    results, start = [], 0
+    for item in found:
+        part = slice(start, start + len(item.scores))
+        detections = Detections.of(table[part, :4], table[part, 4], class_ids[part])
+        results.append(ChipResult(with_decay(detections, thresholds), item.saturated))
+        start = part.stop
+    return results

@@ -30,3 +30,13 @@ def find_device(name: str) -> "torch.device":
     if device.type not in ("cpu", "cuda"):
         raise DeviceError(f"device {name!r} is not supported; expected auto, cpu, cuda or cuda:N")
     return device
+
+
+def ran_out_of_memory(error: Exception) -> bool:
+    """Whether an error of torch says that a device, or the host's pinned memory, is full."""
+    import torch
+
+    told = ("out of memory", "ALLOC_FAILED", "not enough memory", "can't allocate memory")
+    return isinstance(error, torch.cuda.OutOfMemoryError) or (
+        isinstance(error, RuntimeError) and any(text in str(error) for text in told)
+    )

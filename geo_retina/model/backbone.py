@@ -36,15 +36,40 @@ class Backbone(nn.Module, ABC):
         """Compute C2..C5."""
 
 
+class FrozenBatchNorm(nn.Module):
+    """Batch norm with fixed statistics, scale and shift, named as in torchvision's.
+
+    torchvision's own multiplies by float32 buffers, which makes all that follows float32 where a
+    network computes in a smaller type; this one keeps the type.
+    """
+
+    weight: Tensor
+    bias: Tensor
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, channels: int, eps: float) -> None:
+        super().__init__()
+        self.eps = eps
+        for name, value in (("weight", 1), ("bias", 0), ("running_mean", 0), ("running_var", 1)):
+            self.register_buffer(name, torch.full((channels,), float(value)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Normalise (N, channels, H, W)."""
+        mean, variance = self.running_mean, self.running_var
+        return nn.functional.batch_norm(
+            features, mean, variance, self.weight, self.bias, eps=self.eps
+        )
+
+
 class ResNetBackbone(Backbone):
     """torchvision's ResNet without its classifier; parameter names are torchvision's."""
 
     def __init__(self, settings: BackboneSettings, in_bands: int) -> None:
         super().__init__()
         from torchvision.models import resnet
-        from torchvision.ops import FrozenBatchNorm2d
 
-        norm = FrozenBatchNorm2d if settings.frozen_batch_norm else nn.BatchNorm2d
+        norm = FrozenBatchNorm if settings.frozen_batch_norm else nn.BatchNorm2d
         eps = _RESNET_EPS if settings.batch_norm_eps is None else settings.batch_norm_eps
         body = getattr(resnet, settings.name)(weights=None, norm_layer=partial(norm, eps=eps))
         self.architecture = settings.name

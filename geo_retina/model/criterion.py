@@ -237,6 +237,10 @@ class Targets:
             self.class_ids.to(device, non_blocking=non_blocking),
         )
 
+    def pin_memory(self) -> "Targets":
+        """The same objects in memory that a GPU fetches by itself."""
+        return Targets(self.boxes.pin_memory(), self.class_ids.pin_memory())
+
 
 @dataclass(frozen=True, slots=True)
 class Losses:

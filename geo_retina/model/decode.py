@@ -12,6 +12,10 @@ from geo_retina.model.anchors import decode
 from geo_retina.model.heads import HeadOutputs
 
 
+class NotFiniteError(ModelError):
+    """What a network gave are not numbers."""
+
+
 @dataclass(frozen=True, slots=True)
 class DecodeSettings:
     """Thresholds and limits of decoding (paper, section 4, Inference)."""
@@ -70,13 +74,13 @@ def decode_chips(
         settings: Thresholds and limits.
 
     Raises:
-        ModelError: The outputs are not numbers: the pixels or the weights are not finite.
+        NotFiniteError: The outputs are not numbers: the pixels or the weights are not finite.
     """
     scores = outputs.logits.float().sigmoid()
     if outputs.objectness is not None:
         scores = scores * outputs.objectness.float().sigmoid()[..., None]
-    if bool(scores.sum().isnan()) or bool(outputs.deltas.float().sum().isnan()):
-        raise ModelError(
+    if not bool((scores.sum() + outputs.deltas.float().sum()).isfinite()):  # one wait for a GPU
+        raise NotFiniteError(
             "the network's outputs are not a number (NaN), so no score means anything; look for "
             "NaN or infinite pixels (nodata that is not masked?) or damaged weights"
         )

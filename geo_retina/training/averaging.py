@@ -1,5 +1,6 @@
 """The moving average of the weights, which is what a training keeps."""
 
+import torch
 from pytorch_lightning.callbacks import EMAWeightAveraging
 
 from geo_retina.model.retinanet import RetinaNet
@@ -7,7 +8,16 @@ from geo_retina.training.module import DetectorModule
 
 
 class AveragedWeights(EMAWeightAveraging):
-    """Exponential moving average of weights and batch-norm statistics, step by step."""
+    """Exponential moving average of weights and batch-norm statistics, step by step.
+
+    Args:
+        decay: Of the average, at each step.
+        device: Where the average lies: by the weights, or each step would wait for copies.
+            Lightning's own choice is made before it moves the weights to the GPU.
+    """
+
+    def __init__(self, *, decay: float, device: torch.device) -> None:
+        super().__init__(device=device, decay=decay)
 
     @property
     def network(self) -> RetinaNet:

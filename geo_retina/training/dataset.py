@@ -48,6 +48,11 @@ class Batch:
             self.origins,
         )
 
+    def pin_memory(self) -> "Batch":
+        """The same batch in memory that a GPU fetches by itself; torch's loader asks for it."""
+        targets = tuple(item.pin_memory() for item in self.targets)
+        return Batch(self.pixels.pin_memory(), targets, self.origins)
+
 
 class RandomChips(Dataset[Sample]):
     """Random chips by number; each depends on nothing but the seed and its number."""

@@ -1,6 +1,7 @@
 """From a recipe to a checkpoint."""
 
 import logging
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +11,7 @@ import torch
 from pytorch_lightning.utilities import rank_zero_only
 
 from geo_retina.detection.backends import find_device
+from geo_retina.detection.torch_device import ran_out_of_memory
 from geo_retina.errors import ConfigError, DeviceError
 from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.model.retinanet import RetinaNet
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     import pytorch_lightning as pl
 
 _log = logging.getLogger(__name__)
+_MOST_WORKERS = 8
 
 
 def fit(
@@ -38,7 +41,7 @@ def fit(
     *,
     data_folder: Path,
     run_folder: Path,
-    workers: int = 0,
+    workers: int | None = None,
     device: str = "auto",
     devices: int = 1,
     resume: bool = False,
@@ -53,7 +56,8 @@ def fit(
         settings: The whole recipe.
         data_folder: Folder that the paths of the sources are relative to.
         run_folder: Where logs, states for resuming and the checkpoint go.
-        workers: Processes that prepare chips; 0 = in this one.
+        workers: Processes that prepare chips, for each device; 0 = in the one that trains. None
+            chooses: on a CPU, which learns with all cores, none; on a GPU up to 8.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         devices: How many CUDA devices, or processes on the CPU, train together; each takes
             `schedule.batch` chips at once.
@@ -83,7 +87,7 @@ def fit(
         start_run(run_folder, settings)
         write_split_map(run_folder, data.sides)
     decay = settings.schedule.ema_decay
-    averaged = AveragedWeights(decay=decay) if decay > 0 else None
+    averaged = AveragedWeights(decay=decay, device=chosen) if decay > 0 else None
     callbacks: list[pl.Callback] = [
         LossRecord(run_folder, steps=settings.schedule.steps, on_progress=on_progress)
     ]
@@ -102,13 +106,21 @@ def fit(
     module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
     with plain_lightning(), _memory_errors(settings, chosen):
         trainer = build_trainer(settings, run_folder, callbacks, device=chosen, devices=devices)
-        chips = ChipLoader(data.train, settings, workers=workers, processes=devices)
+        preparing = _default_workers(chosen, devices) if workers is None else workers
+        chips = ChipLoader(data.train, settings, workers=preparing, processes=devices)
         run_trainer(trainer, module, chips, state)
     path = run_folder / f"{settings.card.name}{SUFFIX}"
     if trainer.is_global_zero:
         kept = kept_network(module, averaged)
         write_model(path, kept, card, settings, measured=bool(data.val))
     return path
+
+
+def _default_workers(device: torch.device, devices: int) -> int:
+    """Processes that prepare chips beside each device."""
+    if device.type == "cpu":
+        return 0
+    return max(min(_MOST_WORKERS, ((os.cpu_count() or 1) - 1) // devices), 0)
 
 
 def is_first_process() -> bool:
@@ -161,9 +173,7 @@ def _memory_errors(settings: TrainingSettings, device: torch.device) -> Iterator
     """Turn torch's out-of-memory errors into one that says what to lower."""
     try:
         yield
-    except torch.cuda.OutOfMemoryError as error:
-        raise DeviceError(f"out of memory on {device}: {advice(settings)}") from error
     except RuntimeError as error:
-        if "not enough memory" not in str(error) and "can't allocate memory" not in str(error):
+        if not ran_out_of_memory(error):
             raise
         raise DeviceError(f"out of memory on {device}: {advice(settings)}") from error

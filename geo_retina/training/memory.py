@@ -1,5 +1,6 @@
 """Will a batch fit into memory? Measured on one chip before the training starts."""
 
+import os
 from pathlib import Path
 
 import psutil
@@ -61,7 +62,9 @@ def training_bytes(network: RetinaNet, settings: TrainingSettings) -> int:
 def free_bytes(device: torch.device) -> int:
     """Memory that can still be had."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        # of several processes each has the device of its own number; Lightning sets it later
+        index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
+        return int(torch.cuda.mem_get_info(index)[0])
     in_group = _free_in_group()
     on_machine = int(psutil.virtual_memory().available)
     return on_machine if in_group is None else min(on_machine, in_group)

@@ -36,6 +36,15 @@ class DetectorModule(pl.LightningModule):
         self.criterion = Criterion(loss)
         self.schedule = schedule
 
+    def transfer_batch_to_device(
+        self,
+        batch: Batch,
+        device: torch.device,
+        dataloader_idx: int,  # noqa: ARG002
+    ) -> Batch:
+        """Let a GPU fetch the chips while the host goes on."""
+        return batch.to(device, non_blocking=True)
+
     def on_train_epoch_start(self) -> None:
         """Start each epoch with random numbers of its own, so that a resumed run has the same."""
         torch.manual_seed(self.schedule.seed + 1_000_003 * self.current_epoch + self.global_rank)

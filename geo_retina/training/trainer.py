@@ -63,6 +63,8 @@ class ChipLoader(pl.LightningDataModule):
             sampler=sampler,
             collate_fn=collate,
             num_workers=self._workers,
+            persistent_workers=self._workers > 0,  # they keep what they have read of the rasters
+            pin_memory=self.trainer.strategy.root_device.type == "cuda",
         )
 
 

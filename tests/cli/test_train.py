@@ -249,7 +249,7 @@ def test_the_whole_chain(run: Callable[..., Any], work: Path) -> None:
                 "--device", "cpu")  # fmt: skip
     assert found.exit_code == 0, found.stderr
     judged = []
-    for way in (["--model", model], ["--detections", "val.gpkg"]):
+    for way in (["--model", model, "--device", "cpu"], ["--detections", "val.gpkg"]):
         done = run("evaluate", "--labels", "labels.csv", "--images", "images", "--split", "val",
                    *way, "--json", "e.json")  # fmt: skip
         assert done.exit_code == 0, done.stderr
