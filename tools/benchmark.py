@@ -7,6 +7,9 @@
     python tools/benchmark.py train --batch 2 --chip 320
     python tools/benchmark.py start --raster examples/niwot_ridge.tif --folder FOLDER
 
+Everything runs on the CPU, but for `stages` with the backend `torch-cuda`, which also tells in
+which share of the time the GPU was busy.
+
 `raster` makes a mosaic of `examples/niwot_ridge.tif`, or of the plots given, mirrored: a tiled,
 deflate-compressed GeoTIFF. `stages` times each part of detection alone, and the whole of it in turn
 with the bare forward pass on the same chips. `growth` makes rasters and runs each in a process of
@@ -69,7 +72,9 @@ def parse() -> argparse.Namespace:
     command = commands.add_parser("stages", parents=[shared], help="each part of detection")
     command.add_argument("--raster", type=Path, required=True)
     command.add_argument("--model", default=defaults.MODEL)
-    command.add_argument("--backends", nargs="+", default=["openvino-int8"])
+    command.add_argument(
+        "--backends", nargs="+", default=["openvino-int8"], help="torch-cuda runs on a GPU"
+    )
     command.add_argument("--folder", type=Path, required=True, help="for outputs and graphs")
     command.set_defaults(run=measure_stages)
 

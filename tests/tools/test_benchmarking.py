@@ -1,6 +1,7 @@
 """The parts of the benchmarks that decide whether their numbers mean anything."""
 
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import rasterio
 
 sys.path.append(str(Path(__file__).parents[2] / "tools"))
 from benchmarking.agreement import agreement, interior
+from benchmarking.gpu import gpu_name, gpu_use
 from benchmarking.measuring import run_child, spread, store
 from benchmarking.mosaic import find_plots, write_mosaic
 from benchmarking.tables import fill, tables_of
@@ -107,3 +109,23 @@ def test_tables_go_between_their_marks() -> None:
 def test_a_table_without_results_is_an_error() -> None:
     with pytest.raises(SystemExit, match="'nms-spread'"):
         fill("<!-- table nms-spread -->\n<!-- end -->", {"start": ""})
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in for nvidia-smi is a shell script")
+def test_a_gpu_is_watched_by_the_drivers_own_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu_name() is None
+    program = tmp_path / "nvidia-smi"
+    program.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *=name*) echo "NVIDIA Play"; exit;; esac\n'
+        "echo 100; echo 50; echo '[N/A]'; exec /bin/sleep 60\n"
+    )
+    program.chmod(0o755)
+    assert gpu_name() == "NVIDIA Play"
+    shares: list[float] = []
+    with gpu_use(shares):
+        time.sleep(0.5)
+    assert shares == [1.0, 0.5]

@@ -23,7 +23,7 @@ def choose_graph(info: CheckpointInfo, backend: str, folder: Path) -> Artifact |
 
     Args:
         info: The checkpoint.
-        backend: `torch`, `openvino-fp32` or `openvino-int8`.
+        backend: `torch`, `torch-cuda`, `openvino-fp32` or `openvino-int8`.
         folder: Where exported graphs are kept.
 
     Returns:
@@ -32,7 +32,7 @@ def choose_graph(info: CheckpointInfo, backend: str, folder: Path) -> Artifact |
     Raises:
         SystemExit: There is no such graph, and it cannot be made without data.
     """
-    if backend == "torch":
+    if backend in ("torch", "torch-cuda"):
         return None
     precision = backend.removeprefix("openvino-")
     beside = {found.precision: found for found in matching_artifacts(info)}
@@ -52,6 +52,40 @@ def choose_graph(info: CheckpointInfo, backend: str, folder: Path) -> Artifact |
 def bare_forward(info: CheckpointInfo, graph: Artifact | None, *, threads: int) -> Forward:
     """A function that runs chips (bands, H, W) one by one and drops the outputs."""
     return _torch(info, threads) if graph is None else _openvino(graph)
+
+
+def bare_forward_on_gpu(info: CheckpointInfo, batch: int) -> Forward:
+    """A function that runs chips (bands, H, W) of one size on a GPU, and waits at the end.
+
+    In float16, as detection does; each batch is copied from pinned memory while the one before it
+    is computed.
+    """
+    import numpy as np
+    import torch
+
+    from geo_retina.model.retinanet import band_scale
+
+    card, device = info.card, torch.device("cuda")
+    network = load_network(info).to(device).to(memory_format=torch.channels_last)
+    centre, spread = band_scale(
+        value_range=card.value_range, mean=card.mean, std=card.std, device=device
+    )
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+
+    def forward(chips: Sequence[NDArray[Any]]) -> None:
+        computing = torch.cuda.current_stream(device)
+        with torch.inference_mode(), torch.autocast("cuda", torch.float16):
+            for first in range(0, len(chips), batch):
+                pinned = torch.from_numpy(np.stack(chips[first : first + batch])).pin_memory()
+                with torch.cuda.stream(copying):
+                    pixels = pinned.to(device, non_blocking=True)
+                computing.wait_stream(copying)
+                pixels.record_stream(computing)
+                images = (pixels.float() - centre) / spread
+                network(images.contiguous(memory_format=torch.channels_last))
+        torch.cuda.synchronize(device)
+
+    return forward
 
 
 def _openvino(graph: Artifact) -> Forward:

@@ -15,6 +15,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarking.gpu import gpu_name
+
 TOOLS = Path(__file__).parents[1]
 
 MOST_OTHERS = 0.5
@@ -76,6 +78,8 @@ def run_child(python: Path | str, module: str, job: Mapping[str, Any], *, thread
         "PYTHONPATH": os.pathsep.join([str(TOOLS), *_path_given()]),
         "NO_ALBUMENTATIONS_UPDATE": "1",
     }
+    if job.get("backend") != "torch-cuda":  # all contenders run on the CPU, whatever lies beside it
+        environment["CUDA_VISIBLE_DEVICES"] = ""
     text = json.dumps({**job, "threads": threads})
     command = [str(python), "-P", "-m", f"benchmarking.{module}", text]
     started, busy = time.monotonic(), _busy_s()
@@ -151,6 +155,7 @@ def circumstances(packages: Sequence[str], *, threads: int) -> dict[str, Any]:
     """Machine, date, versions and command of what is measured in this process."""
     return {
         "cpu": _cpu(),
+        "gpu": gpu_name(),
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "system": platform.system(),

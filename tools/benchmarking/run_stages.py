@@ -1,14 +1,15 @@
 """The parts of detection one by one, for `benchmark.py stages`: a job as JSON.
 
-The job names `raster`, `model`, `backend` (`torch`, `openvino-fp32`, `openvino-int8`), `folder` and
-`repeats`. The chips lie in memory for all parts but reading, so that each part is seen alone. The
-whole, from the file on the disk to the written file, takes turns with the bare forward pass: the
-same chips, one request each, nothing done with what comes out.
+The job names `raster`, `model`, `backend` (`torch`, `torch-cuda`, `openvino-fp32`,
+`openvino-int8`), `folder` and `repeats`. The chips lie in memory for all parts but reading, so that
+each part is seen alone. The whole, from the file on the disk to the written file, takes turns with
+the bare forward pass: the same chips, on the CPU one request each, nothing done with what comes
+out.
 """
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -18,8 +19,9 @@ from unittest.mock import patch
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarking.bare_forward import bare_forward, choose_graph
+from benchmarking.bare_forward import bare_forward, bare_forward_on_gpu, choose_graph
 from benchmarking.child import read_job, write_report
+from benchmarking.gpu import gpu_use
 from benchmarking.measuring import spread
 from geo_retina.detection.backends import Backend, Detector, Model, load_backend
 from geo_retina.detection.detector import pad_chips
@@ -69,7 +71,8 @@ def main() -> None:
     watch, repeats = Stopwatch(), job["repeats"]
     info = read_info(job["model"])
     graph = choose_graph(info, job["backend"], Path(job["folder"]))
-    backend = Backend("cpu", graph)
+    on_gpu = job["backend"] == "torch-cuda"
+    backend = Backend("cuda" if on_gpu else "cpu", graph)
     detector = watch.time("load", lambda: load_backend(info, backend))
     model = Model(detector, info, backend)
     with ExitStack() as stack:
@@ -77,13 +80,19 @@ def main() -> None:
         work = watch.time("open", lambda: stack.enter_context(opening))
         for _ in range(repeats):
             chips = watch.time("read", lambda: read_chips(work))
-        forward = bare_forward(info, graph, threads=job["threads"])
         padded = [pad_chips(chip[None], info.card)[0] for chip in chips]
-        forward(padded[:2])
         whole(job, model)  # once before, for what is loaded on the way
+        forward = (
+            bare_forward_on_gpu(info, detector.batch)
+            if on_gpu
+            else bare_forward(info, graph, threads=job["threads"])
+        )
+        forward(padded[:2])
+        busy: list[float] = []
         for _ in range(repeats):
             watch.time("forward", lambda: forward(padded))
-            watch.time("whole", lambda: whole(job, model))
+            with gpu_use(busy) if on_gpu else nullcontext():
+                watch.time("whole", lambda: whole(job, model))
             watch.time("forward and decode", lambda: detect_chips(work, detector, chips))
         strips, found = stitched_once(work, detector)
         for _ in range(repeats):
@@ -105,6 +114,8 @@ def main() -> None:
         "whole_over_forward": spread([bare / all_in for bare, all_in in pairs]),
         "parts": watch.to_dict(),
     }
+    if on_gpu:
+        described |= {"batch": detector.batch, "gpu_busy": round(float(np.mean(busy)), 3)}
     now = time.monotonic()
     write_report(ready=now, done=now, objects=len(found), found=described)
 
