@@ -236,3 +236,9 @@ class TestAoi:
 
     def test_no_boxes(self) -> None:
         assert self.aoi.contains_centres(np.zeros((0, 4))).shape == (0,)
+
+
+def test_a_centre_on_the_edge_counts() -> None:
+    aoi = Aoi(shapely.box(0, 0, 10, 10))
+    boxes = np.array([[8.0, 4, 12, 6], [8.1, 4, 12.1, 6]])
+    assert aoi.contains_centres(boxes).tolist() == [True, False]

@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from geo_retina.detection.stitch import Stitcher, StitchState
+from geo_retina.detection.stitch import SUSPECT_IOS, Stitcher, StitchState
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space import nms as nms_module
+from geo_retina.space.boxes import Overlap
 from geo_retina.space.detections import Detections
+from geo_retina.space.links import overlapping_pairs
 from geo_retina.space.merging import METHODS, AcrossClasses, GreedyNms, Merging, build_merging
 from geo_retina.space.windows import Window, WindowPlan
 
@@ -359,3 +361,16 @@ def test_state_survives_json_when_nothing_was_found() -> None:
     again = StitchState.restore(plan, state.carried, notes)
     assert again.watched.boxes.shape == (0, 4)
     assert again.audit.totals == {"merged": 0, "cut": 0, "suspected": 0}
+
+
+@settings(max_examples=150, deadline=None)
+@given(jobs(), st.sampled_from([0.3, 0.5, 0.8]))
+def test_suspected_pairs_are_those_of_the_result(job: Any, threshold: float) -> None:
+    plan, strips = job
+    stitcher = Stitcher(plan, merging=GreedyNms(threshold=threshold), margin_px=1)
+    final = Detections.concat(stitched(stitcher, strips))
+    pairs = overlapping_pairs(
+        final.boxes, threshold=SUSPECT_IOS, overlap=Overlap.IOS, class_ids=final.class_ids
+    )
+    windows = final.window_ids[pairs]
+    assert stitcher.audit.totals["suspected"] == int((windows[:, 0] != windows[:, 1]).sum())

@@ -136,3 +136,15 @@ def test_nothing_to_calibrate_by_is_an_error(checkpoint: Path) -> None:
     nothing = evaluate_detections([Pair("a", Detections.empty(), Labels.empty(["tree"]))])
     with pytest.raises(ModelError, match="some hits and some misses"):
         write_calibrated(checkpoint, nothing, checkpoint.with_name("x.safetensors"))
+
+
+def test_the_error_is_measured_on_groups_that_were_held_out() -> None:
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(5), [400, 100, 100, 100, 100])
+    scores = rng.uniform(0.2, 0.8, 800)
+    hits = rng.random(800) < np.where(groups == 0, 0.25, 0.75) + 0.4 * (scores - 0.5)
+    apart = fit_score_map(scores, hits, groups=groups)
+    mixed = fit_score_map(scores, hits, groups=np.arange(800))
+    assert apart is not None
+    assert mixed is not None
+    assert apart.ece > mixed.ece + 0.05

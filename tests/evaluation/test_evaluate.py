@@ -157,3 +157,11 @@ def test_published_numbers_of_deepforest_on_neon_come_out() -> None:
     assert result.quality.best.score == pytest.approx(0.245, abs=5e-4)
     sites = {item.name: (round(item.ap, 3), round(item.best.f1, 3)) for item in result.sites}
     assert sites == {"SJER": (0.661, 0.711), "TEAK": (0.686, 0.738), "NIWO": (0.691, 0.717)}
+
+
+def test_the_offset_is_that_of_the_detections_that_are_kept() -> None:
+    boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10.0]])
+    moved = boxes + np.array([[1, 0, 1, 0], [-1, 2, -1, 2]])
+    found = Detections.of(moved, np.array([0.9, 0.2]), np.zeros(2))
+    one = Pair("a", found, Labels.of(boxes, [0, 0], ("tree",)))
+    assert evaluate_detections([one], score=0.5).offset_px == (1, 0)

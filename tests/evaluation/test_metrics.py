@@ -93,3 +93,8 @@ def test_calibration_of_nothing() -> None:
     found = calibration(np.zeros(0), np.zeros(0, np.bool_), bins=4)
     assert np.isnan(found.ece)
     assert len(found.bins) == 4
+
+
+def test_of_equally_good_thresholds_the_higher() -> None:
+    found = curve([True, False, False, True], 2, [0.9, 0.5, 0.4, 0.3])  # F1 2/3, .., .., 2/3
+    assert best_f1(found).score == 0.9

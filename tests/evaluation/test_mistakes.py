@@ -77,3 +77,11 @@ def test_every_detection_and_label_is_counted_once() -> None:
         false = counts.duplicates + counts.badly_placed + counts.confused + counts.background
         assert counts.hits + false == kept
         assert counts.hits + counts.missed + counts.missed_but_near == table.counted_labels
+
+
+def test_near_an_ignored_label_is_background() -> None:
+    found = Detections.of(np.array([[0, 0, 30, 10.0]]), np.ones(1), np.zeros(1))
+    labels = Labels.of([[20, 0, 50, 10]], [0], ("a",), ignored=np.array([True]))
+    pair = Pair("a", found, labels)
+    counts = mistakes_of([pair])
+    assert (counts.background, counts.badly_placed) == (1, 0)

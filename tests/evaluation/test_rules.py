@@ -65,3 +65,19 @@ def test_ignored_ground_swallows_false_alarms_by_distance_too() -> None:
         assert quality.at_score.precision == pytest.approx(0.5), (
             "one false alarm, on no ignored ground"
         )
+
+
+def test_distances_use_both_sides_of_a_pixel() -> None:
+    boxes = np.array([[0, 0, 4, 4.0]])
+    for shift, metres in (([4, 0], 2.0), ([0, 4], 1.0)):
+        labels = Labels.of(boxes, [0], ("tree",))
+        moved = Detections.of(boxes + np.tile(shift, 2), np.ones(1), np.zeros(1))
+        found = DistanceRule(5).candidates(Pair("a", moved, labels, grid=GRID))
+        assert -found.closeness == pytest.approx([metres], rel=1e-3)
+
+
+def test_a_centre_beside_an_ignored_label_is_not_in_it() -> None:
+    labels = Labels.of(np.array([[0, 0, 100, 100.0]]), [0], ("tree",), ignored=np.array([True]))
+    found = Detections.of(np.array([[90, 10, 120, 20.0]]), np.ones(1), np.zeros(1))
+    pair = Pair("a", found, labels, grid=GRID)
+    assert len(DistanceRule(1).candidates(pair).pairs) == 0

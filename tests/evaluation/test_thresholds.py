@@ -146,3 +146,28 @@ def test_nothing_found() -> None:
 def test_few_samples_do_not_fail(samples: int) -> None:
     table = table_of(made_up(3))
     assert len(best_thresholds(table, raster_groups(table, rasters=3), samples=samples)) == 3
+
+
+def test_ignored_labels_are_not_missed_in_draws() -> None:
+    pairs = []
+    for number in range(4):
+        boxes = np.array([[0, 0, 10, 10], [50, 0, 60, 10.0]])
+        labels = Labels.of(boxes, [0, 0], ("a",), ignored=np.array([False, True]))
+        found = Detections.of(boxes[:1], np.array([0.9]), np.zeros(1))
+        pairs.append(Pair(f"{number}.tif", found, labels))
+    table = table_of(pairs)
+    (best,) = best_thresholds(table, raster_groups(table, rasters=4), samples=20)
+    assert (best.f1.low, best.f1.high, best.ap.low) == (1, 1, 1)
+
+
+def test_draws_cut_between_equal_scores_no_more_than_users() -> None:
+    boxes = np.arange(8.0)[:, None] * 20 + np.array([0, 0, 10, 10])
+    pairs = []
+    for number in range(3):
+        places = np.concatenate([boxes[:2], boxes[4:6] + 500])
+        found = Detections.of(places, np.full(4, 0.5), np.zeros(4))
+        pairs.append(Pair(f"{number}.tif", found, Labels.of(boxes[:2], [0, 0], ("a",))))
+    table = table_of(pairs)
+    (item,) = best_thresholds(table, raster_groups(table, rasters=3), samples=20)
+    assert item.f1.high == pytest.approx(item.best.f1)
+    assert item.score.low == item.score.high == pytest.approx(0.5)

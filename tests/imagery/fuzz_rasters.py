@@ -14,6 +14,7 @@ import numpy as np
 from geo_retina.card import ModelCard
 from geo_retina.errors import GeoRetinaError
 from geo_retina.imagery.raster import open_raster
+from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
 
@@ -54,9 +55,10 @@ def read_some(path: Path) -> bool:
     """Read a few chips as a model does; False where the file was refused."""
     try:
         with open_raster(path) as raster:
-            source = open_chip_source(
-                raster, CARD, bands=[1, 1, 1], scale=(0, 255), any_gsd=True, pixel_coordinates=True
+            options = ReadOptions(
+                bands=(1, 1, 1), scale=(0, 255), any_gsd=True, pixel_coordinates=True
             )
+            source = open_chip_source(raster, CARD, options)
             grid = source.grid
             width, height = min(64, grid.width), min(64, grid.height)
             for share in (0.0, 0.5, 1.0):

@@ -57,3 +57,9 @@ def test_clean_labels_lie_inside_and_cleaning_again_changes_nothing(boxes: np.nd
     lost = dropped.not_finite + dropped.outside + dropped.too_small + dropped.duplicates
     assert len(kept) + lost == len(boxes)
     assert not clean_labels(once.labels, width=WIDTH, height=HEIGHT).changes
+
+
+def test_a_double_of_a_double_is_judged_by_what_stays() -> None:
+    boxes, changes = cleaned([[0, 0, 100, 10], [6, 0, 100, 10], [12, 0, 100, 10]])
+    assert boxes == [[0, 0, 100, 10], [12, 0, 100, 10]], "the third overlaps only the one that went"
+    assert changes.duplicates == 1

@@ -122,3 +122,19 @@ def test_sites_in_several_splits_are_named(plant: Planter) -> None:
 
 def test_nothing_to_audit() -> None:
     assert not audit_splits([]).leaks
+
+
+def test_a_plain_picture_in_two_splits_leaks(plant: Planter) -> None:
+    item = plant("a.tif", "train", 0, crs=None, transform=None)
+    assert audit_splits([item, replace(item, split="val")]).leaks
+
+
+def test_the_antimeridian_is_no_gap(tmp_path: Path, write_raster_at: Callable[..., Path]) -> None:
+    rng, items = np.random.default_rng(0), []
+    for name, split, west in (("a", "train", 179.9995), ("b", "val", -179.9999)):
+        place = Affine(1e-5, 0, west, 0, -1e-5, 1)
+        pixels = rng.integers(0, 255, (3, 40, 60 if name == "a" else 40)).astype(np.uint8)
+        path = write_raster_at(tmp_path / f"{name}.tif", pixels, transform=place, crs="EPSG:4326")
+        items.append(LabelledRaster(str(path), Labels.empty(["tree"]), split=split))
+    report = audit_splits(items)
+    assert report.nearest[0].metres < 50, report.nearest

@@ -3,6 +3,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from affine import Affine
 
 from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.points import read_point_csvs
@@ -34,3 +35,12 @@ def test_points_need_a_size_columns_and_a_georeference(
     (tmp_path / "a.csv").write_text("lon,lat\n3,2\n")
     with pytest.raises(LabelError, match="columns x and y"):
         read_point_csvs(tmp_path, image, size_m=4)
+
+
+def test_pixels_that_are_not_square(tmp_path: Path, write_raster_at: Callable[..., Path]) -> None:
+    (tmp_path / "images").mkdir()
+    place = Affine(0.5, 0, 500_000, 0, -0.25, 5_400_000)
+    write_raster_at(tmp_path / "images" / "a.tif", np.zeros((3, 50, 60), np.uint8), transform=place)
+    (tmp_path / "a.csv").write_text("x,y\n30,20\n")
+    (full,) = read_point_csvs(tmp_path, tmp_path / "images", size_m=4)
+    np.testing.assert_allclose(full.labels.boxes, [[26, 12, 34, 28]], atol=0.01)

@@ -171,3 +171,24 @@ def test_two_rasters_of_the_same_ground_are_divided_alike(
 def test_an_impossible_guard_is_refused() -> None:
     with pytest.raises(LabelError, match="under block_m 100"):
         split_ground([], block_m=100, guard_m=100)
+
+
+def test_unlabelled_ground_belongs_to_no_split(
+    tmp_path: Path, write_raster_at: Callable[..., Path]
+) -> None:
+    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 400, 400), np.uint8), gsd=0.5)
+    known = shapely.box(0, 0, 200, 400)
+    raster = LabelledRaster(str(path), NONE, area=known)
+    parts = split_ground([raster], block_m=40, guard_m=4, shares=HALVES)
+    assert parts
+    assert all(shapely.covers(known.buffer(1e-6), part.area) for part in parts)
+
+
+def test_the_centre_decides_the_block(tmp_path: Path, write_raster_at: Callable[..., Path]) -> None:
+    place = Affine.translation(500_000, 5_400_000) @ Affine.scale(0.5, -0.5)
+    pixels = np.zeros((1, 2000, 3000), np.uint8)
+    big = write_raster_at(tmp_path / "big.tif", pixels, transform=place)
+    small_place = place @ Affine.translation(1490, 990)
+    small = write_raster_at(tmp_path / "small.tif", pixels[:, :20, :20], transform=small_place)
+    keys = {by_block(100)(LabelledRaster(str(path), NONE)) for path in (big, small)}
+    assert len(keys) == 1

@@ -4,6 +4,7 @@ from pathlib import Path
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
 import shapely
 from affine import Affine
 from hypothesis import HealthCheck, given, settings
@@ -299,3 +300,38 @@ def test_an_area_says_what_to_do_without_a_crs_or_with_two_layers(
     frame.set_crs(None, allow_override=True).to_file(bare)
     with pytest.raises(LabelError, match="ogr2ogr -a_srs"):
         read_vector(labels, [raster], options=VectorOptions(area=str(bare)))
+
+
+def test_what_only_touches_the_raster_is_not_on_it(tmp_path: Path) -> None:
+    path, plain = tmp_path / "labels.geojson", tmp_path / "plain.tif"
+    shape = {"count": 1, "height": 40, "width": 60, "dtype": "uint8"}
+    with rasterio.open(plain, "w", driver="GTiff", **shape) as file:
+        file.write(np.zeros((1, 40, 60), np.uint8))
+    boxes = shapely.box([-9, 60, 5], [2, 2, 5], [0, 70, 9], [8, 8, 9])
+    gpd.GeoDataFrame(geometry=boxes, crs="EPSG:4326").to_file(path)
+    (item,) = read_vector(path, [plain])
+    assert item.labels.boxes.tolist() == [[5, 5, 9, 9]]
+
+
+def test_a_crossed_area_is_mended(tmp_path: Path, raster: Path) -> None:
+    path, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
+    polygons(raster).to_file(path)
+    grid = read_grid(raster)
+    ring = grid.pixel_to_world(np.array([[0.0, 0], [20, 20], [20, 0], [0, 20]]))
+    other = grid.pixel_to_world(np.array([[5.0, 0], [40, 0], [40, 30], [5, 30]]))
+    shapes = [shapely.Polygon(ring), shapely.Polygon(other)]
+    gpd.GeoDataFrame(geometry=shapes, crs=grid.crs).to_file(area)
+    (item,) = read_vector(path, [raster], options=VectorOptions(area=str(area)))
+    assert item.area is not None
+    assert item.area.is_valid
+
+
+def test_labels_just_beside_a_large_raster_are_no_mistake(
+    tmp_path: Path, write_raster_at: Callable[..., Path]
+) -> None:
+    pixels = np.zeros((1, 400, 400), np.uint8)
+    raster = write_raster_at(tmp_path / "large.tif", pixels, gsd=20)
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, np.array([[401.0, 200, 402, 201]])).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert len(item.labels) == 0

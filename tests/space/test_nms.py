@@ -221,7 +221,7 @@ def test_all_ways_to_settle_decide_the_same(
         ways.append(decide())
         patch.setattr(nms_module, "_FEW_CROSS", 1)
         ways.append(decide())
-    assert ways[0] == ways[1] == ways[2] == ways[3]
+    assert ways[0] == ways[1] == ways[2] == ways[3] == ways[4]
 
 
 @settings(max_examples=100, deadline=None)

@@ -184,3 +184,28 @@ def test_empty_chips_make_a_batch(picture: tuple[Path, Any], make_card: Callable
     assert batch.pixels.shape == (3, 3, 64, 64)
     assert [tuple(item.boxes.shape) for item in batch.targets] == [(0, 4)] * 3
     assert "p.tif at" in batch.to("cpu").origins[0]
+
+
+def test_ignored_objects_are_no_targets(
+    picture: tuple[Path, Any], make_card: Callable[..., Any]
+) -> None:
+    boxes = [(10, 10, 70, 70), (30, 30, 60, 60)]
+    raster = raster_of(picture[0], boxes, ignored=np.array([False, True]))
+    whole = AugmentSettings(crop_px=128, zoom=(1, 1), symmetries="none")
+    chips = RandomChips([raster], card=make_card(), augment=whole, seed=0)
+    assert [len(chips[n].targets.boxes) for n in range(4)] == [1] * 4
+
+
+def test_weights_hold_for_objects_too() -> None:
+    one = [(10, 10, 20, 20)]
+    rasters = [raster_of("plain", one), raster_of("heavy", one, weight=3.0)]
+    found = _fractions(rasters, around_objects=1)
+    assert found["heavy"] == pytest.approx(3 / 4, abs=0.07)
+
+
+def test_parts_of_an_area_are_drawn_by_their_size(random: np.random.Generator) -> None:
+    area = shapely.union_all([shapely.box(0, 0, 10, 10), shapely.box(400, 400, 1000, 1000)])
+    raster = raster_of(area=area, width=1000, height=1000)
+    draw = SquareDraw([raster], AugmentSettings(crop_px=32, zoom=(1, 1), around_objects=0))
+    small = sum(draw.draw(random)[1].col_off < 200 for _ in range(400))
+    assert small < 40
