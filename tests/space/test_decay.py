@@ -38,6 +38,9 @@ def test_a_box_that_has_fallen_acts_after_those_it_fell_under() -> None:
     third = 0.5 if second < 0.5 else 0.5 * (1 - 1 / 19)
     assert scores[1] == pytest.approx(second * (1 - 1 / 19 if second < 0.5 else 1))
     assert scores[2] == pytest.approx(third)
+    assert third == 0.5, "it comes second, before the box that was second"
+    last = 0.3 * (1 - 5 / 15) * (1 - 2 / 18) * (1 - 9 / 11)
+    assert scores[3] == pytest.approx(last)
 
 
 def test_classes_leave_each_other_alone() -> None:
