@@ -6,7 +6,7 @@ endif
 RUN := $(UV) run --frozen --quiet
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: env demo test lint types all clean
+.PHONY: env demo test test-slow lint types all clean
 
 all: lint types test
 
@@ -27,6 +27,9 @@ demo: env
 
 test: env
 	$(RUN) pytest
+
+test-slow: env
+	$(RUN) pytest -m slow
 
 lint: env
 	$(RUN) ruff check .

@@ -5,6 +5,7 @@ import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -36,6 +37,41 @@ def load_settings(
         _override(values, override)
     settings: SettingsT = parse_settings(values, kind, source=str(path))
     return settings
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """Paths of the recipes that come with the package, by the name that `train` takes."""
+    return {path.stem: path for path in sorted(_recipe_folder().glob("*.toml"))}
+
+
+def bundled_cards() -> dict[str, Path]:
+    """Paths of the cards that come with the package, for `convert --as`, as `cards/NAME`."""
+    found = sorted((_recipe_folder() / "cards").glob("*.toml"))
+    return {f"cards/{path.stem}": path for path in found}
+
+
+def find_recipe(recipe: str | Path) -> Path:
+    """Path of a recipe, given its path or the name of one that comes with the package.
+
+    Raises:
+        ConfigError: Neither.
+    """
+    path, known = Path(recipe), bundled_recipes()
+    if not path.is_file() and str(recipe) in known:
+        return known[str(recipe)]
+    if not path.exists():
+        raise ConfigError(
+            f"cannot read the configuration {path}: expected the path of a recipe, or one of those "
+            f"that come with the package ({', '.join(known) or 'none'})"
+        )
+    return path
+
+
+def _recipe_folder() -> Path:
+    """In an installed package inside it, in a checkout beside it."""
+    package = Path(str(resources.files("geo_retina")))
+    inside = package / "recipes"
+    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def parse_settings(values: Mapping[str, object], kind: Any, *, source: str) -> Any:  # noqa: ANN401

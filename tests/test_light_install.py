@@ -23,14 +23,8 @@ MODULES = {
 
 RUN = """
 import sys
-from importlib.abc import MetaPathFinder
 
-class Missing(MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {missing}:
-            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
-
-sys.meta_path.insert(0, Missing())
+sys.modules.update(dict.fromkeys({missing}))  # None: cannot be imported, and is not found
 {code}
 """
 

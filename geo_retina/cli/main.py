@@ -17,6 +17,7 @@ from geo_retina.cli.info import info, plan
 from geo_retina.cli.labels import labels
 from geo_retina.cli.models import models
 from geo_retina.cli.mosaic import mosaic
+from geo_retina.cli.recipes import recipes
 from geo_retina.cli.train import train
 
 app = typer.Typer(
@@ -34,6 +35,7 @@ _COMMANDS = (
     mosaic,
     models,
     evaluate,
+    recipes,
     train,
     export,
     convert,

@@ -13,7 +13,12 @@ _INTERRUPTED = "interrupted; a run that has finished an epoch goes on with --res
 
 def train(
     config: Annotated[
-        Path, typer.Argument(help="TOML file with the recipe, or the recipe.json of a run.")
+        str,
+        typer.Argument(
+            metavar="RECIPE",
+            help="TOML file with the recipe, the recipe.json of a run, or a name that "
+            "`geo-retina recipes` lists.",
+        ),
     ],
     overrides: Annotated[
         list[str] | None,
@@ -43,11 +48,11 @@ def train(
     A broken run goes on with --resume, and on the CPU ends as it would have.
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
-        from geo_retina.config import load_settings
+        from geo_retina.config import find_recipe, load_settings
         from geo_retina.training.fit import fit, is_first_process
         from geo_retina.training.settings import TrainingSettings
 
-        settings = load_settings(config, TrainingSettings, overrides=overrides or ())
+        settings = load_settings(find_recipe(config), TrainingSettings, overrides=overrides or ())
         folder = out or Path("runs") / settings.card.name
         with training_bar(quiet=quiet or not is_first_process()) as on_progress:
             path = fit(

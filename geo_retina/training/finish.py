@@ -52,7 +52,25 @@ def write_model(
     if measured:
         name = BEST_NAME if settings.validation.keep == "best" else LAST_NAME
         info = read_info(path.parent / name)
+        _tell_score(info.card, known=len(card.metrics))
         network, card = load_network(info), info.card
-        _log.info("val chose the score %.3f", card.score)
     save_checkpoint(path, network, card, recipe=settings.model_dump_json())
     _log.info("wrote %s", path)
+
+
+def _tell_score(card: ModelCard, *, known: int) -> None:
+    """Say which score val chose, or warn that it found nothing to choose by.
+
+    Args:
+        card: With what was measured.
+        known: How many metrics the recipe's card had.
+    """
+    if any(metric.name == "best F1" and metric.value > 0 for metric in card.metrics[known:]):
+        _log.info("val chose the score %.3f", card.score)
+        return
+    _log.warning(
+        "val AP is 0: the model found nothing that is labelled there, and its score %.3f is the "
+        "recipe's; train longer (schedule.steps), or see with `geo-retina labels check` whether "
+        "the labels lie on their objects and card.gsd_m fits their size",
+        card.score,
+    )

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ from geo_retina.training.module import DetectorModule
 from geo_retina.training.network import audit_network, audit_text, resolve_network
 from geo_retina.training.records import LossRecord, OnProgress
 from geo_retina.training.run_folder import find_state, start_run
+from geo_retina.training.run_lock import hold_folder
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.split_map import write_split_map
 from geo_retina.training.start import start_network
@@ -69,7 +70,8 @@ def fit(
 
     Raises:
         ConfigError: There is a run in the folder and `resume` is not set, or none and it is, or
-            it has another recipe.
+            it has another recipe, or another training is using the folder.
+        OutputError: The folder cannot be written.
         LabelError: Labels are missing or unusable, or train and val share pixels.
         DeviceError: The device is not there, or a batch does not fit its memory.
         UsageError: Another of its kinds, for rasters or weights that do not fit the recipe.
@@ -79,15 +81,39 @@ def fit(
     _check_precision(settings, chosen)
     if not is_first_process():
         logging.getLogger("geo_retina").setLevel(logging.WARNING)  # the first one tells all
-    state = find_state(run_folder, settings, resume=resume)
-    data = read_data(settings, data_folder)
-    network = _first_network(settings, data)
-    refuse_too_large_batch(network, settings, chosen)
-    if is_first_process():
-        start_run(run_folder, settings)
-        write_split_map(run_folder, data.sides)
-    decay = settings.schedule.ema_decay
-    averaged = AveragedWeights(decay=decay, device=chosen) if decay > 0 else None
+    with hold_folder(run_folder) if is_first_process() else nullcontext():
+        state = find_state(run_folder, settings, resume=resume)
+        data = read_data(settings, data_folder)
+        network = _first_network(settings, data)
+        refuse_too_large_batch(network, settings, chosen)
+        if is_first_process():
+            start_run(run_folder, settings)
+            write_split_map(run_folder, data.sides)
+        decay = settings.schedule.ema_decay
+        averaged = AveragedWeights(decay=decay, device=chosen) if decay > 0 else None
+        callbacks = _callbacks(settings, data, run_folder, averaged, on_progress)
+        card = told_card(settings)
+        module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
+        with plain_lightning(), _memory_errors(settings, chosen):
+            trainer = build_trainer(settings, run_folder, callbacks, device=chosen, devices=devices)
+            preparing = _default_workers(chosen, devices) if workers is None else workers
+            chips = ChipLoader(data.train, settings, workers=preparing, processes=devices)
+            run_trainer(trainer, module, chips, state)
+        path = run_folder / f"{settings.card.name}{SUFFIX}"
+        if trainer.is_global_zero:
+            kept = kept_network(module, averaged)
+            write_model(path, kept, card, settings, measured=bool(data.val))
+    return path
+
+
+def _callbacks(
+    settings: TrainingSettings,
+    data: TrainingData,
+    run_folder: Path,
+    averaged: AveragedWeights | None,
+    on_progress: OnProgress | None,
+) -> "list[pl.Callback]":
+    """What is done beside learning, in this order."""
     callbacks: list[pl.Callback] = [
         LossRecord(run_folder, steps=settings.schedule.steps, on_progress=on_progress)
     ]
@@ -102,18 +128,7 @@ def fit(
                 averaged=averaged,
             )
         )
-    card = told_card(settings)
-    module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
-    with plain_lightning(), _memory_errors(settings, chosen):
-        trainer = build_trainer(settings, run_folder, callbacks, device=chosen, devices=devices)
-        preparing = _default_workers(chosen, devices) if workers is None else workers
-        chips = ChipLoader(data.train, settings, workers=preparing, processes=devices)
-        run_trainer(trainer, module, chips, state)
-    path = run_folder / f"{settings.card.name}{SUFFIX}"
-    if trainer.is_global_zero:
-        kept = kept_network(module, averaged)
-        write_model(path, kept, card, settings, measured=bool(data.val))
-    return path
+    return callbacks
 
 
 def _default_workers(device: torch.device, devices: int) -> int:

@@ -8,7 +8,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from geo_retina.errors import ConfigError, OutputError
+from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.training.settings import TrainingSettings
+from geo_retina.training.validation import BEST_NAME, LAST_NAME
 
 STATE_NAME = "state.ckpt"
 """File in the run folder from which a training goes on."""
@@ -69,8 +71,19 @@ def _refuse_other_recipe(file: Path, settings: TrainingSettings) -> None:
         listed = "; ".join(changed[:_SHOWN])
         raise ConfigError(
             f"the run was started with another recipe: {listed}; resume it with its own "
-            f"({file}), or start a new one with another --out"
+            f"({file}), or start a new one with another --out{_way_on(file.parent, before)}"
         )
+
+
+def _way_on(folder: Path, recipe: Any) -> str:  # noqa: ANN401  JSON
+    """How another recipe learns on from the weights of a run, where it has left a model."""
+    card = recipe.get("card") if isinstance(recipe, dict) else None
+    name = card.get("name") if isinstance(card, dict) else None
+    files = [folder / file for file in (f"{name}{SUFFIX}", BEST_NAME, LAST_NAME)]
+    model = next((file for file in files if file.is_file()), None)
+    if model is None:
+        return ""
+    return f', with start_from = "{model.as_posix()}" in its recipe to go on from these weights'
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401  JSON

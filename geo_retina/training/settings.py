@@ -139,7 +139,8 @@ class ValidationSettings(_Plain):
     distance_m: float | None = Field(default=None, gt=0)
     """Match by the distance of centres up to this instead, metres: for labels that are points."""
     patience: int | None = Field(default=None, gt=0)
-    """Stop after so many measurements without a better average precision; left out, never."""
+    """Stop after so many measurements without a better average precision, counted from the first
+    one above 0; left out, never."""
     calibrate: bool = False
     """Fold a temperature and a shift fitted on val into the weights, so that scores are hit rates;
     see `geo_retina.evaluation.calibration.ScoreMap`. Not for networks with objectness."""

@@ -1,6 +1,7 @@
 """The first weights of a training: random, a pretrained backbone, or another model's."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -95,7 +96,25 @@ def fill_network(
         len(found),
         f"; new are {', '.join(fresh[:_LISTED])}..." if fresh else "",
     )
+    filled = not any(name.startswith(_LAST_CLASS_LAYER) for name in fresh)
+    _tell_classes(card.class_names, known_card.class_names, filled=filled)
     return fresh
+
+
+def _tell_classes(names: Sequence[str], known: Sequence[str], *, filled: bool) -> None:
+    """Say which classes start from nothing, and which of the other model are not among them.
+
+    Args:
+        names: Of the network that was filled.
+        known: Of the model that it starts from.
+        filled: Whether the layer that tells classes apart could be taken over.
+    """
+    new = [name for name in names if not filled or name not in known]
+    dropped = [name for name in known if name not in names]
+    if new:
+        _log.info("classes that start from nothing: %s", ", ".join(new))
+    if dropped:
+        _log.info("classes that are dropped: %s", ", ".join(dropped))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -125,17 +144,19 @@ class _Pair:
     def _classes(self, given: Tensor, own: Tensor) -> Tensor | None:
         """Rows of the classes of the same name; the others stay as they start.
 
-        Channels run anchor by anchor, classes fastest, objectness last.
+        Channels run anchor by anchor, classes fastest, objectness last. None where neither a class
+        nor objectness has anything to take.
         """
         new, old = self.network.settings, self.known.settings
         factored = new.head.objectness
         per_location = new.anchors.per_location
         same = per_location == old.anchors.per_location and factored == old.head.objectness
-        if not same or given.shape[1:] != own.shape[1:]:
+        names = self.known_card.class_names
+        shared = factored or set(names) & set(self.card.class_names)
+        if not (same and shared) or given.shape[1:] != own.shape[1:]:
             return None
         filled = own.clone().view(per_location, -1, *own.shape[1:])
         rows = given.view(per_location, -1, *given.shape[1:])
-        names = self.known_card.class_names
         for number, name in enumerate(self.card.class_names):
             if name in names:
                 filled[:, number] = rows[:, names.index(name)]

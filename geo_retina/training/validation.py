@@ -65,9 +65,8 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
     quality = evaluation.quality
     best = quality.best
     where = f"val ({len(evaluation.rasters)} rasters, {quality.labels:,} labels)"
-    note = f"match by {evaluation.rule}; " + (
-        "val chose the weights and the score" if chosen_by_val else "val chose the score"
-    )
+    found = np.isfinite(best.score) and best.hits > 0
+    note = f"match by {evaluation.rule}; " + _chosen(found=found, weights=chosen_by_val)
     values = {
         "AP": quality.ap,
         "best F1": best.f1,
@@ -90,10 +89,17 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
         if item.labels and item.best.hits
     )
     score = card.score
-    if np.isfinite(best.score) and best.hits:
+    if found:
         score = max(float(np.floor(best.score * 1000) / 1000), LOWEST_SCORE)
     changes = {"metrics": (*card.metrics, *metrics), "score": score}
     return ModelCard.model_validate(card.model_dump() | changes)
+
+
+def _chosen(*, found: bool, weights: bool) -> str:
+    """What val chose."""
+    if not found:
+        return "nothing that is labelled was found, so the score is the recipe's"
+    return "val chose the weights and the score" if weights else "val chose the score"
 
 
 class Validation(pl.Callback):
@@ -206,5 +212,5 @@ class Validation(pl.Callback):
     def _judge(self, quality: float) -> None:
         if quality > self._best:
             self._best, self._without_better = quality, 0
-        else:
+        elif self._best > 0:  # patience starts with the first object that was found
             self._without_better += 1

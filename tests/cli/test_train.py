@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
 from geo_retina.model.checkpoint import read_info
+from geo_retina.training.run_lock import LOCK_NAME, hold_folder
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
 
@@ -127,7 +128,8 @@ def test_trains_and_resumes(run: Callable[..., Any], work: Path) -> None:
     known = {item.name: item.value for item in info.card.metrics}
     assert numbers["quality"]["ap"] == pytest.approx(known["AP"], abs=1e-4)
     again = run("train", "recipe.toml", "--device", "cpu", "--out", "out", "--resume", "--quiet")
-    assert (again.exit_code, again.stderr) == (0, "")
+    assert again.exit_code == 0
+    assert re.fullmatch(r"warning: val AP is 0: [^\n]+\n", again.stderr), "two steps find nothing"
 
 
 def test_a_checkpoint_without_val_side_or_recipe_needs_labels(
@@ -151,6 +153,8 @@ BAD: dict[str, tuple[list[str], str]] = {
     "no recipe": (["none.toml"], "cannot read the configuration none.toml"),
     "unknown key": (["recipe.toml", "schedule.step=3"], "did you mean 'steps'"),
     "no labels": (["recipe.toml", "train.0.labels=none.csv"], "none.csv"),
+    "a file in the way": (["recipe.toml", "train.0.labels=none.csv", "--out", "recipe.toml/out"],
+                          "cannot write the run folder recipe.toml/out"),
     "no such split": (["recipe.toml", "train.0.split=test"], "no image left"),
     "other classes": (["recipe.toml", 'card.class_names=["car"]'], "expected the classes car"),
     "bands": (
@@ -182,11 +186,18 @@ def test_bad_input_is_one_line_and_exit_code_2(
     far.to_file(work / "far.gpkg")
     far.set_crs(None, allow_override=True).to_file(work / "nowhere.shp")
     arguments, said = BAD[case]
-    done = run("train", *arguments, "--out", "out", "--quiet", *_on_cpu(arguments))
+    done = run("train", "--out", "out", *arguments, "--quiet", *_on_cpu(arguments))
     assert done.exit_code == 2, done.output
     assert re.fullmatch(r"error: [^\n]+\n", done.stderr), done.stderr
     assert said in done.stderr
     assert not (work / "out").exists()
+
+
+def test_a_run_folder_in_use_is_refused(run: Callable[..., Any], work: Path) -> None:
+    with hold_folder(work / "out"):
+        done = run("train", "recipe.toml", "--out", "out", "--device", "cpu")
+    assert done.exit_code == 2
+    assert done.stderr.startswith("error: another training is using the run folder out; ")
 
 
 def _on_cpu(arguments: list[str]) -> list[str]:
@@ -270,5 +281,6 @@ def test_two_processes_train_together(work: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout == "written  out/tiny.safetensors\n"
-    assert done.stderr.count("val AP") == 2
+    assert len(re.findall(r"step \d+: val AP", done.stderr)) == 2
+    assert not (work / "out" / LOCK_NAME).exists()
     assert len((work / "out" / "metrics.csv").read_text().splitlines()) == 1 + 2

@@ -1,6 +1,8 @@
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from unittest.mock import MagicMock, patch
 
@@ -12,6 +14,7 @@ from safetensors.torch import load_file
 
 from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingError
+from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training import depthwise
 from geo_retina.training.fit import fit
@@ -120,22 +123,66 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
     assert all(torch.equal(before[key], again[key]) for key in before)
 
 
+def _measures(monkeypatch: pytest.MonkeyPatch, *qualities: float) -> None:
+    """Val seems to be measured with these average precisions, one after the other."""
+    left = iter(qualities)
+
+    def measure(*_: object, **__: object) -> Any:
+        ap = next(left)
+        best = OperatingPoint(0.4, 10, 5, 10) if ap > 0 else OperatingPoint(1.0, 0, 0, 10)
+        quality = SimpleNamespace(ap=ap, best=best, labels=10)
+        return SimpleNamespace(quality=quality, classes=(), rasters=(1,), rule="IoU 0.5")
+
+    monkeypatch.setattr("geo_retina.training.validation.measure", measure)
+
+
 def test_patience_ends_a_training(
-    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
+    caplog.set_level("INFO", logger="geo_retina")
     settings = recipe(
         val=[val_source],
         validation__patience=1,
-        validation__iou=1.0,
         schedule__steps=20,
         schedule__epoch_steps=1,
     )
     seen: list[int] = []
     run = tmp_path / "run"
+    _measures(monkeypatch, 0, 0, math.nan, 0, 0.2, 0.3, 0.3)
     _train(settings, field_data, run, on_progress=lambda p: seen.append(p.step))
-    assert max(seen) == 2, "no box has an IoU of 1, so the second measurement is no better"
+    assert max(seen) == 7, "measurements that found nothing do not count"
     _train(settings, field_data, run, resume=True, on_progress=lambda p: seen.append(p.step))
-    assert max(seen) == 2, "a run that ended early does not go on"
+    assert max(seen) == 7, "a run that ended early does not go on"
+    assert "val chose the score 0.400" in caplog.text
+    assert "val AP is 0" not in caplog.text
+
+
+@pytest.mark.parametrize("quality", [0.0, math.nan])
+def test_a_training_that_found_nothing_on_val_warns(
+    quality: float,
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="geo_retina")
+    _measures(monkeypatch, quality)
+    known = {"name": "best F1", "value": 0.9, "split": "test"}
+    settings = recipe(val=[val_source], card__metrics=[known], schedule__steps=2)
+    path = _train(settings, field_data, tmp_path / "run")
+    warnings = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
+    assert any("val AP is 0" in text and "the recipe's" in text for text in warnings)
+    assert "val chose the score" not in caplog.text
+    card = read_info(path).card
+    assert card.score == settings.card.score
+    assert not any("val chose" in metric.note for metric in card.metrics)
 
 
 def test_a_loss_that_is_not_finite_names_the_batch(
@@ -160,7 +207,11 @@ def test_run_folders_are_not_mixed_up(recipe: Recipe, field_data: Path, tmp_path
     del older["validation"]["calibrate"], older["schedule"]["seed"]
     (run / RECIPE_NAME).write_text(json.dumps(older))  # as a version without these keys wrote it
     _train(recipe(), field_data, run, resume=True)
-    with pytest.raises(ConfigError, match=r"schedule\.batch was 2, is 4"):
+    way = rf'schedule\.batch was 2, is 4; .* start_from = "{run}/tiny\.safetensors"'
+    with pytest.raises(ConfigError, match=way):
+        _train(recipe(schedule__batch=4), field_data, run, resume=True)
+    (run / "tiny.safetensors").unlink()
+    with pytest.raises(ConfigError, match=r"start a new one with another --out$"):
         _train(recipe(schedule__batch=4), field_data, run, resume=True)
 
 
@@ -223,9 +274,14 @@ def test_a_single_raster_is_told_to_be_divided_by_its_ground(
 
 
 def test_the_last_weights_can_be_kept(
-    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     run = tmp_path / "run"
+    _measures(monkeypatch, 0.5, 0.4)
     settings = recipe(val=[val_source], validation__keep="last", schedule__steps=3)
     path = _train(settings, field_data, run)
     without = _train(recipe(schedule__steps=3), field_data, tmp_path / "without")

@@ -75,6 +75,36 @@ def test_classes_keep_their_filters_by_name(
     assert after.logits[..., 0].sigmoid().mean() == pytest.approx(0.01, rel=0.2)
 
 
+def test_new_and_dropped_classes_are_told(
+    recipe: Callable[..., Any], make_card: Callable[..., Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="geo_retina")
+
+    def told(*names: str, of: NetworkSettings) -> str:
+        caplog.clear()
+        network = _fresh(of.model_copy(update={"num_classes": len(names)}), 2)
+        fill_network(
+            network,
+            _fresh(_tiny(recipe, num_classes=2), 1),
+            card=make_card(class_names=names),
+            known_card=make_card(class_names=("tree", "shrub")),
+        )
+        return caplog.text
+
+    text = told("car", "tree", of=_tiny(recipe))
+    assert "classes that start from nothing: car\n" in text
+    assert "classes that are dropped: shrub\n" in text
+    assert "new are" not in text
+    assert "classes that" not in told("shrub", "tree", of=_tiny(recipe))
+    other = told("car", "bus", of=_tiny(recipe))
+    assert "new are heads.classes.last.weight, heads.classes.last.bias" in other
+    assert "start from nothing: car, bus\n" in other
+    assert "dropped: tree, shrub\n" in other
+    wide = told("shrub", "tree", of=_tiny(recipe, head={"depth": 1, "width": 24}))
+    assert "start from nothing: shrub, tree\n" in wide
+    assert "dropped" not in wide
+
+
 def test_bands_keep_their_filters_by_name(
     recipe: Callable[..., Any], make_card: Callable[..., Any]
 ) -> None:

@@ -116,3 +116,4 @@ def test_the_card_gets_the_score_that_val_chose(make_card: Callable[..., Any]) -
     assert card.metrics[-1].note.endswith("at score 0.432")
     nothing = measured_card(make_card(), _evaluation(0.0, 0), chosen_by_val=False)
     assert nothing.score == make_card().score
+    assert "the score is the recipe's" in nothing.metrics[0].note
