@@ -98,7 +98,10 @@ def evaluate(
     batch: shared.Batch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Compare what a model, or a file of detections, finds on whole rasters with labels."""
+    """Compare what a model, or a file of detections, finds on whole rasters with labels.
+
+    With --class-agnostic all labels and all detections count as one class, whatever their names.
+    """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.options import DetectOptions
         from geo_retina.evaluation.evaluate import (
@@ -142,7 +145,9 @@ def evaluate(
             pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
             score = read_info(name).card.score if score is None else score
         else:
-            pairs = _pairs_by_file(detections, known, score_column)
+            pairs = _pairs_by_file(
+                detections, known, score_column, class_agnostic=found_by["class_agnostic"]
+            )
         evaluation = evaluate_detections(
             pairs,
             iou=iou,
@@ -176,7 +181,9 @@ def _pairs_by_model(
         return known.pairs(model, how)
 
 
-def _pairs_by_file(detections: str, known: "LabelChoice", score_column: str | None) -> "list[Pair]":
+def _pairs_by_file(
+    detections: str, known: "LabelChoice", score_column: str | None, *, class_agnostic: bool
+) -> "list[Pair]":
     """What a file says was found, beside labels."""
     from geo_retina.evaluation.files import ComparedFiles, read_pairs
     from geo_retina.labels.formats import VectorOptions
@@ -195,6 +202,7 @@ def _pairs_by_file(detections: str, known: "LabelChoice", score_column: str | No
             label_format=known.label_format,
             split=known.split,
             only=known.only,
+            class_agnostic=class_agnostic,
         )
     )
 

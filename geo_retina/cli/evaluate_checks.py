@@ -102,7 +102,8 @@ def with_detections(options: dict[str, Any], work: dict[str, Any]) -> None:
     from geo_retina.detection.options import DetectOptions
     from geo_retina.evaluation.runs import Detecting
 
-    options = {key: value for key, value in options.items() if key != "raster_crs"}
+    for_files_too = ("raster_crs", "class_agnostic")
+    options = {key: value for key, value in options.items() if key not in for_files_too}
     given = shared.flags_given(options, DetectOptions()) + shared.flags_given(work, Detecting())
     if given:
         raise ConfigError(f"{', '.join(given)}: for a model that detects, not for --detections")

@@ -35,7 +35,8 @@ Classes = Annotated[
 ClassColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column of a vector file with the class. [default: class]", rich_help_panel=_LABELS
+        help="Column with the class. [default: class in a vector file, label in a CSV]",
+        rich_help_panel=_LABELS,
     ),
 ]
 PointSize = Annotated[

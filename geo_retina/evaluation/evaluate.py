@@ -96,7 +96,8 @@ def evaluate_detections(
         distance_m: Match by the distance of centres up to this one instead, metres: for labels that
             are points. Such an evaluation has no AP50 and AP50:95.
         score: Threshold at which precision, recall, counts and mistakes are taken; None = the one
-            with the best F1 on these very data, which flatters: better choose it on others.
+            with the best F1 on these very data, which flatters: better choose it on others. Without
+            any label none is best, and all detections are taken.
         options: Details.
 
     Raises:
@@ -118,13 +119,14 @@ def evaluate_detections(
         ],
     )
     best = best_f1(precision_recall(matches)).score
-    cut = best if score is None else score
+    is_best_f1 = score is None and matches.counted_labels > 0
+    cut = (best if is_best_f1 else 0.0) if score is None else score
     groups = choose_groups(pairs, matches, block_px=options.block_px)
     counted = ~matches.ignored
     return Evaluation(
         rule=rule,
         score=cut,
-        score_is_best_f1=score is None,
+        score_is_best_f1=is_best_f1,
         quality=_quality("all", tables, cut),
         classes=_by_class(tables, cut),
         sites=_by_site(pairs, tables, cut),

@@ -7,9 +7,12 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up
+from geo_retina.labels.choice import refuse_no_rows
+from geo_retina.labels.csv_table import header_of
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import (
+    DEEPFOREST,
     VECTOR,
     YOLO,
     LabelSource,
@@ -17,6 +20,7 @@ from geo_retina.labels.formats import (
     format_of,
     read_labels,
 )
+from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.vector import read_vector
@@ -39,6 +43,8 @@ class ComparedFiles:
     only: str | Path | None = None
     """Text file that names the rasters to take, one a line; None = all. Detections on others are
     left out."""
+    class_agnostic: bool = False
+    """Count all labels and all detections as one class, whatever their names."""
 
 
 def read_pairs(files: ComparedFiles) -> list[Pair]:
@@ -53,23 +59,36 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     label_format = files.label_format or format_of(files.labels.path)
     detection_format = _detection_format(files, label_format)
     labels = files.labels
-    if detection_format == VECTOR and label_format != VECTOR:
-        # the column of classes is that of the detections
-        labels = replace(labels, vector=replace(labels.vector, class_column=None))
+    detections = files.detections
+    column = labels.vector.class_column
+    if label_format == DEEPFOREST and column in header_of(Path(labels.path)):
+        if detection_format == VECTOR:  # the column of classes is that of the labels
+            detections = _with_class_column(detections, None)
+    elif detection_format == VECTOR and label_format != VECTOR:  # or that of the detections
+        labels = _with_class_column(labels, None)
     labelled = read_labels(labels, label_format=label_format)
+    refuse_no_rows(labelled, source=labels.path)
     listed = labelled if files.only is None else choose_listed(labelled, files.only)
     known = [item for item in listed if files.split in (None, item.split)]
     if not known:
         splits = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "(none)"
         raise LabelError(f"{files.labels.path}: no raster of split {files.split!r}; has {splits}")
-    found = _read_detections(files.detections, detection_format, known)
+    refuse_missing_images(known, source=labels.path, some_may_lack=False)
+    found = _read_detections(detections, detection_format, known)
     left_out = {Path(item.raster).name for item in labelled} - {
         Path(item.raster).name for item in known
     }
     found = [item for item in found if Path(item.raster).name not in left_out]
     for item in found:
         item.labels.check_scores(files.detections.path)
+    if files.class_agnostic:
+        known = [replace(item, labels=item.labels.as_one_class()) for item in known]
+        found = [replace(item, labels=item.labels.as_one_class()) for item in found]
     return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
+
+
+def _with_class_column(source: LabelSource, column: str | None) -> LabelSource:
+    return replace(source, vector=replace(source.vector, class_column=column))
 
 
 def _detection_format(files: ComparedFiles, label_format: str) -> str:
@@ -115,7 +134,12 @@ def _read_detections(
         )
     if name != VECTOR:  # what else is stated is of the labels
         stated = source.vector
-        vector = VectorOptions(score_column=stated.score_column, point_size_m=stated.point_size_m)
+        column = stated.class_column if name == DEEPFOREST else None
+        vector = VectorOptions(
+            score_column=stated.score_column,
+            point_size_m=stated.point_size_m,
+            class_column=column if column in header_of(Path(source.path)) else None,
+        )
         source = replace(source, vector=vector, first_pixel=0)
     return read_labels(source, label_format=name)
 

@@ -1,7 +1,7 @@
 """Detections beside the labels of the same raster: what an evaluation compares."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +18,8 @@ from geo_retina.space.grid import WGS84, Grid, reproject
 
 _M2_PER_HA = 10_000.0
 _LISTED = 5
+ONE_CLASS_HINT = "or count all labels and all detections as one class: --class-agnostic"
+"""What to do about classes that do not fit each other."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,6 +68,11 @@ class Pair:
         if self.area is not None:
             share = self.area.area / (self.grid.width * self.grid.height)
         return abs(square_metres) * share / _M2_PER_HA
+
+
+def found_as_one_class(found: Detections) -> Detections:
+    """The same detections, all of one class."""
+    return replace(found, class_ids=np.zeros_like(found.class_ids))
 
 
 def pair_up(
@@ -122,7 +129,8 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
     strange = sorted(set(found.class_names) - set(class_names))
     if strange:
         raise LabelError(
-            f"{name}: detections of {', '.join(strange)}; the labels know {', '.join(class_names)}"
+            f"{name}: expected detections of the labels' classes {', '.join(class_names)}, got "
+            f"also {', '.join(strange)}; rename them, {ONE_CLASS_HINT}"
         )
     new_id = np.array([class_names.index(known) for known in found.class_names])
     return Detections.of(found.boxes, found.scores, new_id[found.class_ids])

@@ -11,9 +11,10 @@ from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import find_in_raster
 from geo_retina.errors import LabelError
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import ONE_CLASS_HINT, Pair, found_as_one_class
 from geo_retina.labels.choice import LabelChoice
-from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.image_paths import refuse_missing_images
+from geo_retina.labels.labels import LabelledRaster, UnknownClassError
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
 
 LOWEST_SCORE = 0.05
@@ -53,6 +54,8 @@ BY_DEFAULT = Detecting()
 def model_pairs(labels: LabelChoice, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:
     """Read labels, in the model's classes unless they state their own, and detect beside them.
 
+    With `class_agnostic` all labels and all detections count as one class, whatever their names.
+
     Args:
         labels: What is known.
         model: Name of a bundled model, or path of a checkpoint.
@@ -64,8 +67,14 @@ def model_pairs(labels: LabelChoice, model: str | Path, how: Detecting = BY_DEFA
     """
     info = read_info(model)
     how = replace(how, backend=how.chosen_backend(info))  # before labels are read, which may last
-    names = labels.source.class_names or info.card.class_names
-    labelled = replace(labels, source=replace(labels.source, class_names=names)).read()
+    names = labels.source.class_names
+    if names is None and not how.options.class_agnostic:  # else the labels' own
+        names = info.card.class_names
+    try:
+        labelled = replace(labels, source=replace(labels.source, class_names=names)).read()
+    except UnknownClassError as error:
+        raise LabelError(f"{error}; {ONE_CLASS_HINT}") from error
+    refuse_missing_images(labelled, source=labels.source.path, some_may_lack=False)
     return detect_pairs(labelled, model, how)
 
 
@@ -98,17 +107,19 @@ def detect_each(
 
     Raises:
         LabelError: The labels' classes are not the model's; where both know one class, its names
-            may differ.
+            may differ, and with `class_agnostic` all classes are one.
         UsageError: Another of its kinds, for a raster that does not fit the model.
     """
     info = read_info(model)
     names = info.card.class_names
-    for item, _ in tasks:
+    for item, options in tasks:
         own = item.labels.class_names
+        if options.class_agnostic:
+            continue
         if own != names and not len(own) == len(names) == 1:  # one thing has one meaning
             raise LabelError(
                 f"the model {info.card.name} knows the classes {', '.join(names)}, the labels "
-                f"{', '.join(own)}; read the labels with the model's names"
+                f"{', '.join(own)}; read the labels with the model's names; {ONE_CLASS_HINT}"
             )
     pairs: list[Pair] = []
     with _without_details():
@@ -117,7 +128,10 @@ def detect_each(
             with open_job(item.raster, model, options) as job:
                 found = find_in_raster(job, detector)
                 grid = job.source.raster.grid
-            pairs.append(Pair(item.raster, found, item.labels, item.site, grid, item.area))
+            known = item.labels
+            if options.class_agnostic:
+                found, known = found_as_one_class(found), known.as_one_class()
+            pairs.append(Pair(item.raster, found, known, item.site, grid, item.area))
             if how.on_progress is not None:
                 how.on_progress(len(pairs), len(tasks))
     return pairs

@@ -14,6 +14,8 @@ _DEFINITIONS = (
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
     """Describe the outcome in Markdown that is also readable as plain text."""
+    if not evaluation.quality.labels:
+        return _false_alarms_only(evaluation)
     rows = [evaluation.quality, *evaluation.classes, *evaluation.sites]
     labels, rasters = evaluation.quality.labels, len(evaluation.rasters)
     parts = [
@@ -29,6 +31,25 @@ def evaluation_markdown(evaluation: Evaluation) -> str:
         _DEFINITIONS,
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _false_alarms_only(evaluation: Evaluation) -> str:
+    """What can be said where there is no label to find."""
+    alarms = evaluation.quality.at_score.detections
+    per_ha = evaluation.counts.bias_per_ha
+    ground = "" if math.isnan(per_ha) else f", {per_ha:.2f} per hectare"
+    by_score = [item for item in evaluation.calibration.bins if item.detections]
+    parts = [
+        f"No labels on {len(evaluation.rasters)} rasters: only false alarms can be counted.",
+        f"At score {evaluation.score:.3f}: {alarms} false alarms{ground}.",
+        markdown_table(
+            ("score", "false alarms"),
+            [(f"{item.low:.1f} to {item.high:.1f}", str(item.detections)) for item in by_score],
+        )
+        if by_score
+        else "",
+    ]
+    return "\n\n".join(filter(None, parts)) + "\n"
 
 
 def _point_line(evaluation: Evaluation) -> str:

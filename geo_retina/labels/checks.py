@@ -51,8 +51,8 @@ class LabelReport:
 
     @property
     def is_clean(self) -> bool:
-        """True where there is nothing to mend and nothing to suspect."""
-        return not self.problems and not any(shift.is_suspect for _, shift in self.shifts)
+        """True where there is nothing to mend; a shift suspected on one raster is no fault yet."""
+        return not self.problems and not any(shift.is_fault for _, shift in self.shifts)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -67,7 +67,7 @@ class LabelReport:
             "side of a box: 5 % under {:.0f}, half under {:.0f}, 95 % under {:.0f} px".format(
                 *self.side_px
             ),
-            "to mend: " + (_described(self.totals) or "nothing"),
+            "to mend: " + self._to_mend(),
         ]
         lines += [
             f"  {item.raster}: {', '.join(filter(None, (_described(item.changes), item.note)))}"
@@ -75,14 +75,33 @@ class LabelReport:
         ]
         if len(self.problems) > _SHOWN:
             lines.append(f"  and {len(self.problems) - _SHOWN} more rasters")
-        lines += [
-            f"suspected misregistration{f' at {site}' if site else ''}: the labels fit better "
-            f"{shift.x_px:+d} px to the right and {shift.y_px:+d} px down ({shift.loss:.0%} of the "
-            "edges there are missed where they are now)"
-            for site, shift in self.shifts
-            if shift.is_suspect
-        ]
+        lines += [_shift_line(site, shift) for site, shift in self.shifts if shift.is_suspect]
         return "\n".join(lines)
+
+    def _to_mend(self) -> str:
+        """All that `is_clean` is about, in one line."""
+        noted = sum(bool(item.note) for item in self.problems)
+        faults = sum(shift.is_fault for _, shift in self.shifts)
+        parts = (
+            _described(replace(self.totals, clipped=0)),
+            f"what is noted below of {noted} {'raster' if noted == 1 else 'rasters'}"
+            if noted
+            else "",
+            "the place of the labels, see below" if faults else "",
+        )
+        cut = f" ({self.totals.clipped} cut at the edge, no fault)" if self.totals.clipped else ""
+        return (", ".join(filter(None, parts)) or "nothing") + cut
+
+
+def _shift_line(site: str, shift: Shift) -> str:
+    where = f" at {site}" if site else ""
+    fault = f"misregistration{where}: several rasters agree that"
+    return (
+        f"{fault if shift.is_fault else f'warning: suspected misregistration{where}:'} the labels "
+        f"fit better {shift.x_px:+d} px to the right and {shift.y_px:+d} px down ({shift.loss:.0%} "
+        "of the edges there are missed where they are now)"
+        + ("" if shift.is_fault else "; look at them, --sheet draws some")
+    )
 
 
 def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.formats import LabelSource, read_labels
+from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.listing import choose_listed
 
@@ -29,9 +30,24 @@ class LabelChoice:
             LabelError: They cannot be read, or none is left.
         """
         labelled = read_labels(self.source, label_format=self.label_format)
+        refuse_no_rows(labelled, source=self.source.path)
+        refuse_missing_images(labelled, source=self.source.path, some_may_lack=True)
         if self.only is not None:
             labelled = choose_listed(labelled, self.only)
         return choose_split(labelled, self.split)
+
+
+def refuse_no_rows(labelled: Sequence[LabelledRaster], *, source: str) -> None:
+    """Complain about labels of no raster at all.
+
+    Raises:
+        LabelError: There is none.
+    """
+    if not labelled:
+        raise LabelError(
+            f"{source}: has no rows, so it names no raster; a raster without objects needs an "
+            "entry too, in a CSV a row with empty coordinates"
+        )
 
 
 def choose_split(labelled: Sequence[LabelledRaster], split: str | None) -> list[LabelledRaster]:

@@ -83,6 +83,17 @@ def column_of(
     return column
 
 
+def text_columns(frame: "pd.DataFrame") -> list[str]:
+    """Names of the columns that hold text: what could be a class."""
+    from pandas.api.types import is_object_dtype, is_string_dtype
+
+    return [
+        str(name)
+        for name, column in frame.items()
+        if (is_object_dtype(column) or is_string_dtype(column)) and column.notna().any()
+    ]
+
+
 def _only_layer(file: str, choose: str) -> str:
     import pyogrio
 

@@ -1,5 +1,6 @@
 """All label formats, by name."""
 
+import glob
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
@@ -10,6 +11,7 @@ from geo_retina.labels.coco import read_coco
 from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import list_images, read_grid
+from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
@@ -19,6 +21,7 @@ from geo_retina.labels.voc import read_voc
 from geo_retina.labels.xview import read_xview
 
 __all__ = [
+    "DEEPFOREST",
     "READERS",
     "VECTOR",
     "VOC",
@@ -39,7 +42,7 @@ __all__ = [
 ]
 
 
-VECTOR, VOC, YOLO = "vector", "voc", "yolo"
+DEEPFOREST, VECTOR, VOC, YOLO = "deepforest", "vector", "voc", "yolo"
 """Names of formats that are treated apart."""
 
 
@@ -55,7 +58,8 @@ class LabelSource:
     class_names: Sequence[str] | None = None
     """Names of class ids 0..K-1; None = those of the file."""
     vector: VectorOptions = field(default_factory=VectorOptions)
-    """For vector files; `point_size_m` also for CSV files of points, `area` for all formats."""
+    """For vector files; `class_column` also for DeepForest's CSV, `point_size_m` also for CSV files
+    of points, `area` for all formats."""
     first_pixel: int = 0
     """For VOC: the number of the first pixel, see `read_voc`."""
 
@@ -90,17 +94,21 @@ def _read_points(source: LabelSource) -> list[LabelledRaster]:
 
 
 def _read_vector(source: LabelSource) -> list[LabelledRaster]:
+    images = source.images_needed()
     return read_vector(
         source.path,
-        list_images(source.images_needed()),
+        list_images(images),
         class_names=source.class_names,
         options=source.vector,
+        image_folder=images if Path(images).is_dir() else None,
     )
 
 
 READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
-    "deepforest": lambda s: read_deepforest_csv(s.path, s.images, class_names=s.class_names),
+    DEEPFOREST: lambda s: read_deepforest_csv(
+        s.path, s.images, class_names=s.class_names, class_column=s.vector.class_column
+    ),
     "dota": lambda s: read_dota(s.path, s.images_needed(), class_names=s.class_names),
     "points": _read_points,
     VECTOR: _read_vector,
@@ -125,6 +133,7 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
     if name not in READERS:
         raise LabelError(f"expected a label format among {', '.join(READERS)}, got {name!r}")
     _refuse_idle(source, name)
+    _refuse_missing_folder(source)
     labelled = READERS[name](source)
     if source.vector.area is None or name == VECTOR:  # which knows its grids already
         return labelled
@@ -134,11 +143,24 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
     return [replace(item, area=area) for item, area in zip(labelled, areas, strict=True)]
 
 
+def _refuse_missing_folder(source: LabelSource) -> None:
+    """Refuse a folder of images that is not there."""
+    images = source.images
+    if images is None or is_elsewhere(images) or glob.has_magic(images) or Path(images).exists():
+        return
+    raise LabelError(
+        f"{images}: no such file or folder; state with --images (images in a recipe) the raster, "
+        "or the folder that the rasters lie in"
+    )
+
+
 def _refuse_idle(source: LabelSource, name: str) -> None:
     """Refuse options that would have no effect on labels of a format."""
     of_vectors = ("class_column", "score_column", "crs", "layer")
     given = [key for key in of_vectors if getattr(source.vector, key) is not None]
     idle = given if name != VECTOR else []
+    if name == DEEPFOREST and "class_column" in idle:
+        idle.remove("class_column")
     if source.first_pixel and name != VOC:
         idle.append("first_pixel")
     if idle:
@@ -160,7 +182,7 @@ def format_of(path: str) -> str:
     if suffix in VECTOR_SUFFIXES:
         return VECTOR
     if suffix == ".csv":
-        return VECTOR if _has_wkt(file) else "deepforest"
+        return VECTOR if _has_wkt(file) else DEEPFOREST
     if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
         return VOC
     raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")

@@ -11,6 +11,14 @@ from shapely.geometry import MultiPolygon, Polygon
 from geo_retina.errors import LabelError
 
 
+class UnknownClassError(LabelError):
+    """Labels have a class that nobody expected."""
+
+
+ANY_CLASS = "object"
+"""Name of the one class where classes are not told apart."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Labels:
     """N labelled objects of one raster. Empty is a value: N may be 0."""
@@ -103,6 +111,10 @@ class Labels:
         """The same labels at other places; `boxes` is (N, 4)."""
         return Labels(boxes, self.class_ids, self.class_names, self.scores, self.ignored)
 
+    def as_one_class(self, name: str = ANY_CLASS) -> "Labels":
+        """The same objects, all of one class."""
+        return Labels(self.boxes, np.zeros(len(self), np.int64), (name,), self.scores, self.ignored)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledRaster:
@@ -148,13 +160,13 @@ def class_ids_of(
         (N,) class ids, and the class names.
 
     Raises:
-        LabelError: A name is not among `class_names`.
+        UnknownClassError: A name is not among `class_names`.
     """
     known = tuple(sorted(set(names))) if class_names is None else tuple(class_names)
     id_of = {name: index for index, name in enumerate(known)}
     unknown = sorted({name for name in names if name not in id_of})
     if unknown:
-        raise LabelError(
+        raise UnknownClassError(
             f"{source}: expected the classes {', '.join(known) or '(none)'}, found also "
             f"{', '.join(map(repr, unknown))}; correct the file, or name its classes as it does "
             "(--classes, or card.class_names in a recipe)"

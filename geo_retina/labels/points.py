@@ -30,10 +30,15 @@ def read_point_csvs(
         One entry an image, in alphabetical order.
 
     Raises:
-        LabelError: There is no CSV, one has no image or cannot be read, or `size_m` is not
-            positive.
+        LabelError: `folder` is a file, there is no CSV, one has no image or cannot be read, or
+            `size_m` is not positive.
         GeoreferenceError: An image with points has no CRS, so that metres mean nothing.
     """
+    if Path(folder).is_file():
+        raise LabelError(
+            f"{folder}: expected a folder with one CSV of points a raster, of the raster's name "
+            "and with the columns x and y, got a file; pass the folder"
+        )
     images = list_images(image_folder)
     files = {file.stem: file for file in Path(folder).glob("*.csv")}
     if not files:

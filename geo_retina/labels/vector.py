@@ -1,5 +1,6 @@
 """Labels and detections in vector files: polygons, boxes or points in any CRS."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from os import PathLike
@@ -10,8 +11,9 @@ import shapely
 from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.features import column_of, read_features
+from geo_retina.labels.features import column_of, read_features, text_columns
 from geo_retina.labels.files import read_grid
+from geo_retina.labels.image_paths import named_images
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.labels.placement import POLYGONS, areas_on, in_pixels, refuse_far, world_frame
 from geo_retina.labels.points import boxes_around
@@ -20,10 +22,15 @@ from geo_retina.space.grid import Grid
 if TYPE_CHECKING:
     import geopandas as gpd
 
+logger = logging.getLogger(__name__)
+
 CLASS_COLUMN = "class"
 """Column that names the class where no other is stated; geo_retina writes this one."""
 SCORE_COLUMN = "score"
 """Column that holds the score where no other is stated; geo_retina writes this one."""
+
+IMAGE = "image_path"
+"""Column that names the raster of each feature."""
 
 _POINT, _MULTIPOINT = 0, 4
 
@@ -54,6 +61,7 @@ def read_vector(
     *,
     class_names: Sequence[str] | None = None,
     options: VectorOptions | None = None,
+    image_folder: str | None = None,
 ) -> list[LabelledRaster]:
     """Read the features of a vector file that lie on each of `rasters`.
 
@@ -67,20 +75,34 @@ def read_vector(
         class_names: Names of class ids 0..K-1; None takes the names that occur in the file, in
             alphabetical order, or `object` where it has no class column.
         options: What the file does not say about itself.
+        image_folder: That `rasters` are all images of. Where the file has a column `image_path`,
+            its features lie on the rasters that it names, and only these were labelled.
 
     Returns:
         One entry a raster, in their order; a raster without features has no objects.
 
     Raises:
         LabelError: The file cannot be read, states no CRS, holds unknown classes or geometries that
-            are neither polygons nor points, or lies over a kilometre from all rasters.
+            are neither polygons nor points, lies over a kilometre from all rasters, or names some
+            rasters that are there and some that are not.
     """
     options = options or VectorOptions()
     frame = read_features(path, layer=options.layer, crs=options.crs)
-    objects = _Objects.of(frame, class_names, options, source=str(path))
     area = None if options.area is None else read_area(options.area)
+    named = None
+    if image_folder is not None and IMAGE in frame:
+        named = named_images(frame[IMAGE], rasters, folder=image_folder, source=str(path))
+    if named is not None:
+        count, wanted = len(rasters), set(named)
+        rasters = [str(raster) for raster in rasters if str(raster) in wanted]
+        if len(rasters) < count:
+            logger.warning(
+                "%s: its column %s names %d of the %d rasters in %s; the others are left out",
+                path, IMAGE, len(rasters), count, image_folder,
+            )  # fmt: skip
+    objects = _Objects.of(frame, class_names, options, images=named, source=str(path))
     grids = [read_grid(raster, crs=options.raster_crs) for raster in rasters]
-    labels = [objects.on(grid) for grid in grids]
+    labels = [objects.on(grid, str(raster)) for raster, grid in zip(rasters, grids, strict=True)]
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))
     areas = [None] * len(grids) if area is None else areas_on(area, grids)
@@ -109,6 +131,8 @@ class _Objects:
     scores: NDArray[np.float32] | None
     point_size_m: float | None
     source: str
+    images: NDArray[np.object_] | None = None
+    """(N,) raster of each feature, where the file names it."""
 
     @classmethod
     def of(
@@ -117,11 +141,13 @@ class _Objects:
         class_names: Sequence[str] | None,
         options: VectorOptions,
         *,
+        images: NDArray[np.object_] | None,
         source: str,
     ) -> "_Objects":
-        frame = (
-            frame.explode(index_parts=False, ignore_index=True) if _multipoints(frame) else frame
-        )
+        if _multipoints(frame):
+            frame = frame.explode(index_parts=False)
+            images = None if images is None else images[frame.index.to_numpy()]
+            frame = frame.reset_index(drop=True)
         kinds = shapely.get_type_id(frame.geometry.to_numpy())
         if not np.isin(kinds, (_POINT, *POLYGONS)).all():
             found = ", ".join(sorted(set(frame.geom_type)))
@@ -140,15 +166,19 @@ class _Objects:
             scores,
             options.point_size_m,
             source,
+            images,
         )
 
-    def on(self, grid: Grid) -> Labels:
-        """The objects that lie at least partly on a raster."""
+    def on(self, grid: Grid, raster: str) -> Labels:
+        """The objects that lie at least partly on a raster, and are not of another one."""
         world = world_frame(self.frame, grid, source=self.source)
         footprint = shapely.polygons(
             grid.box_corners(np.array([[0.0, 0.0, grid.width, grid.height]]))[0]
         )
         near = np.sort(world.sindex.query(footprint))
+        if self.images is not None:
+            own = self.images[near]
+            near = near[(own == raster) | (own == None)]  # noqa: E711  # of each element
         flat = in_pixels(world.iloc[near], grid)
         boxes = shapely.bounds(flat)
         inside = (boxes[:, :2] < [grid.width, grid.height]).all(axis=1)
@@ -201,6 +231,13 @@ def _classes(
             )
         return class_ids_of(column.astype(str).tolist(), class_names, source=source)
     known = tuple(class_names or ("object",))
+    texts = [name for name in text_columns(frame) if name not in (frame.geometry.name, IMAGE)]
+    if len(frame) and texts and len(known) == 1:
+        logger.warning(
+            "%s: has no column %r; all %d features are taken as one class, %r; if the class is "
+            "in one of the columns %s, state it with --class-column",
+            source, CLASS_COLUMN, len(frame), known[0], ", ".join(texts),
+        )  # fmt: skip
     if len(known) > 1:
         raise LabelError(
             f"{source}: has no column {CLASS_COLUMN!r} to tell {', '.join(known)} apart; name the "

@@ -97,6 +97,34 @@ def test_a_single_class_may_be_called_otherwise(field: Path, model: Any) -> None
     assert json.loads((field / "e.json").read_text())["quality"]["ap"] == pytest.approx(1)
 
 
+def test_labels_of_several_classes_against_a_model_of_one(field: Path, model: Any) -> None:
+    text = (field / "boxes.csv").read_text()
+    text = text.replace(",tree,a", ",Alive,a").replace(",tree,b", ",Dead,b")
+    (field / "two.csv").write_text(text)
+    arguments = ("--labels", field / "two.csv", "--images", field / "images")
+    for further in ((), ("--classes", "Alive,Dead")):
+        refused = run(*arguments, *further)
+        assert refused.exit_code == 2
+        assert "--class-agnostic" in refused.stderr
+    assert model.calls == 0
+    done = run(*arguments, "--class-agnostic", "--json", field / "e.json")
+    assert done.exit_code == 0, done.output
+    numbers = json.loads((field / "e.json").read_text())
+    assert numbers["quality"]["ap"] == pytest.approx(1)
+    assert numbers["classes"] == []
+
+
+def test_labels_without_any_object(field: Path, model: Any) -> None:
+    (field / "none.csv").write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,,,,,\n")
+    done = run("--labels", field / "none.csv", "--images", field / "images",
+               "--report", field / "e.html")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert "only false alarms can be counted" in done.stdout
+    assert "F1" not in done.stdout
+    assert "only false alarms" in (field / "e.html").read_text()
+    assert model.calls > 0
+
+
 def test_points_are_matched_by_distance(field: Path, model: Any) -> None:
     done = run("--labels", field / "points", "--images", field / "images", "--format", "points",
                "--distance-m", 0.2, "--json", field / "e.json")  # fmt: skip

@@ -69,12 +69,21 @@ def test_splits_that_leak_are_a_fault(
         (["labels.csv", "--classes", "car"], "expected the classes car"),
         (["labels.csv", "--split", "test"], "belongs to the split 'test'"),
         (["labels.csv", "--sheet", "none/sheet.png"], "folder"),
+        (["labels.csv", "--images", "nowhere"], "nowhere: no such file or folder"),
+        (["labels.csv", "--images", "elsewhere"], "of its 1 rasters do not exist"),
+        (["labels.csv", "--images", "elsewhere"], "--images"),
+        (["header.csv"], "header.csv: has no rows"),
+        (["class.csv"], "--class-column"),
     ],
 )
 def test_bad_input_is_exit_code_2(
     arguments: list[str], said: str, labelled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(labelled.parent)
+    Path("elsewhere").mkdir()
+    text = labelled.read_text()
+    Path("header.csv").write_text(text.splitlines()[0] + "\n")
+    Path("class.csv").write_text(text.replace("ymax,label", "ymax,class"))
     done = run(*arguments)
     assert done.exit_code == 2
     assert said in done.stderr
@@ -105,3 +114,10 @@ def test_a_sheet_is_a_png(labelled: Path) -> None:
     done = run(labelled, "--sheet", "sheet")
     assert done.exit_code == 2
     assert "ends in .png" in done.stderr
+
+
+def test_the_class_of_a_csv_may_have_its_own_column(labelled: Path) -> None:
+    labelled.write_text(labelled.read_text().replace("ymax,label", "ymax,class"))
+    done = run(labelled, "--class-column", "class")
+    assert done.exit_code == 0, done.output
+    assert "classes: tree " in done.stdout

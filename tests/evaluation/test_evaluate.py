@@ -91,9 +91,22 @@ def test_empty_is_a_value() -> None:
     for pairs in ([], [nothing], [pair(found=0), nothing], [pair(known=0)]):
         found = evaluate_detections(pairs)
         json.dumps(found.to_dict(), allow_nan=False)
-        assert "AP50" in evaluation_markdown(found)
+        assert ("AP50" in evaluation_markdown(found)) == (found.quality.labels > 0)
     assert evaluate_detections([pair(found=0)]).quality.ap == 0
     assert math.isnan(evaluate_detections([nothing]).quality.ap)
+
+
+def test_without_labels_only_false_alarms_are_counted() -> None:
+    found = evaluate_detections([pair(found=3, known=0), pair("b.tif", found=1, known=0)])
+    text = evaluation_markdown(found)
+    assert "No labels on 2 rasters: only false alarms can be counted." in text
+    assert "At score 0.000: 4 false alarms, 1.00 per hectare." in text
+    assert "| 0.8 to 0.9 | 2 " in text
+    assert "F1" not in text
+    assert " - " not in text
+    assert not found.score_is_best_f1
+    nothing = evaluate_detections([pair(found=0, known=0)], score=0.5)
+    assert "At score 0.500: 0 false alarms" in evaluation_markdown(nothing)
 
 
 def test_the_outcome_is_plain_data() -> None:
@@ -124,7 +137,7 @@ def test_pairs_are_made_by_file_name() -> None:
     [
         ("c.tif", "tree", [0.5], r"1 rasters without labels: c\.tif"),
         ("a.tif", "tree", None, "need a score"),
-        ("a.tif", "palm", [0.5], "detections of palm; the labels know shrub, tree"),
+        ("a.tif", "palm", [0.5], "shrub, tree, got also palm; .* --class-agnostic"),
     ],
 )
 def test_detections_that_fit_no_labels_are_refused(

@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -13,7 +14,7 @@ from geo_retina.evaluation.files import ComparedFiles, read_pairs
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.formats import LabelSource
+from geo_retina.labels.formats import LabelSource, VectorOptions
 from geo_retina.labels.labels import Labels
 from geo_retina.space.detections import Detections
 
@@ -133,3 +134,46 @@ def test_a_folder_that_holds_no_detections_is_no_empty_result(folder: Path) -> N
     (folder / "none").mkdir()
     with pytest.raises(LabelError, match="expected one vector file"):
         read_pairs(compared(folder, "none"))
+
+
+def test_all_classes_may_count_as_one(folder: Path) -> None:
+    labels = folder / "labels.csv"
+    labels.write_text(labels.read_text().replace("tree,val", "Alive,val", 1))
+    frame = detections(folder / "a.tif")
+    frame["class"] = ["crown", "palm"]
+    frame.to_file(folder / "found.gpkg")
+    files = compared(folder, "found.gpkg")
+    with pytest.raises(LabelError, match="--class-agnostic"):
+        read_pairs(files)
+    first, second = read_pairs(replace(files, class_agnostic=True))
+    assert first.labels.class_names == second.labels.class_names == ("object",)
+    assert evaluate_detections([first, second], options=QUICK).quality.at_score.hits == 2
+
+
+@pytest.mark.parametrize("found", ["found.csv", "found.gpkg"])
+def test_a_class_column_is_that_of_the_file_that_has_it(folder: Path, found: str) -> None:
+    labels = folder / "labels.csv"
+    labels.write_text(labels.read_text().replace("ymax,label", "ymax,species"))
+    frame = detections(folder / "a.tif")
+    frame["class"] = "tree"
+    frame.to_file(folder / "found.gpkg")
+    rows = [f"a.tif,{','.join(map(str, box))},tree,0.5" for box in BOXES.tolist()]
+    (folder / "found.csv").write_text(
+        "\n".join(["image_path,xmin,ymin,xmax,ymax,label,score", *rows])
+    )
+    column = VectorOptions(class_column="species")
+    files = compared(folder, found)
+    files = replace(
+        files,
+        labels=replace(files.labels, vector=column),
+        detections=replace(files.detections, vector=column),
+    )
+    first, _ = read_pairs(files)
+    assert first.labels.class_names == ("tree",)
+    assert len(first.detections) == 2
+
+
+def test_missing_rasters_name_the_option(folder: Path) -> None:
+    (folder / "b.tif").unlink()
+    with pytest.raises(LabelError, match=r"1 of its 2 rasters do not exist.*--images"):
+        read_pairs(compared(folder, "found"))

@@ -1,4 +1,5 @@
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -83,6 +84,51 @@ def test_misregistration_is_reported_per_site(planted: LabelledRaster) -> None:
         ("south", True),
     ]
     assert "at south: the labels fit better -4 px to the right and -6 px down" in report.to_text()
+
+
+def test_a_shift_on_one_raster_is_a_warning_and_on_several_a_fault(
+    tmp_path: Path, planted: LabelledRaster
+) -> None:
+    wrong = moved(planted, 7, 8)
+    alone = check_labels([wrong])
+    assert alone.is_clean
+    assert "to mend: nothing" in alone.to_text()
+    assert "warning: suspected misregistration: the labels fit better -7 px" in alone.to_text()
+    copy = LabelledRaster(
+        shutil.copy(wrong.raster, tmp_path / "copy.tif"), wrong.labels.select(np.arange(90))
+    )
+    both = check_labels([wrong, copy])
+    assert not both.is_clean
+    assert "to mend: the place of the labels" in both.to_text()
+    assert "several rasters agree that the labels fit better -7 px" in both.to_text()
+
+
+def test_crowded_objects_do_not_meet_their_neighbours_edges(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    rng = np.random.default_rng(9)
+    middles = rng.uniform(8, SIDE - 8, (700, 2))
+    shown = [0]
+    for index, middle in enumerate(middles):
+        if (np.abs(middles[shown] - middle).max(axis=1) > 17).all():
+            shown.append(index)
+    boxes = np.concatenate([middles[shown] - 8, middles[shown] + 8], axis=1)
+    boxes[:, 2:] += rng.uniform(0, 1, (len(boxes), 2))
+    pixels = rng.integers(0, 60, (3, SIDE, SIDE)).astype(np.uint8)
+    faint = rng.permutation(len(boxes))[:6]  # what makes the one chance peak
+    for x_min, y_min, x_max, y_max in boxes[faint].astype(int):
+        pixels[:, y_min + 19 : y_max + 19, x_min + 10 : x_max + 10] += 120
+    path = write_raster_at(tmp_path / "crowded.tif", pixels)
+    item = LabelledRaster(str(path), Labels.of(boxes, np.zeros(len(boxes)), ["crown"]))
+    shift = estimate_shift([item])
+    assert shift.labels >= 100
+    assert not shift.is_suspect
+
+
+def test_every_problem_is_something_to_mend(planted: LabelledRaster) -> None:
+    report = check_labels([planted, LabelledRaster("absent.tif", planted.labels)])
+    assert not report.is_clean
+    assert "to mend: what is noted below of 1 raster" in report.to_text()
 
 
 @pytest.mark.parametrize(

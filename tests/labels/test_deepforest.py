@@ -1,3 +1,4 @@
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -137,3 +138,109 @@ def test_relative_rasters_outside_the_folder_come_back(
     csv = write_deepforest_csv([LabelledRaster("a.tif", labels)], Path("sub/l.csv"))
     (item,) = read_deepforest_csv(csv, "plots")
     assert item.raster == "plots/a.tif"
+
+
+BARE = "image_path,xmin,ymin,xmax,ymax"
+
+
+def test_the_class_is_in_the_column_that_is_stated(tmp_path: Path) -> None:
+    csv = written(tmp_path, "a.tif,1,1,2,2,012,x", "a.tif,,,,,,", header=f"{BARE},species,by")
+    (item,) = read_deepforest_csv(csv, class_column="species")
+    assert item.labels.class_names == ("012",)
+    with pytest.raises(LabelError, match=r"no column 'label' .*, but species, by; .*--class-col"):
+        read_deepforest_csv(written(tmp_path, "a.tif,1,1,2,2,oak,x", header=f"{BARE},species,by"))
+    with pytest.raises(LabelError, match="no column 'genus'"):
+        read_deepforest_csv(csv, class_column="genus")
+    csv = written(tmp_path, "a.tif,1,1,2,2,", header=f"{BARE},species")
+    with pytest.raises(LabelError, match="line 2: a box without species"):
+        read_deepforest_csv(csv, class_column="species")
+
+
+def test_one_class_without_a_column_is_taken_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    csv = written(tmp_path, "a.tif,1,1,2,2,7", header=f"{BARE},number")
+    (item,) = read_deepforest_csv(csv)
+    assert item.labels.class_names == ("object",)
+    assert "all 1 rows are taken as one class, 'object'" in caplog.text
+    (item,) = read_deepforest_csv(csv, class_names=["tree"])
+    assert item.labels.class_names == ("tree",)
+    with pytest.raises(LabelError, match="no column 'label'"):
+        read_deepforest_csv(csv, class_names=["Alive", "Dead"])
+
+
+@pytest.mark.parametrize(
+    "name", ["/home/else/x.tif", r"C:\data\x.tif", "sub/x.tif", r"..\x.tif", "x.tif"]
+)
+def test_images_of_another_computer_are_taken_by_name(
+    tmp_path: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "images").mkdir()
+    (tmp_path / "images" / "x.tif").touch()
+    csv = written(tmp_path, f"{name},1,1,2,2,Tree", f"{name},3,3,5,5,Tree", "y.tif,,,,,")
+    first, second = read_deepforest_csv(csv, tmp_path / "images")
+    assert first.raster == str(tmp_path / "images" / "x.tif")
+    assert len(first.labels) == 2
+    assert second.raster == str(tmp_path / "images" / "y.tif")
+    assert ("1 of 2 images are not where" in caplog.text) == (name != "x.tif")
+
+
+def test_a_path_that_leads_to_an_image_stays(tmp_path: Path) -> None:
+    for folder in ("images", "other"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "x.tif").touch()
+    other = str(tmp_path / "other" / "x.tif")
+    (item,) = read_deepforest_csv(written(tmp_path, f"{other},,,,,"), tmp_path / "images")
+    assert item.raster == other
+    remote = "https://example.org/a/x.tif"
+    (item,) = read_deepforest_csv(written(tmp_path, f"{remote},,,,,"), tmp_path / "images")
+    assert item.raster == remote
+    (item,) = read_deepforest_csv(written(tmp_path, "x.tif,,,,,"), "https://example.org/a")
+    assert item.raster == remote
+
+
+def test_two_images_are_never_taken_for_one(tmp_path: Path) -> None:
+    (tmp_path / "x.tif").touch()
+    csv = written(tmp_path, "/one/x.tif,1,1,2,2,Tree", "/two/x.tif,1,1,2,2,Tree")
+    with pytest.raises(LabelError, match=r"/one/x\.tif and /two/x\.tif are nowhere"):
+        read_deepforest_csv(csv, tmp_path)
+
+
+def test_geometries_in_pixels_are_boxes(tmp_path: Path) -> None:
+    header = "image_path,label,geometry"
+    rows = (
+        'a.tif,Tree,"POLYGON ((1 2, 9 2, 9 8, 1 8, 1 2))"',
+        'a.tif,Tree,"POLYGON ((5 0, 10.5 5, 5 10, 0 5, 5 0))"',
+        "b.tif,,",
+        'c.tif,Tree,"POLYGON ((0 0, 0 0, 0 0, 0 0, 0 0))"',
+    )
+    found = read_deepforest_csv(written(tmp_path, *rows, header=header))
+    assert found[0].labels.boxes.tolist() == [[1, 2, 9, 8], [0, 0, 10.5, 10]]
+    assert [len(item.labels) for item in found] == [2, 0, 0]
+    for text, message in (("POINT (3 4)", "got a point"), ("round", "no WKT in the column")):
+        with pytest.raises(LabelError, match=f"line 3: .*{message}"):
+            read_deepforest_csv(written(tmp_path, rows[0], f"a.tif,Tree,{text}", header=header))
+
+
+def test_boxes_go_before_geometries(tmp_path: Path) -> None:
+    csv = written(tmp_path, 'a.tif,1,1,2,2,Tree,"POINT (1 1)"', header=f"{HEADER},geometry")
+    (item,) = read_deepforest_csv(csv)
+    assert item.labels.boxes.tolist() == [[1, 1, 2, 2]]
+
+
+@pytest.mark.parametrize(("separator", "point"), [(";", ","), (";", "."), ("\t", ".")])
+def test_other_separators(tmp_path: Path, separator: str, point: str) -> None:
+    row = f"a.tif,1,1,2{point}5,2,Tree" if point == "." else "a.tif;1;1;2,5;2;Tree"
+    csv = written(tmp_path, row.replace(",", separator) if point == "." else row,
+                  header=HEADER.replace(",", separator))  # fmt: skip
+    (item,) = read_deepforest_csv(csv)
+    assert item.labels.boxes.tolist() == [[1, 1, 2.5, 2]]
+    assert item.labels.class_names == ("Tree",)
+
+
+def test_logs_stay_quiet_where_all_is_stated(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    with caplog.at_level(logging.INFO):
+        read_deepforest_csv(written(tmp_path, "a.tif,1,1,2,2,Tree"))
+    assert not caplog.records

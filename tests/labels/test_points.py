@@ -44,3 +44,10 @@ def test_pixels_that_are_not_square(tmp_path: Path, write_raster_at: Callable[..
     (tmp_path / "a.csv").write_text("x,y\n30,20\n")
     (full,) = read_point_csvs(tmp_path, tmp_path / "images", size_m=4)
     np.testing.assert_allclose(full.labels.boxes, [[26, 12, 34, 28]], atol=0.01)
+
+
+def test_a_single_csv_is_no_folder(tmp_path: Path) -> None:
+    csv = tmp_path / "a.csv"
+    csv.write_text("x,y\n3,2\n")
+    with pytest.raises(LabelError, match="expected a folder with one CSV of points a raster"):
+        read_point_csvs(csv, tmp_path, size_m=4)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import read_grid
+from geo_retina.labels.formats import LabelSource, read_labels
 from geo_retina.labels.vector import VectorOptions, read_vector
 
 Writer = Callable[..., Path]
@@ -335,3 +336,52 @@ def test_labels_just_beside_a_large_raster_are_no_mistake(
     polygons(raster, np.array([[401.0, 200, 402, 201]])).to_file(path)
     (item,) = read_vector(path, [raster])
     assert len(item.labels) == 0
+
+
+def test_text_without_a_class_column_is_told(
+    tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, height=[3.5, 4], image_path=["raster.tif"] * 2).to_file(path)
+    read_vector(path, [raster])
+    assert not caplog.records
+    polygons(raster, species=["oak", "ash"]).to_file(path)
+    read_vector(path, [raster])
+    assert "one class, 'object'; if the class is in one of the columns species, " in caplog.text
+
+
+@pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
+def test_the_column_image_path_names_the_rasters(
+    tmp_path: Path, write_raster_at: Writer, suffix: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in "abc":  # one place: the ground alone would put all on each
+        raster = write_raster_at(folder / f"{name}.tif", np.zeros((3, 40, 60), np.uint8), gsd=0.2)
+    path = tmp_path / f"labels{suffix}"
+    names = ["a.tif", r"D:\photos\b.png"]
+    polygons(raster, image_path=names).to_file(path)
+    source = LabelSource(path=str(path), images=str(folder))
+    first, second = read_labels(source)
+    assert [Path(item.raster).name for item in (first, second)] == ["a.tif", "b.tif"]
+    assert "names 2 of the 3 rasters" in caplog.text
+    np.testing.assert_allclose(first.labels.boxes, BOXES[:1], atol=1e-5)
+    np.testing.assert_allclose(second.labels.boxes, BOXES[1:], atol=1e-5)
+    polygons(raster, image_path=["a.tif", None]).to_file(path)
+    (only,) = read_labels(source)
+    assert len(only.labels) == 2
+    polygons(raster, image_path=["a.tif", "d.tif"]).to_file(path)
+    with pytest.raises(LabelError, match=r"names 1 rasters that are not in .*: d\.tif"):
+        read_labels(source)
+    (one,) = read_labels(LabelSource(path=str(path), images=str(raster)))
+    assert len(one.labels) == 2
+
+
+def test_image_paths_of_no_image_leave_it_to_the_ground(
+    tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, image_path=["mosaic.tif"] * 2).to_file(path)
+    (item,) = read_labels(LabelSource(path=str(path), images=str(tmp_path)))
+    assert len(item.labels) == 2
+    assert "names mosaic.tif" in caplog.text

@@ -1,0 +1,141 @@
+"""Where the images lie that labels name by a path, maybe one of another computer."""
+
+import logging
+import re
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.labels import LabelledRaster
+
+logger = logging.getLogger(__name__)
+
+_LISTED = 5
+_SEPARATORS = re.compile(r"[/\\]")
+_ELSEWHERE = re.compile(r".*://|/vsi|[A-Za-z0-9_]{2,}:")
+"""How URLs, GDAL's virtual files and its datasets (`NETCDF:...`) begin."""
+
+
+def locate_images(
+    names: Iterable[str], folder: str | PathLike[str], *, source: str | PathLike[str]
+) -> dict[str, str]:
+    """Path of each image that labels name.
+
+    An image is looked for at its path, relative to `folder`, and where there is none, by its name
+    in `folder` itself: paths of another computer, also of Windows, lead nowhere here.
+
+    Args:
+        names: As the labels give them.
+        folder: Of the images.
+        source: The labels' file, for messages.
+
+    Returns:
+        The path of each name; of an image that is nowhere, where it was expected.
+
+    Raises:
+        LabelError: Two images have the same name in `folder`.
+    """
+    paths: dict[str, str] = {}
+    by_name: dict[str, str] = {}
+    for name in dict.fromkeys(names):
+        joined = str(Path(folder) / name)
+        beside = Path(folder) / base_name(name)
+        if is_elsewhere(name):
+            paths[name] = name
+        elif is_elsewhere(str(folder)):
+            paths[name] = f"{str(folder).rstrip('/')}/{name}"
+        elif Path(joined).exists() or not (beside.exists() or "\\" in name):
+            paths[name] = joined
+        else:
+            other = by_name.setdefault(str(beside), name)
+            if other != name:
+                raise LabelError(
+                    f"{source}: {other} and {name} are nowhere, and both would be {beside}; give "
+                    "the images different names, or paths relative to their folder (--images)"
+                )
+            paths[name] = str(beside)
+    if by_name:
+        logger.warning(
+            "%s: %d of %d images are not where their paths lead; taken by name from %s",
+            source, len(by_name), len(paths), folder,
+        )  # fmt: skip
+    return paths
+
+
+def named_images(
+    names: Iterable[object], images: Sequence[str | PathLike[str]], *, folder: str, source: str
+) -> NDArray[np.object_] | None:
+    """Which of the images of a folder each of N objects says that it lies on.
+
+    Images are compared by name, and where none is called so, by name without ending.
+
+    Args:
+        names: Path of each object's image, of whatever folder.
+        images: All images of the folder.
+        folder: For messages.
+        source: The labels' file, for messages.
+
+    Returns:
+        (N,) of `images` as texts, None for an object that names no image; None in place of all
+        where no object names an image of the folder, so that only their ground can tell.
+
+    Raises:
+        LabelError: Some name images of the folder and others do not.
+    """
+    paths = [str(image) for image in images]
+    by_name = {Path(path).stem: path for path in paths} | {Path(path).name: path for path in paths}
+    stated = [base_name(name) if isinstance(name, str) and name else None for name in names]
+    found = [
+        None if name is None else by_name.get(name, by_name.get(Path(name).stem)) for name in stated
+    ]
+    pairs = list(zip(stated, found, strict=True))
+    lost = sorted({name for name, image in pairs if name is not None and image is None})
+    if not any(found):
+        if lost:
+            logger.warning(
+                "%s: its column image_path names %s, and %s has no such image; the ground tells "
+                "which raster an object lies on", source, lost[0], folder,
+            )  # fmt: skip
+        return None
+    if lost:
+        raise LabelError(
+            f"{source}: its column image_path names {len(lost)} rasters that are not in {folder}: "
+            f"{', '.join(lost[:_LISTED])}; state the folder of all of them with --images"
+        )
+    return np.array(found, dtype=object)
+
+
+def base_name(name: str) -> str:
+    """The last part of a path of any system."""
+    return _SEPARATORS.split(name)[-1]
+
+
+def is_elsewhere(raster: str) -> bool:
+    """True for URLs and GDAL's own paths: whether they are there, only opening them tells."""
+    return _ELSEWHERE.match(raster) is not None
+
+
+def refuse_missing_images(
+    labelled: Sequence[LabelledRaster], *, source: str | PathLike[str], some_may_lack: bool
+) -> None:
+    """Complain about labels whose rasters are not there.
+
+    Args:
+        labelled: What was read.
+        source: The labels' file, for the error's text.
+        some_may_lack: Complain only where all are missing.
+
+    Raises:
+        LabelError: Rasters are missing.
+    """
+    rasters = list(dict.fromkeys(item.raster for item in labelled))
+    lost = [name for name in rasters if not is_elsewhere(name) and not Path(name).exists()]
+    if lost and (len(lost) == len(rasters) or not some_may_lack):
+        raise LabelError(
+            f"{source}: {len(lost)} of its {len(rasters)} rasters do not exist, such as {lost[0]}; "
+            "state the folder they lie in with --images (images in a recipe)"
+        )
