@@ -11,7 +11,8 @@ import typer
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import FAILURE, exit_codes, print_values, progress_bar, refuse_given
+from geo_retina.cli.info import print_work
+from geo_retina.cli.reporting import FAILURE, exit_codes, progress_bar, refuse_given
 from geo_retina.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ _INTERRUPTED = "interrupted: what was done is kept; run the same again with --re
 
 @takes(finding=shared.finding, reading=shared.reading)
 def detect(
-    raster: Annotated[str, typer.Argument(help="GeoTIFF or anything GDAL reads; also a URL.")],
+    raster: shared.Rasters,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -46,9 +47,8 @@ def detect(
     score: shared.Score = None,
     *,
     finding: Callable[[], dict[str, Any]],
-    aoi: Annotated[
-        str | None, typer.Option(help="Vector file whose polygons limit the work.")
-    ] = None,
+    aoi: shared.Aoi = None,
+    aoi_layer: shared.AoiLayer = None,
     crs: Annotated[
         str | None, typer.Option(help="CRS of the output. [default: the raster's]")
     ] = None,
@@ -95,7 +95,8 @@ def detect(
         from geo_retina.detection.options import DetectOptions
         from geo_retina.detection.paths import refuse_overwriting
 
-        options = DetectOptions(score=score, aoi=aoi, **finding(), **reading())
+        path = shared.one_raster(raster)
+        options = DetectOptions(score=score, aoi=aoi, aoi_layer=aoi_layer, **finding(), **reading())
         if plan:
             idle = {
                 "--picture": picture,
@@ -106,12 +107,12 @@ def detect(
                 "--readers": readers,
             }
             refuse_given(idle, "--plan detects nothing; leave them out")
-            _print_plan(raster, model, options, device=device, backend=backend)
+            _print_plan(path, model, options, device=device, backend=backend)
             return
         if not output:
             raise ConfigError("expected --output FILE, such as -o found.gpkg, got none")
         _check_summary(summary)
-        refuse_overwriting([raster, aoi, model], [*output, picture, summary])
+        refuse_overwriting([path, aoi, model], [*output, picture, summary])
         work = WorkOptions(
             device=device,
             backend=backend,
@@ -123,13 +124,13 @@ def detect(
         )
         with progress_bar(quiet=quiet) as on_progress:
             done = detect_to_files(
-                raster,
+                path,
                 output,
                 model=model,
                 options=options,
                 output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
                 work=work,
-                also=_pictures(picture, raster, options, skip_errors=skip_errors),
+                also=_pictures(picture, path, options, skip_errors=skip_errors),
                 on_progress=on_progress,
             )
         if summary is not None:
@@ -158,7 +159,7 @@ def _print_plan(
 
     with open_job(raster, model, options) as job:
         detector = load_detector(job.info, device=device, backend=backend)
-        print_values(describe_work(job, detector).to_dict(), as_json=False)
+        print_work(describe_work(job, detector))
 
 
 def _print_summary(done: "RunSummary", picture: Path | None) -> None:

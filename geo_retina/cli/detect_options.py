@@ -5,10 +5,19 @@ from typing import Annotated, Any
 import typer
 
 from geo_retina.cli.reporting import band_numbers
+from geo_retina.errors import ConfigError
 
 _READING = "Reading the raster"
 _FINDING = "Finding objects"
 _WORK = "Work"
+
+Rasters = Annotated[
+    list[str],
+    typer.Argument(help="One GeoTIFF or what else GDAL reads; also a URL.", metavar="RASTER"),
+]
+"""One raster: see `one_raster`."""
+Aoi = Annotated[str | None, typer.Option(help="Vector file whose polygons limit the work.")]
+AoiLayer = Annotated[str | None, typer.Option(help="Layer of --aoi, where the file has several.")]
 
 Score = Annotated[float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")]
 NmsIou = Annotated[
@@ -110,6 +119,20 @@ Readers = Annotated[
 
 
 _FLAGS = {"chip_px": "--chip", "overlap_px": "--overlap", "gsd_m": "--gsd"}
+
+
+def one_raster(rasters: list[str]) -> str:
+    """The one raster that was named.
+
+    Raises:
+        ConfigError: There are several, for instance because the shell knew files of a pattern.
+    """
+    if len(rasters) > 1:
+        raise ConfigError(
+            f"expected one raster, got {len(rasters):,} ({rasters[0]}, {rasters[1]}...); "
+            "`geo-retina mosaic RASTERS... -o all.vrt` makes one of many"
+        )
+    return rasters[0]
 
 
 def flags_given(settings: dict[str, Any], defaults: object) -> list[str]:

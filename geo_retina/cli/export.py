@@ -39,7 +39,10 @@ def export(
         list[Target] | None, typer.Option(help="What to write; repeatable. [default: onnx]")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder to write to. [default: the checkpoint's]")
+        Path | None,
+        typer.Option(
+            help="Folder to write to. [default: the checkpoint's; of a bundled model this folder]"
+        ),
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
@@ -79,7 +82,7 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.errors import OutputError
+        from geo_retina.errors import ConfigError, OutputError
         from geo_retina.evaluation.evaluate import match_rule
         from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
@@ -102,9 +105,13 @@ def export(
                 "--stretch": stretch,
             }
             refuse_given(idle, "for --to openvino-int8 alone; add it")
-        folder = out or info.path.parent
-        if not folder.is_dir():
-            raise OutputError(f"the folder {folder} does not exist; make it first")
+        elif not calibrate:
+            raise ConfigError(
+                "--to openvino-int8 needs --calibrate FOLDER: rasters like those that will be "
+                "searched, got none"
+            )
+        if out is not None and not out.is_dir():
+            raise OutputError(f"the folder {out} does not exist; make it first")
         labelled = None
         match_rule(iou=defaults.MATCH_IOU, distance_m=distance_m)
         if labels is not None:
@@ -122,12 +129,12 @@ def export(
             bands=band_numbers(bands), scale=scale, stretch=stretch, pixel_coordinates=True
         )
         if Target.ONNX in targets:
-            _export_onnx(info, folder)
+            _export_onnx(info, out or _folder(info, Target.ONNX))
         if Target.FP32 in targets:
-            _export_fp32(info, folder)
+            _export_fp32(info, out or _folder(info, Target.FP32))
         if Target.INT8 in targets:
             pixels = read_calibration_chips(calibrate or [], info.card, most=chips, options=reading)
-            artifact = _export_int8(info, folder, pixels)
+            artifact = _export_int8(info, out or _folder(info, Target.INT8), pixels)
             if labelled is not None:
                 what = f"{split or 'all labels'}, {len(labelled)} rasters"
                 loss = measure_ap_loss(
@@ -136,6 +143,31 @@ def export(
                 artifact = replace(artifact, loss=loss)
                 note_in_openvino(artifact)
             _tell_loss(artifact)
+        if set(targets) != {Target.ONNX}:
+            _tell_place(info, out or _folder(info, Target.FP32))
+
+
+def _folder(info: "CheckpointInfo", target: Target) -> Path:
+    """Where to write unasked: beside the checkpoint, but not into an installed package.
+
+    Of a bundled model only the graphs that `detect` takes go beside it, and only where the package
+    is a source checkout, which whoever makes the graphs that ship works in.
+    """
+    from geo_retina.model.checkpoint import bundled_models
+
+    weights = info.path.parent
+    if info.path not in bundled_models().values():
+        return weights
+    is_checkout = (weights.parents[2] / "pyproject.toml").is_file()  # geo_retina/model/weights
+    return weights if is_checkout and target is not Target.ONNX else Path()
+
+
+def _tell_place(info: "CheckpointInfo", folder: Path) -> None:
+    if folder.resolve() != info.path.parent.resolve():
+        print(
+            f"note     detect looks for graphs beside the checkpoint: have it in {folder.resolve()}"
+            f" too and name it by --model, or export with --out {info.path.parent}"
+        )
 
 
 def _export_onnx(info: "CheckpointInfo", folder: Path) -> None:
@@ -181,4 +213,4 @@ def _tell_loss(artifact: "Artifact") -> None:
 
 def _tell(path: Path) -> None:
     size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
-    print(f"written  {path} ({size / 2**20:.1f} MiB)")
+    print(f"written  {path.resolve()} ({size / 2**20:.1f} MiB)")

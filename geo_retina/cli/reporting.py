@@ -1,9 +1,8 @@
 """What the commands share: logs on stderr, exit codes, the progress bar."""
 
-import json
 import logging
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -32,10 +31,10 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
     try:
         yield
     except UsageError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise typer.Exit(BAD_INPUT) from error
     except GeoRetinaError as error:
-        print(f"error: {_one_line(error)}", file=sys.stderr)
+        print(f"error: {one_line(error)}", file=sys.stderr)
         raise typer.Exit(FAILURE) from error
     except ModuleNotFoundError as error:
         if (error.name or "geo_retina").startswith("geo_retina"):
@@ -113,24 +112,35 @@ def band_numbers(text: str | None) -> tuple[int, ...] | None:
     return numbers
 
 
-def print_values(values: Mapping[str, object], *, as_json: bool) -> None:
-    """Print named values to stdout, one a line or as JSON."""
-    if as_json:
-        print(json.dumps(values, indent=2))
-        return
-    for name, value in values.items():
-        print(f"{name.replace('_', ' '):<20} {_text(value)}")
+def print_lines(lines: Iterable[tuple[str, str]]) -> None:
+    """Print names and texts to stdout, one a line."""
+    for name, text in lines:
+        print(f"{name:<13} {text}")
 
 
-def _text(value: object) -> str:
-    if isinstance(value, tuple | list):
-        pair = all(isinstance(item, tuple) for item in value)
-        return ("; " if pair else ", ").join(map(_text, value)) or "none"
-    if isinstance(value, float):
-        return f"{value:.4g}" if abs(value) < 1000 else f"{value:,.0f}"  # noqa: PLR2004
-    if value is None or isinstance(value, bool):
-        return {None: "none", True: "yes", False: "no"}[value]
-    return f"{value:,}" if isinstance(value, int) else str(value)
+def counted(number: int, noun: str) -> str:
+    """`1 window`, `2 windows`."""
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def megapixels(number: float) -> str:
+    """Millions of pixels, to three digits."""
+    return f"{number:,.0f} Mpix" if number >= 100 else f"{number:.3g} Mpix"  # noqa: PLR2004
+
+
+def memory(mib: float) -> str:
+    """Memory in the unit that fits, to two or three digits."""
+    return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"  # noqa: PLR2004
+
+
+def duration(seconds: float) -> str:
+    """Time in the unit that fits."""
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 100:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:,.1f} h"  # noqa: PLR2004
 
 
 def _start_logging(*, quiet: bool) -> None:
@@ -159,5 +169,6 @@ class _Formatter(logging.Formatter):
         return text
 
 
-def _one_line(error: BaseException) -> str:
+def one_line(error: object) -> str:
+    """A text without line breaks."""
     return " ".join(str(error).split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geo_retina.space.windows import Window
+
+_log = logging.getLogger(__name__)
 
 Polygons = shapely.Polygon | shapely.MultiPolygon
 
@@ -72,8 +75,8 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
 
     Edges are straight in the file's CRS, as its format says; they are divided before they are
     reprojected, so that they stay on their course to `OUTLINE_TOLERANCE_PX`. Invalid polygons are
-    repaired, lines and points passed over. A file and a raster that both lack a CRS are taken to
-    share one frame.
+    repaired with a warning, lines and points passed over. A file and a raster that both lack a CRS
+    are taken to share one frame.
 
     Args:
         path: Any vector format that GDAL reads, in any CRS.
@@ -81,8 +84,9 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
         layer: Which layer of a file that has several.
 
     Raises:
-        AoiError: The file is missing, no vector file, has several layers and none was named, has no
-            polygon, or has no CRS while the raster has one, or the reverse.
+        AoiError: The file is missing, no vector file, has several layers and none was named, lacks
+            the one that was, has no polygon, or has no CRS while the raster has one, or the
+            reverse.
     """
     polygons, crs = _read_polygons(Path(path), layer)
     if (crs is None) != (grid.crs is None):
@@ -106,16 +110,25 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
     if not (path.exists() or str(path).startswith("/vsi")):
         raise AoiError(f"expected an AOI file at {path}, found none; check the path")
     try:
-        layer = layer or _only_layer(path)
+        layer = _layer(path, layer)
         meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise AoiError(
             f"expected a vector file such as .geojson, .gpkg or .shp as AOI, got {path} ({error})"
         ) from error
     geometries = shapely.from_wkb(shapes if shapes is not None else np.array([], dtype=object))
-    union = shapely.union_all(
-        [_only_polygons(shapely.make_valid(one)) for one in geometries if one]
-    )
+    present = [one for one in geometries if one]
+    broken = [one for one in present if not one.is_valid and not _only_polygons(one).is_empty]
+    if broken:
+        _log.warning(
+            "the AOI %s: %d of %d shapes cross or touch themselves (%s) and were repaired; check "
+            "what they enclose",
+            path,
+            len(broken),
+            len(present),
+            shapely.is_valid_reason(broken[0]),
+        )
+    union = shapely.union_all([_only_polygons(shapely.make_valid(one)) for one in present])
     if union.is_empty:
         raise AoiError(
             f"expected polygons in the AOI {path}, found {len(geometries)} features and no polygon "
@@ -125,14 +138,22 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
     return _only_polygons(union), crs
 
 
-def _only_layer(path: Path) -> str:
+def _layer(path: Path, wanted: str | None) -> str:
+    """The layer that was named, or the only one."""
     import pyogrio
 
     names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    if wanted is not None and wanted not in names:
+        raise AoiError(
+            f"the AOI {path} has no layer {wanted!r} with geometries; it has "
+            f"{', '.join(names) or 'none'}"
+        )
+    if wanted is not None:
+        return wanted
     if len(names) > 1:
         raise AoiError(
-            f"expected one layer in the AOI {path}, got {', '.join(names)}; export one to a file "
-            "of its own"
+            f"expected one layer in the AOI {path}, got {', '.join(names)}; say which with "
+            "--aoi-layer NAME (in Python aoi_layer)"
         )
     if not names:
         raise AoiError(f"expected polygons in the AOI {path}, found no layer with geometries")

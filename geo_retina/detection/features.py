@@ -101,10 +101,12 @@ def attributes(detections: Detections, *, grid: Grid, class_names: Sequence[str]
 def ids(detections: Detections) -> NDArray[np.uint64]:
     """Number each detection by its class and place alone: (N,) 64-bit hashes.
 
-    Any run that finds the same box of the same class, to `ID_STEP_PX`, gives it the same id,
-    whatever its score, its window, or what else was found. The mixing function is SplitMix64
-    (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number generators"): among ten
-    million objects the chance that any two share an id is about 3 in a million.
+    Two boxes of one class that round to the same steps of `ID_STEP_PX` have the same id, whatever
+    their score, their window, or what else was found. Another model, backend or division into
+    windows finds the same object with slightly other edges, and so with another id. The mixing
+    function is SplitMix64 (Steele, Lea and Flood 2014, "Fast splittable pseudorandom number
+    generators"): among ten million objects the chance that any two share an id is about 3 in a
+    million.
     """
     steps = np.rint(detections.boxes / ID_STEP_PX).astype(np.int64).view(np.uint64)
     mixed = _mix(detections.class_ids.view(np.uint64) + _GOLDEN)

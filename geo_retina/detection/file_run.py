@@ -16,6 +16,7 @@ from geo_retina import defaults
 from geo_retina.detection.backends import Model, Runner, runner_of
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
+from geo_retina.detection.formats import CSV, split_extension
 from geo_retina.detection.holes import holes_path, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
@@ -27,7 +28,7 @@ from geo_retina.detection.run import new_stitcher
 from geo_retina.detection.run_summary import RunSummary
 from geo_retina.detection.seams import SeamAudit
 from geo_retina.detection.stitch import Stitcher, StitchState
-from geo_retina.detection.vector import open_writers
+from geo_retina.detection.vector import check_output, open_writers, take_crs
 from geo_retina.detection.writers.layer import Geometry
 from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError, WriteError
 from geo_retina.space.detections import Detections
@@ -41,7 +42,7 @@ class OutputOptions:
     """How detections are written."""
 
     crs: str | None = None
-    """CRS of the coordinates; None = the raster's, WGS 84 for GeoJSON."""
+    """CRS of the coordinates; None = the raster's. GeoJSON is always WGS 84, and COCO pixels."""
     geometry: Geometry = "polygon"
     """Outlines of the boxes, or their centres."""
 
@@ -111,6 +112,7 @@ def detect_to_files(
     work, how = work or WorkOptions(), output_options or OutputOptions()
     if not outputs:
         raise OutputError("expected at least one output file, got none")
+    _check_outputs(outputs, how)
     with open_job(raster, model, options or DetectOptions()) as job:
         # an unknown backend or device fails here, before a ledger is made
         runner = runner_of(
@@ -125,7 +127,8 @@ def detect_to_files(
                 counts, seams = _compute(
                     job, ledger, runner, rendering=rendering, work=work, on_progress=on_progress
                 )
-                failed_file = _write_holes(job, ledger, outputs[0], counts, how)
+                crs = how.crs if take_crs(outputs)[0] else None
+                failed_file = _write_holes(job, ledger, outputs[0], counts, crs=crs)
             ledger.remove()
         grid = job.source.raster.grid
         return RunSummary(
@@ -140,6 +143,15 @@ def detect_to_files(
             seconds=time.monotonic() - started,
             failed_windows_file=None if failed_file is None else str(failed_file),
         )
+
+
+def _check_outputs(outputs: Sequence[str | Path], how: OutputOptions) -> None:
+    """Raise for what is wrong with the outputs, before anything is opened."""
+    for path, takes in zip(outputs, take_crs(outputs), strict=True):
+        check_output(path, crs=how.crs if takes else None, geometry=how.geometry)
+        if how.crs is not None and not takes:
+            _, kind = split_extension(Path(path))
+            _log.info("%s is not written in %s: %s", path, how.crs, kind.fixed_frame)
 
 
 def _compute(
@@ -233,7 +245,7 @@ def _writers(
     job: Job, outputs: Sequence[str | Path], how: OutputOptions, model_hash: str
 ) -> MultiWriter:
     """Prepare the outputs; nothing is touched yet."""
-    card, options = job.info.card, job.options
+    card, options, grid = job.info.card, job.options, job.source.raster.grid
     metadata = {
         "software": f"geo_retina {version('geo-retina')}",
         "model": card.name,
@@ -241,15 +253,22 @@ def _writers(
         "raster": Path(job.raster_path).name,
         "options": options.to_dict(),
     }
+    _tell_crs_of_csv(outputs, how.crs or (None if grid.crs is None else grid.crs.to_string()))
     return open_writers(
         outputs,
-        grid=job.source.raster.grid,
+        grid=grid,
         class_names=card.class_names,
         metadata=metadata,
         crs=how.crs,
         geometry=how.geometry,
-        pixel_coordinates=job.source.raster.grid.crs is None,
+        pixel_coordinates=grid.crs is None,
     )
+
+
+def _tell_crs_of_csv(outputs: Sequence[str | Path], crs: str | None) -> None:
+    for path in outputs:
+        if crs is not None and split_extension(Path(path))[1] is CSV:
+            _log.info("%s: coordinates are in %s; CSV has no place to say so", path, crs)
 
 
 def _refuse_overwriting(job: Job, outputs: Sequence[str | Path]) -> None:
@@ -314,7 +333,7 @@ def _kept(ledger: Ledger, path: Path, work: WorkOptions) -> Iterator[None]:
 
 
 def _write_holes(
-    job: Job, ledger: Ledger, output: str | Path, counts: Counts, how: OutputOptions
+    job: Job, ledger: Ledger, output: str | Path, counts: Counts, *, crs: str | None
 ) -> Path | None:
     """Write the windows that could not be read, or clear away those of an earlier run."""
     if counts.windows_failed:
@@ -322,6 +341,6 @@ def _write_holes(
             [Window(*sides) for sides in notes["failed_windows"]]
             for notes in ledger.counters_of_strips()
         )
-        return write_holes(job, output, strips, crs=how.crs)
+        return write_holes(job, output, strips, crs=crs)
     holes_path(output).unlink(missing_ok=True)
     return None

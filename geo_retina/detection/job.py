@@ -16,14 +16,16 @@ from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.reading import ReadingOrder
-from geo_retina.errors import AoiError
+from geo_retina.errors import AoiError, ModelError
 from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
-from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.model.checkpoint import SUFFIX, CheckpointInfo, read_info
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
 
 _log = logging.getLogger(__name__)
+
+_GRAPHS = {".onnx", ".xml"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,7 @@ def open_job(
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
             an option.
     """
-    info = model.info if isinstance(model, Model) else read_info(model)
+    info = model.info if isinstance(model, Model) else _read_info(model)
     chip_px, overlap_px = options.windows(info.card)
     options.merging(info.card)  # an unknown method fails here
     with (
@@ -76,12 +78,22 @@ def open_job(
     ):
         source = open_chip_source(opened, info.card, options)
         plan = _plan(source, options, chip_px, overlap_px)
-        aoi = None if options.aoi is None else _read_aoi(options.aoi, source)
+        aoi = None if options.aoi is None else _read_aoi(options.aoi, source, options.aoi_layer)
         _warn_of_small_overlap(plan, info)
         _log_job(source, plan)
         order = ReadingOrder.of(source, plan)
         with block_cache(order.block_cache_bytes(source, plan)):
             yield Job(source, info, options, plan, aoi)
+
+
+def _read_info(model: str | Path) -> CheckpointInfo:
+    if Path(model).suffix.lower() in _GRAPHS:
+        raise ModelError(
+            f"expected the name of a bundled model or a checkpoint NAME{SUFFIX}, got the exported "
+            f"graph {model}; name the checkpoint that it was made from: OpenVINO graphs beside "
+            "that are found and used, ONNX files are for other programs"
+        )
+    return read_info(model)
 
 
 def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: int) -> WindowPlan:
@@ -91,10 +103,10 @@ def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: 
     return WindowPlan(width, height, chip_px, overlap_px)
 
 
-def _read_aoi(path: str, source: ChipSource) -> Aoi:
+def _read_aoi(path: str, source: ChipSource, layer: str | None) -> Aoi:
     if not path:
         raise AoiError("expected the path of an AOI file, got an empty text")
-    aoi = read_aoi(path, source.grid)
+    aoi = read_aoi(path, source.grid, layer=layer)
     if aoi.is_empty:
         _log.warning("the AOI %s lies outside %s: nothing will be found", path, source.raster.path)
     return aoi
@@ -119,4 +131,9 @@ def _log_job(source: ChipSource, plan: WindowPlan) -> None:
     if source.is_resampled:
         grid = source.grid
         _log.info("resampled to the model's GSD: %d x %d px", grid.width, grid.height)
-    _log.info("%d windows of %d px, overlapping by %d px", len(plan), plan.chip_px, plan.overlap_px)
+    if len(plan) == 1:
+        _log.info("1 window of %d px", plan.chip_px)
+    else:
+        _log.info(
+            "%d windows of %d px, overlapping by %d px", len(plan), plan.chip_px, plan.overlap_px
+        )

@@ -95,7 +95,7 @@ class Ledger:
                 cls.refuse_in_use(path)
                 raise LedgerError(
                     f"expected no ledger yet, but {path} is left from an earlier run; resume that "
-                    "run, or delete the file to start over"
+                    "run, or begin again with --restart (in Python restart=True)"
                 ) from None
             raise WriteError(f"cannot write the ledger {path}: {error}") from error
         finally:
@@ -258,7 +258,8 @@ class Ledger:
         if differences:
             raise LedgerError(
                 f"the ledger {self._path} belongs to another job: {'; '.join(differences)}. Run "
-                "with what it was begun with, or delete the file to start over"
+                "with what it was begun with, or begin again with --restart (in Python "
+                "restart=True)"
             )
 
     def _read_back(self) -> None:
@@ -314,6 +315,6 @@ def _read_header(path: Path, file: BinaryIO) -> LedgerHeader:
     if payload is None:
         raise LedgerError(
             f"expected a ledger of this version of geo_retina, {path} is none or is damaged at its "
-            "head; delete it to start over"
+            "head; begin again with --restart (in Python restart=True)"
         )
     return LedgerHeader.from_json(payload.decode())

@@ -1,7 +1,8 @@
 """What a detection run can be asked for."""
 
-from dataclasses import asdict, dataclass, replace
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any, Self
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Thresholds
@@ -30,7 +31,9 @@ class DetectOptions(ReadOptions):
     overlap_px: int | None = None
     """Overlap of neighbouring windows, in pixels of the model's GSD."""
     aoi: str | None = None
-    """Vector file whose polygons limit the work."""
+    """Vector file whose polygons limit the work: objects whose centre lies in one are found."""
+    aoi_layer: str | None = None
+    """Layer of `aoi`, where the file has several."""
     raster_crs: str | None = None
     """CRS to assign to a raster that has none."""
 
@@ -40,6 +43,33 @@ class DetectOptions(ReadOptions):
         _check_range("decay_iou", self.decay_iou, low=0, high=1)
         if self.nms_iou == 0:
             raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
+        if self.aoi_layer is not None and self.aoi is None:
+            raise ConfigError(
+                f"expected an AOI file with the layer {self.aoi_layer!r}, got none; name it (--aoi)"
+            )
+
+    @classmethod
+    def of(cls, caller: str, values: Mapping[str, Any]) -> Self:
+        """The options that a function got as keyword arguments.
+
+        Args:
+            caller: The function, for messages.
+            values: What it got.
+
+        Raises:
+            TypeError: One of them is no option.
+            ConfigError: A value is out of range.
+        """
+        known = [field.name for field in fields(cls)]
+        unknown = [name for name in values if name not in known]
+        if unknown:
+            raise TypeError(
+                f"{caller} has no option {', '.join(map(repr, unknown))}; expected "
+                f"{', '.join(known)}. How files are written (crs, geometry) is said to "
+                "detect_to_files(..., output_options=OutputOptions(...)), how the work is done "
+                "(readers, resume...) to its work=WorkOptions(...)"
+            )
+        return cls(**values)
 
     def thresholds(self, card: ModelCard) -> Thresholds:
         """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows."""

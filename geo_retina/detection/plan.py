@@ -1,49 +1,41 @@
 """What a run will read and compute, before doing it."""
 
+import os
 import sys
 import time
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from geo_retina.detection.backends import Detector
 from geo_retina.detection.detector import PreparingDetector
-from geo_retina.detection.job import Job
+from geo_retina.detection.job import Job, open_job
+from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.reading import ReadingOrder
+from geo_retina.errors import BandError, GeoreferenceError, GsdError, RadiometryError
+from geo_retina.imagery.facts import RasterFacts, facts_of
 from geo_retina.imagery.gdal import LARGEST_BLOCK_CACHE_BYTES, SMALLEST_BLOCK_CACHE_BYTES
+from geo_retina.imagery.raster import open_raster
 from geo_retina.space.windows import Window
 
 MOST_WINDOWS_CHECKED = 500
 """Of a larger plan so many windows, evenly spread, tell the share that holds something to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class RasterReport:
-    """What a raster is, and what would be done to it."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelView:
+    """How a model will see a raster."""
 
-    path: str
-    driver: str
-    width: int
-    height: int
-    megapixels: float
-    bands: tuple[str, ...]
-    """Description or colour interpretation of each band."""
-    dtypes: tuple[str, ...]
-    nodata: tuple[float | None, ...]
-    block_shape: tuple[int, int]
-    """Rows and columns that are stored together."""
-    overview_factors: tuple[int, ...]
-    crs: str | None
-    gsd_m: tuple[float, float] | None
-    """Metres on the ground per pixel along x and y; None without a CRS that tells."""
     model: str
     bands_read: tuple[int, ...]
     """Band numbers, from 1, in the model's order."""
     values_shown: tuple[tuple[float, float], ...]
     """Raster values of each band read that become the ends of the model's range."""
     all_valid: bool
-    """Whether no mask, alpha band or nodata value can make pixels invalid."""
+    """Whether no mask, alpha band or nodata value can make pixels invalid; no value is looked at,
+    and one that is not finite (NaN) is invalid all the same."""
     resampled_to: tuple[int, int] | None
     """Columns and rows at the model's GSD; None where the raster is read as it is."""
     chip_px: int
@@ -55,9 +47,21 @@ class RasterReport:
     readers: int
     """Threads that read; one where the raster's blocks span its rows."""
 
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterReport:
+    """What a raster is, and what a model makes of it."""
+
+    raster: RasterFacts
+    view: ModelView | None
+    """None where the model cannot read the raster."""
+    refusal: str | None = None
+    """Why the model cannot read the raster, and what to do."""
+
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
+        """Plain data, for JSON: all fields side by side."""
+        view = {} if self.view is None else asdict(self.view)
+        return {**self.raster.to_dict(), **view, "refusal": self.refusal}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,28 +92,35 @@ class WorkReport:
         return asdict(self)
 
 
+def look_at(
+    raster: str | os.PathLike[str], model: str | Path, options: DetectOptions
+) -> RasterReport:
+    """Say what a raster is, and how a model will read it or why it cannot.
+
+    Raises:
+        RasterError: There is no such raster.
+        GeoreferenceError: The CRS that the options state cannot be taken.
+        ModelError: The model is unknown.
+        ConfigError: An option is wrong.
+    """
+    is_stated = options.raster_crs is not None
+    with open_raster(
+        raster,
+        crs=options.raster_crs,
+        pixel_coordinates=options.pixel_coordinates or not is_stated,
+    ) as opened:
+        facts = facts_of(opened)
+    try:
+        with open_job(raster, model, options) as job:
+            return describe_raster(job)
+    except (BandError, RadiometryError, GsdError, GeoreferenceError) as error:
+        return RasterReport(raster=facts, view=None, refusal=str(error))
+
+
 def describe_raster(job: Job) -> RasterReport:
     """Say what the raster of a job is, and how it will be read."""
-    raster, source, plan = job.source.raster, job.source, job.plan
-    grid = raster.grid
-    tells = grid.crs is not None and not grid.crs.is_engineering
-    names = tuple(
-        description or colour
-        for description, colour in zip(raster.descriptions, raster.colours, strict=True)
-    )
-    return RasterReport(
-        path=raster.path,
-        driver=raster.driver,
-        width=grid.width,
-        height=grid.height,
-        megapixels=grid.width * grid.height / 1e6,
-        bands=names,
-        dtypes=raster.dtypes,
-        nodata=raster.nodata,
-        block_shape=raster.block_shape,
-        overview_factors=raster.overview_factors,
-        crs=None if grid.crs is None else grid.crs.name,
-        gsd_m=grid.gsd_m() if tells else None,
+    source, plan = job.source, job.plan
+    view = ModelView(
         model=job.info.card.name,
         bands_read=source.bands,
         values_shown=tuple(source.radiometry.shown),
@@ -121,6 +132,7 @@ def describe_raster(job: Job) -> RasterReport:
         strips=len(plan.row_offs),
         readers=ReadingOrder.of(source, plan).readers,
     )
+    return RasterReport(raster=facts_of(source.raster), view=view)
 
 
 def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:

@@ -38,7 +38,11 @@ def detect(
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
         on_progress: Called after each window.
-        **options: Fields of `DetectOptions`, such as `score=0.4` or `aoi="area.geojson"`.
+        **options: Fields of `DetectOptions`. What is found: `score`, `nms_iou`, `decay_iou`,
+            `method`, `class_agnostic`, `chip_px`, `overlap_px`, `aoi`, `aoi_layer`. How the raster
+            is read: `bands`, `scale`, `stretch`, `raster_crs`, `gsd_m`, `any_gsd`,
+            `pixel_coordinates`. For another geometry or CRS of the result see `detect_to_files` and
+            `OutputOptions`, or use what GeoPandas has (`centroid`, `to_crs`).
 
     Returns:
         One row an object with `id, class, score, window, area_m2, width_m, height_m` and its
@@ -47,8 +51,9 @@ def detect(
     Raises:
         UsageError: One of its kinds, for whatever is wrong with the raster, the model or an option.
         RasterReadError: The raster is damaged.
+        TypeError: There is no such option.
     """
-    with open_job(raster, model, DetectOptions(**options)) as job:
+    with open_job(raster, model, DetectOptions.of("geo_retina.detect", options)) as job:
         runner = runner_of(model, job.info, device=device, backend=backend, batch=batch)
         found = find_in_raster(job, runner.load(), on_progress=on_progress)
         return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)

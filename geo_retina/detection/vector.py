@@ -74,6 +74,19 @@ def check_output(
         _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
 
 
+def take_crs(paths: Sequence[str | Path]) -> list[bool]:
+    """Whether the CRS that a run is asked for holds for each of its outputs.
+
+    Formats with a frame of their own (GeoJSON, COCO) keep that where another output takes the CRS.
+    Where none does, it is asked of all, and `check_output` refuses.
+
+    Raises:
+        OutputError: An extension stands for no format.
+    """
+    is_free = [not split_extension(Path(path))[1].fixed_frame for path in paths]
+    return is_free if any(is_free) else [True] * len(paths)
+
+
 def open_writer(
     path: str | Path,
     *,
@@ -125,8 +138,8 @@ def open_writers(
 ) -> MultiWriter:
     """Prepare several outputs of one run; arguments as for `open_writer`.
 
-    All appear under their final names after all are whole, or none does. Formats that fix their
-    own frame (GeoJSON, COCO) must not be asked for another `crs`.
+    All appear under their final names after all are whole, or none does. `crs` holds for those
+    whose format lets one choose, see `take_crs`.
 
     Raises:
         OutputError: See `check_output`; or one path is named twice.
@@ -140,11 +153,11 @@ def open_writers(
                 grid=grid,
                 class_names=class_names,
                 metadata=metadata,
-                crs=crs,
+                crs=crs if takes else None,
                 geometry=geometry,
                 pixel_coordinates=pixel_coordinates,
             )
-            for path in paths
+            for path, takes in zip(paths, take_crs(paths), strict=True)
         ]
     )
 

@@ -323,10 +323,15 @@ def _cannot_open(path: str, error: BaseException) -> str:
     is_local = "://" not in path and not path.startswith("/vsi")
     if is_local and Path(path).is_dir():
         return (
-            f"{path} is a folder, expected a raster file; name the file in it, or make one raster "
-            f"of all that are in it: geo-retina mosaic {path} -o mosaic.vrt"
+            f"{path} is a folder, expected one raster; name the file in it, or make one of many: "
+            f"geo-retina mosaic {path} -o mosaic.vrt"
         )
     if is_local and ":" not in path and not Path(path).exists():
+        if set(path) & set("*?["):
+            return (
+                f"{path} is a pattern of names, expected one raster; make one of many: "
+                f"geo-retina mosaic '{path}' -o mosaic.vrt"
+            )
         return f"{path} does not exist; expected a raster file"
     return (
         f"{path} cannot be opened as a raster: {reason(error)}; expected a format that GDAL reads "

@@ -112,6 +112,14 @@ BAD_INPUT: dict[str, tuple[Callable[..., list[object]], str]] = {
     "folder": (lambda t, w: [_rgb(w), "-o", t / "none" / "a.gpkg"], "folder"),
     "aoi": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--aoi", t / "none.gpkg"], "AOI"),
     "score": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--score", 3], "score"),
+    "folder as raster": (lambda t, _w: [t, "-o", t / "a.gpkg"], "geo-retina mosaic"),
+    "pattern": (lambda t, _w: [t / "*.tif", "-o", t / "a.gpkg"], "geo-retina mosaic '"),
+    "two rasters": (lambda t, w: [_rgb(w), t / "b.tif", "-o", t / "a.gpkg"], "geo-retina mosaic"),
+    "layer alone": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--aoi-layer", "x"], "--aoi"),
+    "crs of geojson": (
+        lambda t, w: [_rgb(w), "-o", t / "a.geojson", "--crs", "EPSG:3857"],
+        "leave the CRS out",
+    ),
     "overlap": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--overlap", 9999], "overlap"),
     "bands text": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--bands", "x"], "--bands"),
     "device": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--device", "warp"], "device"),
@@ -225,8 +233,9 @@ def test_plan_option_detects_nothing(
     )
     done = run("detect", field, "-o", tmp_path / "a.csv", "--plan", "--quiet")
     assert done.exit_code == 0, done.stderr
-    assert re.search(r"^windows +12$", done.stdout, re.MULTILINE)
-    assert re.search(r"^minutes +\d", done.stdout, re.MULTILINE)
+    assert re.search(r"^windows +12 windows, 12 to search$", done.stdout, re.MULTILINE)
+    assert re.search(r"^memory +about [\d,.]+ [MG]iB, ", done.stdout, re.MULTILINE)
+    assert re.search(r"^time +(less than 1|\d+) s$", done.stdout, re.MULTILINE)
     assert detector.calls == 2, "one chip to warm up, one to be timed"
     assert not list(tmp_path.glob("a.csv*"))
 
@@ -315,3 +324,131 @@ def test_a_plan_needs_no_output_and_a_detection_does(
     refused = run("detect", field, "--plan", "--picture", "a.png")
     assert refused.exit_code == 2
     assert "--picture: --plan detects nothing" in refused.stderr
+
+
+def test_many_rasters_do_not_flood_the_error(run: Callable[..., Any], tmp_path: Path) -> None:
+    done = run("detect", *(tmp_path / f"{number}.tif" for number in range(50)), "-o", "a.gpkg")
+    assert done.exit_code == 2
+    assert "expected one raster, got 50 (" in done.stderr
+    assert done.stderr.count(".tif") == 2
+
+
+def test_geojson_stays_in_its_frame_beside_an_output_that_takes_the_crs(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    outputs = [tmp_path / "a.geojson", tmp_path / "a.gpkg"]
+    words = [word for path in outputs for word in ("-o", path)]
+    done = run("detect", field, *words, "--crs", "EPSG:3857")
+    assert done.exit_code == 0, done.stderr
+    assert [gpd.read_file(path).crs.to_epsg() for path in outputs] == [4326, 3857]
+    assert "a.geojson is not written in EPSG:3857: RFC 7946" in done.stderr
+    assert "a.gpkg is not written" not in done.stderr
+
+
+def test_holes_beside_a_geojson_take_its_frame(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    field.write_bytes(field.read_bytes()[: field.stat().st_size * 3 // 4])
+    words = ["-o", tmp_path / "a.geojson", "-o", tmp_path / "a.gpkg", "--crs", "EPSG:3857"]
+    done = run("detect", field, *words, "--skip-errors", "--quiet")
+    assert done.exit_code == 1
+    assert (tmp_path / "a.failed_windows.geojson").exists()
+
+
+def test_outputs_are_checked_before_the_model_is_opened(
+    run: Callable[..., Any], field: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "geo_retina.detection.job.read_info", lambda _model: pytest.fail("the model was opened")
+    )
+    done = run("detect", field, "-o", tmp_path / "a.geojson", "--crs", "EPSG:3857")
+    assert done.exit_code == 2
+    assert "WGS 84" in done.stderr
+
+
+def test_an_exported_graph_is_no_model(
+    run: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    graph = tmp_path / "x.onnx"
+    graph.touch()
+    done = run("detect", _rgb(write_raster), "-o", tmp_path / "a.gpkg", "--model", graph)
+    assert done.exit_code == 2
+    assert "checkpoint NAME.safetensors" in done.stderr
+    assert "OpenVINO graphs beside" in done.stderr
+
+
+def test_a_layer_of_the_aoi_is_named(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    aoi = tmp_path / "aoi.gpkg"
+    for name, side in (("near", 20), ("far", 1)):
+        square = shapely.box(500_000, 5_400_000 - side, 500_000 + side, 5_400_000)
+        gpd.GeoSeries([square], crs="EPSG:32633").to_file(aoi, layer=name)
+    words = ["detect", field, "-o", tmp_path / "a.csv", "--aoi", aoi]
+    refused = run(*words)
+    assert refused.exit_code == 2
+    assert "--aoi-layer NAME" in refused.stderr
+    counts = []
+    for name in ("near", "far"):
+        done = run(*words, "--aoi-layer", name)
+        assert done.exit_code == 0, done.stderr
+        counts.append(len((tmp_path / "a.csv").read_text().splitlines()))
+    assert counts[0] > counts[1]
+
+
+def test_a_ledger_of_another_job_names_restart(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    detector, out = blob_model(), tmp_path / "a.csv"
+    detect = detector.detect
+
+    def interrupted(*arguments: Any) -> Any:
+        if detector.calls == 8:
+            raise KeyboardInterrupt
+        return detect(*arguments)
+
+    detector.detect = interrupted  # type: ignore[method-assign]
+    assert run("detect", field, "-o", out, "--quiet").exit_code == 130
+    detector.detect = detect  # type: ignore[method-assign]
+    other = ("detect", field, "-o", out, "--score", 0.9, "--quiet")
+    refused = run(*other, "--resume")
+    assert refused.exit_code == 2
+    assert "begin again with --restart" in refused.stderr
+    assert run(*other, "--restart").exit_code == 0
+
+
+def test_the_crs_of_a_csv_is_told(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    out = tmp_path / "a.csv"
+    assert "a.csv: coordinates are in EPSG:32633;" in run("detect", field, "-o", out).stderr
+    done = run("detect", field, "-o", out, "--crs", "EPSG:4326", "--simplify-to", "point")
+    assert "a.csv: coordinates are in EPSG:4326;" in done.stderr
+    assert out.read_text().splitlines()[0].endswith("height_m,lon,lat,WKT")
+
+
+def test_a_damaged_ledger_names_restart(
+    run: Callable[..., Any], blob_model: Callable[..., Any], field: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    words = ("detect", field, "-o", tmp_path / "a.csv", "--quiet")
+    (tmp_path / "a.csv.ledger").write_bytes(b"no ledger")
+    refused = run(*words, "--resume")
+    assert refused.exit_code == 2
+    assert "begin again with --restart" in refused.stderr
+    assert run(*words, "--restart").exit_code == 0
+
+
+def test_one_window_is_one(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    done = run("detect", _rgb(write_raster), "-o", tmp_path / "a.csv")
+    assert "1 window of 64 px\n" in done.stderr

@@ -47,8 +47,19 @@ def test_bad_input_is_one_line_and_exit_code_2(
     cases = [
         (["birds"], "bundled models"),
         ([checkpoint, "--out", tmp_path / "none"], "does not exist"),
-        ([checkpoint, "--to", "openvino-int8"], "no rasters to calibrate with"),
-        ([checkpoint, "--to", "openvino-int8", "--labels", tmp_path / "none.csv"], "none.csv"),
+        ([checkpoint, "--to", "openvino-int8"], "needs --calibrate FOLDER"),
+        (
+            [
+                checkpoint,
+                "--to",
+                "openvino-int8",
+                "--calibrate",
+                tmp_path,
+                "--labels",
+                tmp_path / "none.csv",
+            ],
+            "none.csv",
+        ),
         ([checkpoint, "--labels", tmp_path / "none.csv"], "--labels: for --to openvino-int8"),
     ]
     for arguments, said in cases:
@@ -78,3 +89,49 @@ def test_writes_what_was_asked_for(
     ]
     assert done.stdout.count("written  ") == 2
     assert read_artifact(out / "small.openvino-fp32.xml").is_faithful
+
+
+@pytest.fixture
+def bundled(tmp_path: Path, checkpoint: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A bundled model `small`; graphs of it are one byte. Gives the folder it is installed in."""
+    weights = tmp_path / "installed" / "geo_retina" / "model" / "weights"
+    weights.mkdir(parents=True)
+    path = checkpoint.rename(weights / checkpoint.name)
+    monkeypatch.setattr("geo_retina.model.checkpoint.bundled_models", lambda: {"small": path})
+    monkeypatch.setattr(graphs, "export_onnx", lambda _info, path: path.write_bytes(b"x"))
+    monkeypatch.setattr(graphs, "export_openvino", lambda _info: None)
+    monkeypatch.setattr(
+        graphs, "write_openvino", lambda _graph, artifact: artifact.path.write_bytes(b"x")
+    )
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    return weights
+
+
+def test_a_bundled_model_is_exported_to_the_current_folder(
+    run: Callable[..., Any], bundled: Path
+) -> None:
+    done = run("small", "--to", "onnx", "--to", "openvino-fp32")
+    assert done.exit_code == 0, done.output
+    assert sorted(path.name for path in Path().iterdir()) == [
+        "small.onnx",
+        "small.openvino-fp32.xml",
+    ]
+    assert [path.name for path in bundled.iterdir()] == ["small.safetensors"]
+    assert f"written  {Path.cwd() / 'small.onnx'} (" in done.stdout
+    assert f"or export with --out {bundled}" in done.stdout
+
+
+def test_graphs_of_a_bundled_model_lie_beside_it_in_a_source_checkout(
+    run: Callable[..., Any], bundled: Path
+) -> None:
+    (bundled.parents[2] / "pyproject.toml").touch()
+    done = run("small", "--to", "onnx", "--to", "openvino-fp32")
+    assert done.exit_code == 0, done.output
+    assert [path.name for path in Path().iterdir()] == ["small.onnx"]
+    assert sorted(path.name for path in bundled.iterdir()) == [
+        "small.openvino-fp32.xml",
+        "small.safetensors",
+    ]
+    assert "note " not in done.stdout

@@ -1,8 +1,10 @@
+import errno
 from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pytest
 from affine import Affine
 from typer.testing import CliRunner
 
@@ -56,3 +58,38 @@ def test_what_does_not_fit_is_bad_input(tmp_path: Path, write_raster: Callable[.
 
     assert result.exit_code == 2
     assert "differ in their CRS" in result.stderr
+
+
+def test_a_folder_that_is_missing_or_read_only_is_one_line(
+    tmp_path: Path, write_raster: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tile = write_raster("tile.tif", np.full((3, 20, 20), 9, np.uint8))
+    missing, locked = tmp_path / "none", tmp_path / "locked"
+    locked.mkdir()
+
+    result = run(app, ["mosaic", str(tile), "-o", str(missing / "x.vrt")])
+    assert result.exit_code == 2
+    assert result.stderr == f"error: the folder {missing} of x.vrt does not exist; make it first\n"
+
+    monkeypatch.setattr("os.access", lambda path, _mode: path != locked)  # root may all
+    result = run(app, ["mosaic", str(tile), "-o", str(locked / "x.vrt")])
+    assert result.exit_code == 2
+    assert f"no permission to write x.vrt in the folder {locked}" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_folder_that_turns_out_read_only_is_one_line(
+    tmp_path: Path, write_raster: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system", "x")
+
+    tile = write_raster("tile.tif", np.full((3, 20, 20), 9, np.uint8))
+    monkeypatch.setattr("xml.etree.ElementTree.ElementTree.write", refused)
+    monkeypatch.setattr("pathlib.Path.unlink", refused)
+
+    result = run(app, ["mosaic", str(tile), "-o", str(tmp_path / "x.vrt"), "--quiet"])
+
+    assert result.exit_code == 2
+    assert "x.vrt: Read-only file system; choose another place" in result.stderr
+    assert result.stderr.count("\n") == 1

@@ -80,12 +80,28 @@ def test_lines_and_points_are_passed_over(tmp_path: Path) -> None:
     assert read_aoi(path, GRID).geometry.area == pytest.approx(400, rel=1e-4)
 
 
-def test_a_bow_tie_is_repaired(tmp_path: Path) -> None:
+def test_a_bow_tie_is_repaired_with_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     bow_tie = shapely.Polygon([(100, 100), (200, 200), (200, 100), (100, 200)])
     path = write(tmp_path / "a.gpkg", [shapely.transform(bow_tie, GRID.pixel_to_world)], UTM33)
     aoi = read_aoi(path, GRID)
     assert aoi.geometry.is_valid
     assert aoi.geometry.area == pytest.approx(5000)
+    assert "a.gpkg: 1 of 1 shapes cross or touch themselves (Self-intersection" in caplog.text
+    assert "were repaired" in caplog.text
+
+
+def test_sound_polygons_give_no_warning(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shape = world(GRID, shapely.box(5, 5, 25, 25), UTM33)
+    read_aoi(write(tmp_path / "a.gpkg", [shape], UTM33), GRID)
+    assert not caplog.records
+
+
+def test_a_centre_on_the_edge_is_inside() -> None:
+    aoi = Aoi(shapely.box(0, 0, 100, 100))
+    boxes = np.array([[90.0, 0, 109, 10], [90, 0, 110, 10], [90, 0, 111, 10]])
+    assert aoi.contains_centres(boxes).tolist() == [True, True, False]
 
 
 def test_a_long_edge_keeps_its_course_in_the_files_crs(tmp_path: Path) -> None:
@@ -197,7 +213,7 @@ class TestErrors:
         with pytest.raises(AoiError, match="got small, large"):
             read_aoi(path, GRID)
         assert read_aoi(path, GRID, layer="large").geometry.area == pytest.approx(400)
-        with pytest.raises(AoiError, match="expected a vector file"):
+        with pytest.raises(AoiError, match=r"no layer 'none' .*it has small, large"):
             read_aoi(path, GRID, layer="none")
 
 

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +351,21 @@ def test_summary_is_plain_data(
     plain = json.loads(json.dumps(done.to_dict()))
     assert plain["objects_by_class"] == {"tree": len(boxes)}
     assert plain["counts"]["windows_inferred"] == done.windows
+
+
+def test_an_unknown_option_says_which_there_are(tmp_path: Path) -> None:
+    with pytest.raises(
+        TypeError, match=r"geo_retina\.detect has no option 'geometry', 'crs'"
+    ) as raised:
+        detect(tmp_path / "a.tif", geometry="point", crs="EPSG:4326")
+    assert "score, nms_iou" in str(raised.value)
+    assert "detect_to_files(..., output_options=OutputOptions(...))" in str(raised.value)
+
+
+def test_the_docstring_names_every_option() -> None:
+    missing = [
+        field.name
+        for field in fields(DetectOptions)
+        if f"`{field.name}`" not in str(detect.__doc__)
+    ]
+    assert not missing

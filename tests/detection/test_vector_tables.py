@@ -144,6 +144,16 @@ class TestCsv:
         )
         assert b"\r" not in path.read_bytes()
 
+    @pytest.mark.parametrize(("crs", "names"), [(None, ["x", "y"]), ("EPSG:4326", ["lon", "lat"])])
+    def test_points_have_columns_of_coordinates(
+        self, tmp_path: Path, crs: str | None, names: list[str]
+    ) -> None:
+        path = write(tmp_path / "a.csv", some(3), geometry="point", crs=crs)
+        rows = list(csv.DictReader(path.read_text().splitlines()))
+        assert list(rows[0])[-3:] == [*names, "WKT"]
+        for row in rows:
+            assert row["WKT"] == f"POINT ({row[names[0]]} {row[names[1]]})"
+
 
 class TestCoco:
     def test_boxes_are_pixels(self, tmp_path: Path) -> None:

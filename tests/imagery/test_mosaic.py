@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import RasterError
+from geo_retina.errors import OutputError, RasterError
 from geo_retina.imagery.mosaic import write_mosaic
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
@@ -338,7 +338,7 @@ def test_no_file_and_another_ending_are_refused(tmp_path: Path, write_raster: Wr
         write_mosaic([], tmp_path / "all.vrt")
     with pytest.raises(RasterError, match=r"ends in \.vrt, got .*all\.tif"):
         write_mosaic([one], tmp_path / "all.tif")
-    with pytest.raises(RasterError, match=r"cannot write .*missing"):
+    with pytest.raises(OutputError, match=r"folder .*missing of all.vrt does not exist"):
         write_mosaic([one], tmp_path / "missing" / "all.vrt")
 
 

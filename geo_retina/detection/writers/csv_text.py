@@ -27,7 +27,10 @@ _POLYGON = '"POLYGON ((' + ", ".join(["%r %r"] * 5) + '))"'
 
 
 class CsvSink:
-    """A header and one line a detection; null is an empty field."""
+    """A header and one line a detection; null is an empty field.
+
+    Points have their coordinates in two columns of their own too, for what reads no WKT.
+    """
 
     def __init__(self, path: Path, layer: Layer) -> None:
         self._layer = layer
@@ -35,17 +38,22 @@ class CsvSink:
         on_degrees = crs is not None and crs.is_geographic
         self._decimals = DEGREE_DECIMALS if on_degrees else LINEAR_DECIMALS
         self._names = [_quoted(name) for name in layer.class_names]
+        self._places: list[str] = []
+        if layer.geometry == "point":
+            self._places = ["lon", "lat"] if on_degrees else ["x", "y"]
         self._file: TextIO = path.open("w", encoding="utf-8", newline="\n")
-        self._file.write(",".join([*features.FIELDS.names, "WKT"]) + "\n")
+        self._file.write(",".join([*features.FIELDS.names, *self._places, "WKT"]) + "\n")
 
     def write(self, detections: Detections) -> None:
         """Append lines."""
         table = self._layer.attributes(detections)
+        places = np.round(self._layer.coordinates(detections), self._decimals) + 0.0
         columns = [
             table["id"].to_pylist(),
             [self._names[number] for number in detections.class_ids.tolist()],
             *(map(_number, table[name].to_pylist()) for name in table.schema.names[2:]),
-            self._shapes(self._layer.coordinates(detections)),
+            *(map(repr, column) for column in (places.T.tolist() if self._places else [])),
+            _shapes(places),
         ]
         self._file.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
 
@@ -57,13 +65,13 @@ class CsvSink:
         """Let go of the file."""
         self._file.close()
 
-    def _shapes(self, coordinates: NDArray[np.float64]) -> Iterator[str]:
-        template = _POINT
-        if coordinates.ndim == 3:  # noqa: PLR2004
-            template = _POLYGON
-            coordinates = coordinates[:, [0, 1, 2, 3, 0]].reshape(-1, 10)
-        rows = (np.round(coordinates, self._decimals) + 0.0).tolist()
-        return (template % tuple(row) for row in rows)
+
+def _shapes(coordinates: NDArray[np.float64]) -> Iterator[str]:
+    template = _POINT
+    if coordinates.ndim == 3:  # noqa: PLR2004
+        template = _POLYGON
+        coordinates = coordinates[:, [0, 1, 2, 3, 0]].reshape(-1, 10)
+    return (template % tuple(row) for row in coordinates.tolist())
 
 
 def _number(value: float | None) -> str:

@@ -1,0 +1,79 @@
+"""What a raster's header says, as plain data for people and programs: no model, no pixels."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from geo_retina.imagery.raster import Raster
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RasterFacts:
+    """What a raster is."""
+
+    path: str
+    driver: str
+    width: int
+    height: int
+    megapixels: float
+    bands: tuple[str, ...]
+    """Description or else colour interpretation of each band."""
+    colours: tuple[str, ...]
+    """Colour interpretation of each band."""
+    dtypes: tuple[str, ...]
+    nodata: tuple[float | None, ...]
+    block_shape: tuple[int, int]
+    """Rows and columns that are stored together."""
+    overview_factors: tuple[int, ...]
+    crs: str | None
+    """Name of the CRS."""
+    crs_code: str | None
+    """Authority and code, such as `EPSG:32633`; None where the CRS has none."""
+    georeference_gap: str | None
+    """Why the raster has no place on the ground; None where it has one."""
+    transform: tuple[float, ...] | None
+    """Pixel edges to world, a to f: x = a col + b row + c, y = d col + e row + f."""
+    bounds: tuple[float, float, float, float] | None
+    """left, bottom, right, top in CRS units, of all four corners."""
+    gsd_m: tuple[float, float] | None
+    """Metres on the ground per pixel along x and y; None without a CRS that tells."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data, for JSON."""
+        return asdict(self)
+
+
+def facts_of(raster: Raster) -> RasterFacts:
+    """Say what an open raster is."""
+    grid = raster.grid
+    tells = grid.crs is not None and not grid.crs.is_engineering
+    names = zip(raster.descriptions, raster.colours, strict=True)
+    authority = None if grid.crs is None else grid.crs.to_authority()
+    return RasterFacts(
+        path=raster.path,
+        driver=raster.driver,
+        width=grid.width,
+        height=grid.height,
+        megapixels=grid.width * grid.height / 1e6,
+        bands=tuple(description or colour for description, colour in names),
+        colours=raster.colours,
+        dtypes=raster.dtypes,
+        nodata=raster.nodata,
+        block_shape=raster.block_shape,
+        overview_factors=raster.overview_factors,
+        crs=None if grid.crs is None else grid.crs.name,
+        crs_code=None if authority is None else ":".join(authority),
+        georeference_gap=raster.georeference_gap,
+        transform=None if grid.crs is None else tuple(map(float, grid.transform[:6])),
+        bounds=None if grid.crs is None else _bounds(raster),
+        gsd_m=grid.gsd_m() if tells else None,
+    )
+
+
+def _bounds(raster: Raster) -> tuple[float, float, float, float]:
+    width, height = raster.grid.width, raster.grid.height
+    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
+    world = raster.grid.pixel_to_world(corners)
+    (left, bottom), (right, top) = world.min(axis=0).tolist(), world.max(axis=0).tolist()
+    return left, bottom, right, top
