@@ -236,3 +236,25 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert model.calls == 0
+
+
+def test_options_of_detection_reach_the_model(
+    field: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from geo_retina.evaluation import runs
+
+    seen, open_job = [], runs.open_job
+
+    def watched(raster: str, model: Any, options: Any) -> Any:
+        seen.append(options)
+        return open_job(raster, model, options)
+
+    monkeypatch.setattr(runs, "open_job", watched)
+    done = run("--labels", field / "boxes.csv", "--images", field / "images", "--chip", 96,
+               "--overlap", 32, "--method", "nms-ios", "--nms-iou", 0.6)  # fmt: skip
+    assert done.exit_code == 0, done.stderr
+    assert len(seen) == 2
+    for options in seen:
+        assert (options.chip_px, options.overlap_px) == (96, 32)
+        assert (options.method, options.nms_iou) == ("nms-ios", 0.6)
+    assert model.calls > 2

@@ -1,6 +1,8 @@
 import json
 import math
+import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -20,6 +22,7 @@ from geo_retina.training import depthwise
 from geo_retina.training.fit import fit
 from geo_retina.training.records import TrainingProgress
 from geo_retina.training.run_folder import RECIPE_NAME, STATE_NAME
+from geo_retina.training.validation import measure
 
 Recipe = Callable[..., Any]
 
@@ -81,8 +84,48 @@ def test_the_checkpoint_detects_and_its_card_tells_where_it_comes_from(
     best = read_info(tmp_path / "run" / "best.safetensors")
     assert best.card == card
     assert _same_weights(best.path, path)
-    found = detect(field_data / "images" / "c.tif", model=path, score=0.0)
-    assert "class" in found
+    assert len(detect(field_data / "images" / "c.tif", model=path, score=0.0)) > 0
+
+
+@pytest.fixture
+def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Val finds AP 0.2, 0.6 and 0.4, one after the other; a folder with the weights of each."""
+    folder, left = tmp_path / "measured", [0.2, 0.6, 0.4] * 2
+    folder.mkdir()
+
+    def play(val: Any, path: Path, *args: Any, **options: Any) -> Any:
+        found = measure(val, path, *args, **options)
+        value = left.pop(0)
+        shutil.copy(path, folder / f"{value}.safetensors")
+        return replace(found, quality=replace(found.quality, ap=value))
+
+    monkeypatch.setattr("geo_retina.training.validation.measure", play)
+    return folder
+
+
+@pytest.mark.parametrize(("keep", "ap"), [("best", 0.6), ("last", 0.4)])
+def test_the_weights_that_were_asked_for_are_kept(
+    keep: str, ap: float, measured: Path, recipe: Recipe, field_data: Path, val_source: Any,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    settings = recipe(val=[val_source], validation__keep=keep, schedule__ema_decay=0)
+    path = _train(settings, field_data, tmp_path / "run")
+    assert not _same_weights(measured / "0.6.safetensors", measured / "0.4.safetensors")
+    assert _same_weights(path, measured / f"{ap}.safetensors")
+    best = tmp_path / "run" / "best.safetensors"
+    assert _same_weights(best, measured / "0.6.safetensors")
+
+
+def test_a_resumed_run_keeps_what_was_best_before(
+    measured: Path, recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    settings = recipe(val=[val_source], schedule__ema_decay=0)
+    steps = settings.schedule.epoch_steps
+    with pytest.raises(_PulledPlugError):
+        _train(settings, field_data, tmp_path / "run", on_progress=_pull_plug_at(2 * steps + 1))
+    path = _train(settings, field_data, tmp_path / "run", resume=True)
+    assert (measured / "0.4.safetensors").exists()
+    assert _same_weights(path, measured / "0.6.safetensors")
 
 
 def test_recipe_json_trains_again(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
