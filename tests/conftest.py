@@ -3,6 +3,7 @@
 A fixture called `make_...` or `write_...` is a function: call it with what your test needs.
 """
 
+import os
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,6 +24,12 @@ pytest_plugins = ["blobs"]
 UTM33 = "EPSG:32633"
 ORIGIN = (500_000.0, 5_400_000.0)
 """Easting and northing in `UTM33` of the upper-left corner of rasters made here."""
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Tests that are not about a GPU run on the CPU, whatever the machine has."""
+    if "not gpu" in config.option.markexpr:
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 def card_of(**changes: object) -> ModelCard:

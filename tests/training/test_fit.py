@@ -347,3 +347,19 @@ def test_training_in_bfloat16_gives_depthwise_filters_their_gradients(
         path = _train(settings, field_data, tmp_path / "run")
     assert backward.call_count > 0
     assert all(torch.isfinite(tensor).all() for tensor in load_file(path).values())
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed", "16-mixed"])
+def test_a_gpu_trains_measures_and_resumes(
+    precision: str, recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    settings = recipe(val=[val_source], schedule__precision=precision)
+    run = tmp_path / "run"
+    with pytest.raises(_PulledPlugError):
+        fit(settings, data_folder=field_data, run_folder=run, device="cuda",
+            on_progress=_pull_plug_at(3))  # fmt: skip
+    path = fit(settings, data_folder=field_data, run_folder=run, device="cuda", resume=True)
+    assert len((run / "metrics.csv").read_text().splitlines()) == 1 + 3
+    assert len((run / "validation.csv").read_text().splitlines()) == 1 + 3
+    assert len(detect(field_data / "images" / "c.tif", model=path, score=0.0, device="cpu")) > 0
