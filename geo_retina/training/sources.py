@@ -102,6 +102,8 @@ class CsvSource(_Source):
     """Path of the CSV; relative to the data folder."""
     images: str
     """Folder of the images; relative to the data folder."""
+    class_column: str | None = None
+    """Column with the class; None = `label`."""
 
     @property
     def name(self) -> str:
@@ -110,7 +112,10 @@ class CsvSource(_Source):
 
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         return read_deepforest_csv(
-            folder / self.labels, folder / self.images, class_names=class_names
+            folder / self.labels,
+            folder / self.images,
+            class_names=class_names,
+            class_column=self.class_column,
         )
 
 

@@ -60,6 +60,17 @@ def test_unknown_classes_are_refused(field_data: Path) -> None:
         CsvSource(**CSV).read(field_data, ("car",))
 
 
+def test_the_class_may_stand_in_any_column_of_a_csv(field_data: Path) -> None:
+    text = (field_data / "labels.csv").read_text().replace(",label", ",species", 1)
+    (field_data / "species.csv").write_text(text)
+    with pytest.raises(LabelError, match=r"species.*class_column"):
+        CsvSource(**CSV | {"labels": "species.csv"}).read(field_data, ("tree",))
+    source = CsvSource(**CSV | {"labels": "species.csv", "class_column": "species"})
+    assert _names(source.read(field_data, ("tree",))) == _names(
+        CsvSource(**CSV).read(field_data, ("tree",))
+    )
+
+
 def test_labels_that_a_model_was_unsure_of_are_left_out(field_data: Path) -> None:
     (field_data / "scored.csv").write_text(
         "image_path,xmin,ymin,xmax,ymax,label,score\n"
