@@ -58,6 +58,16 @@ def test_crooked_points_are_refused() -> None:
         fit_control_points(points, name="a.tif")
 
 
+def test_one_bad_point_among_many_good_ones_is_refused() -> None:
+    true = Affine(0.1, 0, 5e5, 0, -0.1, 5e6)
+    places = [(float(col), float(row)) for col in range(0, 500, 100) for row in range(0, 400, 100)]
+    points = control(true, places)
+    fit_control_points(points, name="a.tif")
+    points[7].x += 0.5  # 5 pixels, which 20 points make little of on the mean
+    with pytest.raises(GeoreferenceError, match=r"up to 4\.\d pixels off"):
+        fit_control_points(points, name="a.tif")
+
+
 @pytest.mark.parametrize("places", [SQUARE[:2], [(0.0, 0.0), (1.0, 1.0), (2.0, 2.0)]])
 def test_points_on_a_line_are_refused(places: list[tuple[float, float]]) -> None:
     with pytest.raises(GeoreferenceError, match=r"three that are not on one line"):
@@ -142,6 +152,16 @@ def test_gcps_without_crs_are_refused(
         open_raster(path)
     with open_raster(path, crs="EPSG:32633") as raster:
         np.testing.assert_allclose(raster.grid.transform @ (8, 9), (500_000.8, 4_999_999.1))
+
+
+def test_geolocation_arrays_alone_are_refused_with_the_step_to_take(
+    write_raster: Callable[..., Path], noise: Callable[..., Array]
+) -> None:
+    path = write_raster("a.tif", noise(3, 9, 8), crs=None, transform=Affine.identity())
+    with rasterio.open(path, "r+") as raster:
+        raster.update_tags(ns="GEOLOCATION", X_DATASET="lon.tif", Y_DATASET="lat.tif")
+    with pytest.raises(GeoreferenceError, match=r"geolocation arrays only.*gdalwarp -geoloc"):
+        open_raster(path)
 
 
 def test_rpcs_alone_are_refused_with_the_step_to_take(

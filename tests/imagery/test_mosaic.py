@@ -295,6 +295,9 @@ def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
             {"transform": NORTH_UP @ Affine.scale(2)},
             r"b\.tif: other pixels than .*a\.tif.*gdalwarp",
         ),
+        ({"transform": NORTH_UP @ Affine.scale(1, 2)}, r"b\.tif: other pixels than .*a\.tif"),
+        ({"transform": NORTH_UP @ Affine(1, 1, 0, 0, 1, 0)}, r"b\.tif: other pixels than"),
+        ({"transform": NORTH_UP @ Affine(1, 0, 0, 1, 1, 0)}, r"b\.tif: other pixels than"),
         (
             {"transform": NORTH_UP @ Affine.translation(60.4, 0)},
             r"b\.tif: up to 0\.40 px off the grid of .*a\.tif",
@@ -308,6 +311,9 @@ def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
         "bands",
         "nodata",
         "pixel size",
+        "taller pixels",
+        "sheared along x",
+        "sheared along y",
         "shifted",
     ],
 )

@@ -71,6 +71,12 @@ def test_an_object_off_the_chip_gets_no_anchor() -> None:
     assert (assign.max_similarity(anchors_of(), far) == assign.BACKGROUND).all()
 
 
+def test_an_object_between_the_anchors_gets_none() -> None:
+    anchors = [torch.tensor([[0.0, 0, 10, 10], [50.0, 0, 60, 10]])]
+    between = torch.tensor([[20.0, 0, 30, 10]])
+    assert (assign.max_similarity(anchors, between) == assign.BACKGROUND).all()
+
+
 def test_thresholds_split_positive_ignored_and_background() -> None:
     anchors = [torch.tensor([[0.0, 0, 10, 10], [0, 0, 10, 22], [0, 0, 10, 50]])]
     objects = torch.tensor([[0.0, 0, 10, 10]])

@@ -63,6 +63,12 @@ def test_fusion_averages_boxes_by_score_and_scores_plainly() -> None:
     assert settled.absorbed.tolist() == [[1, 0]]
 
 
+def test_fusion_tells_which_box_went_into_which_in_any_order() -> None:
+    settled = BoxFusion(threshold=0.5).settle(found(PAIR, [0.25, 0.75]))
+    assert settled.sources.tolist() == [1]
+    assert settled.absorbed.tolist() == [[0, 1]]
+
+
 def test_fusion_compares_with_the_fused_box() -> None:
     # c overlaps a by 1/2 and the mean of a and b by 0.6: only the latter is over the threshold
     boxes = [[0, 0, 12, 10], [0, 0, 8, 10], [0, 0, 6, 10]]
