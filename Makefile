@@ -29,7 +29,7 @@ test: env
 	$(RUN) pytest
 
 test-slow: env
-	$(RUN) pytest -m slow
+	$(RUN) --group export pytest -m slow
 
 lint: env
 	$(RUN) ruff check .
