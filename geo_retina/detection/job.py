@@ -16,16 +16,14 @@ from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.reading import ReadingOrder
-from geo_retina.errors import AoiError, ModelError
+from geo_retina.errors import AoiError
 from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
-from geo_retina.model.checkpoint import SUFFIX, CheckpointInfo, read_info
+from geo_retina.model.checkpoint import CheckpointInfo, read_info
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
 
 _log = logging.getLogger(__name__)
-
-_GRAPHS = {".onnx", ".xml"}
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -67,7 +65,7 @@ def open_job(
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
             an option.
     """
-    info = model.info if isinstance(model, Model) else _read_info(model)
+    info = model.info if isinstance(model, Model) else read_info(model)
     chip_px, overlap_px = options.windows(info.card)
     options.merging(info.card)  # an unknown method fails here
     with (
@@ -84,16 +82,6 @@ def open_job(
         order = ReadingOrder.of(source, plan)
         with block_cache(order.block_cache_bytes(source, plan)):
             yield Job(source, info, options, plan, aoi)
-
-
-def _read_info(model: str | Path) -> CheckpointInfo:
-    if Path(model).suffix.lower() in _GRAPHS:
-        raise ModelError(
-            f"expected the name of a bundled model or a checkpoint NAME{SUFFIX}, got the exported "
-            f"graph {model}; name the checkpoint that it was made from: OpenVINO graphs beside "
-            "that are found and used, ONNX files are for other programs"
-        )
-    return read_info(model)
 
 
 def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: int) -> WindowPlan:

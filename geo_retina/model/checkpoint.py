@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 FORMAT_VERSION = "1"
 SUFFIX = ".safetensors"
 _LENGTH_BYTES = 8
+_GRAPHS = {".onnx", ".xml"}
 _COUNTER = "num_batches_tracked"  # of batch norm; of no use after training
 
 
@@ -49,12 +50,18 @@ def find_checkpoint(model: str | Path) -> Path:
     """Path of a checkpoint, given its path or the name of a bundled model.
 
     Raises:
-        ModelError: Neither a file nor a bundled model.
+        ModelError: Neither a file nor a bundled model, or a graph exported from one.
     """
     bundled = bundled_models()
     if str(model) in bundled:
         return bundled[str(model)]
     path = Path(model)
+    if path.suffix.lower() in _GRAPHS:
+        raise ModelError(
+            f"expected the name of a bundled model or a checkpoint NAME{SUFFIX}, got the exported "
+            f"graph {model}; name the checkpoint that it was made from: OpenVINO graphs beside "
+            "that are found and used, ONNX files are for other programs"
+        )
     if path.is_file():
         return path
     known = ", ".join(bundled) or "none"
