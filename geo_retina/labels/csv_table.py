@@ -9,11 +9,12 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.features import text_columns
+from geo_retina.labels.image_paths import IMAGE
 
 if TYPE_CHECKING:
     import pandas as pd
 
-IMAGE, LABEL, SCORE, GEOMETRY = "image_path", "label", "score", "geometry"
+LABEL, SCORE, GEOMETRY = "label", "score", "geometry"
 BOX = ("xmin", "ymin", "xmax", "ymax")
 DESCRIPTIONS = ("site", "split")
 _TEXTS = (IMAGE, LABEL, *DESCRIPTIONS)

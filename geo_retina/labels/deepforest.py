@@ -14,14 +14,13 @@ from geo_retina.errors import LabelError, OutputError
 from geo_retina.labels.csv_table import (
     BOX,
     DESCRIPTIONS,
-    IMAGE,
     LABEL,
     SCORE,
     further_text_columns,
     read_table,
     single_value,
 )
-from geo_retina.labels.image_paths import locate_images
+from geo_retina.labels.image_paths import IMAGE, locate_images
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 if TYPE_CHECKING:

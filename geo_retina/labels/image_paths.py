@@ -14,6 +14,9 @@ from geo_retina.labels.labels import LabelledRaster
 
 logger = logging.getLogger(__name__)
 
+IMAGE = "image_path"
+"""Column of a table of labels that names the raster of each object."""
+
 _LISTED = 5
 _SEPARATORS = re.compile(r"[/\\]")
 _ELSEWHERE = re.compile(r".*://|/vsi|[A-Za-z0-9_]{2,}:")

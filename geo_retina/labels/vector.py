@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from geo_retina.errors import LabelError
 from geo_retina.labels.features import column_of, read_features, text_columns
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.image_paths import named_images
+from geo_retina.labels.image_paths import IMAGE, named_images
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.labels.placement import POLYGONS, areas_on, in_pixels, refuse_far, world_frame
 from geo_retina.labels.points import boxes_around
@@ -28,9 +28,6 @@ CLASS_COLUMN = "class"
 """Column that names the class where no other is stated; geo_retina writes this one."""
 SCORE_COLUMN = "score"
 """Column that holds the score where no other is stated; geo_retina writes this one."""
-
-IMAGE = "image_path"
-"""Column that names the raster of each feature."""
 
 _POINT, _MULTIPOINT = 0, 4
 
