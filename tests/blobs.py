@@ -65,7 +65,8 @@ def blob_model(
         file.write_bytes(b"stands for weights")
         info = CheckpointInfo(file, card, NetworkSettings(num_classes=len(card.class_names)))
         detector = BlobDetector(card, batch)
-        monkeypatch.setattr("geo_retina.detection.job.read_info", lambda _model: info)
+        for module in ("job", "backends"):
+            monkeypatch.setattr(f"geo_retina.detection.{module}.read_info", lambda _model: info)
         monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 1)  # many windows
         monkeypatch.setattr("geo_retina.detection.backends.load_backend", lambda *_, **__: detector)
         return detector

@@ -1,6 +1,5 @@
 """`geo-retina detect`: a raster in, georeferenced objects out."""
 
-import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -10,6 +9,7 @@ import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
+from geo_retina.cli.detect_many import check_summary, detect_many, pictures, warn_of_gaps
 from geo_retina.cli.groups import takes
 from geo_retina.cli.info import print_work
 from geo_retina.cli.reporting import FAILURE, exit_codes, progress_bar, refuse_given
@@ -18,7 +18,6 @@ from geo_retina.errors import ConfigError
 if TYPE_CHECKING:
     from geo_retina.detection.options import DetectOptions
     from geo_retina.detection.run_summary import RunSummary
-    from geo_retina.viewing.overlay import PictureWriter
 
 
 class Shape(StrEnum):
@@ -34,7 +33,7 @@ _INTERRUPTED = "interrupted: what was done is kept; run the same again with --re
 
 @takes(finding=shared.finding, reading=shared.reading)
 def detect(
-    raster: shared.Rasters,
+    raster: shared.Each,
     output: Annotated[
         list[Path] | None,
         typer.Option(
@@ -87,15 +86,17 @@ def detect(
 ) -> None:
     """Detect objects in a raster and write them as georeferenced features.
 
+    For files of each of many rasters: -o 'found/{name}.gpkg', where {name} stands for the raster's.
+
     Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors, 130
     interrupted.
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
+        from geo_retina.detection.each import names_each, plan_tasks
         from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
         from geo_retina.detection.options import DetectOptions
         from geo_retina.detection.paths import refuse_overwriting
 
-        path = shared.one_raster(raster)
         options = DetectOptions(score=score, aoi=aoi, aoi_layer=aoi_layer, **finding(), **reading())
         if plan:
             idle = {
@@ -107,12 +108,11 @@ def detect(
                 "--readers": readers,
             }
             refuse_given(idle, "--plan detects nothing; leave them out")
-            _print_plan(path, model, options, device=device, backend=backend)
+            _print_plan(shared.one_raster(raster), model, options, device=device, backend=backend)
             return
         if not output:
             raise ConfigError("expected --output FILE, such as -o found.gpkg, got none")
-        _check_summary(summary)
-        refuse_overwriting([path, aoi, model], [*output, picture, summary])
+        output_options = OutputOptions(crs=crs, geometry=simplify_to.value)
         work = WorkOptions(
             device=device,
             backend=backend,
@@ -122,15 +122,22 @@ def detect(
             restart=restart,
             skip_errors=skip_errors,
         )
+        if names_each(output):
+            tasks = plan_tasks(raster, output, picture=picture, summary=summary)
+            detect_many(tasks, model, options, output_options, work, quiet=quiet)
+            return
+        path = shared.one_raster(raster)
+        check_summary(summary)
+        refuse_overwriting([path, aoi, model], [*output, picture, summary])
         with progress_bar(quiet=quiet) as on_progress:
             done = detect_to_files(
                 path,
                 output,
                 model=model,
                 options=options,
-                output_options=OutputOptions(crs=crs, geometry=simplify_to.value),
+                output_options=output_options,
                 work=work,
-                also=_pictures(picture, path, options, skip_errors=skip_errors),
+                also=pictures(picture, path, options, skip_errors=skip_errors),
                 on_progress=on_progress,
             )
         if summary is not None:
@@ -138,16 +145,6 @@ def detect(
         _print_summary(done, picture)
     if done.counts.windows_failed:
         raise typer.Exit(FAILURE)
-
-
-def _pictures(
-    path: Path | None, raster: str, options: "DetectOptions", *, skip_errors: bool
-) -> "list[PictureWriter]":
-    if path is None:
-        return []
-    from geo_retina.viewing.overlay import PictureWriter
-
-    return [PictureWriter(path, raster, bands=options.bands, skip_errors=skip_errors)]
 
 
 def _print_plan(
@@ -178,23 +175,4 @@ def _print_summary(done: "RunSummary", picture: Path | None) -> None:
         print(f"written  {path}")
     if picture is not None:
         print(f"picture  {picture}")
-    if counts.windows_saturated:
-        print(
-            f"warning: {counts.windows_saturated} windows reached the limit of boxes even in "
-            "parts: objects may be missing there",
-            file=sys.stderr,
-        )
-    if done.failed_windows_file is not None:
-        print(
-            f"warning: {counts.windows_failed} windows could not be read; see "
-            f"{done.failed_windows_file}",
-            file=sys.stderr,
-        )
-
-
-def _check_summary(path: Path | None) -> None:
-    """Refuse a summary that could not be written, before any work starts."""
-    if path is not None and not path.absolute().parent.is_dir():
-        from geo_retina.errors import OutputError
-
-        raise OutputError(f"the folder of the summary {path} does not exist; make it first")
+    warn_of_gaps(done)

@@ -16,6 +16,15 @@ Rasters = Annotated[
     typer.Argument(help="One GeoTIFF or what else GDAL reads; also a URL.", metavar="RASTER"),
 ]
 """One raster: see `one_raster`."""
+Each = Annotated[
+    list[str],
+    typer.Argument(
+        help="GeoTIFF or what else GDAL reads; also a URL. With {name} in --output many, and "
+        "folders.",
+        metavar="RASTER",
+    ),
+]
+"""One raster, or many with files of their own."""
 Aoi = Annotated[str | None, typer.Option(help="Vector file whose polygons limit the work.")]
 AoiLayer = Annotated[str | None, typer.Option(help="Layer of --aoi, where the file has several.")]
 
@@ -130,7 +139,8 @@ def one_raster(rasters: list[str]) -> str:
     if len(rasters) > 1:
         raise ConfigError(
             f"expected one raster, got {len(rasters):,} ({rasters[0]}, {rasters[1]}...); "
-            "`geo-retina mosaic RASTERS... -o all.vrt` makes one of many"
+            "`geo-retina detect RASTERS... -o 'FOLDER/{name}.gpkg'` writes a file of each, and "
+            "`geo-retina mosaic RASTERS... -o all.vrt` makes one raster of tiles"
         )
     return rasters[0]
 

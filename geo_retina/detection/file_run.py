@@ -113,6 +113,7 @@ def detect_to_files(
     if not outputs:
         raise OutputError("expected at least one output file, got none")
     _check_outputs(outputs, how)
+    _tell_fixed_frames(outputs, how)
     with open_job(raster, model, options or DetectOptions()) as job:
         # an unknown backend or device fails here, before a ledger is made
         runner = runner_of(
@@ -120,7 +121,8 @@ def detect_to_files(
         )
         _refuse_overwriting(job, outputs)
         writers = _writers(job, outputs, how, runner.model_hash)
-        path = Path(f"{outputs[0]}.ledger")
+        _tell_crs_of_csv(job, outputs, how)
+        path = ledger_path(outputs)
         header = _header(job, runner)
         with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
             with _rendering([writers, *also], job.info.card.class_names) as rendering:
@@ -130,12 +132,11 @@ def detect_to_files(
                 crs = how.crs if take_crs(outputs)[0] else None
                 failed_file = _write_holes(job, ledger, outputs[0], counts, crs=crs)
             ledger.remove()
-        grid = job.source.raster.grid
         return RunSummary(
             raster=job.raster_path,
             outputs=tuple(str(path) for path in outputs),
             model=job.info.card.name,
-            megapixels=grid.width * grid.height / 1e6,
+            megapixels=_megapixels(job),
             windows=len(job.plan),
             counts=counts,
             objects_by_class=rendering.by_class,
@@ -145,10 +146,46 @@ def detect_to_files(
         )
 
 
+def check_run(
+    raster: str | os.PathLike[str],
+    outputs: Sequence[str | Path],
+    *,
+    model: str | Path | Model,
+    options: DetectOptions,
+    output_options: OutputOptions,
+    work: WorkOptions,
+) -> float:
+    """Find out whether `detect_to_files` would begin with these arguments; nothing is logged.
+
+    Returns:
+        Megapixels of the raster.
+
+    Raises:
+        UsageError: What `detect_to_files` would raise before it loads the model.
+    """
+    _check_outputs(outputs, output_options)
+    with open_job(raster, model, options, tell=False) as job:
+        _refuse_overwriting(job, outputs)
+        _writers(job, outputs, output_options, model_hash="")
+        path = ledger_path(outputs)
+        if path.exists() and not (work.resume or work.restart):
+            raise _leftover(path)
+        return _megapixels(job)
+
+
+def ledger_path(outputs: Sequence[str | Path]) -> Path:
+    """Where a run to these outputs keeps what it found until they are whole."""
+    return Path(f"{outputs[0]}.ledger")
+
+
 def _check_outputs(outputs: Sequence[str | Path], how: OutputOptions) -> None:
     """Raise for what is wrong with the outputs, before anything is opened."""
     for path, takes in zip(outputs, take_crs(outputs), strict=True):
         check_output(path, crs=how.crs if takes else None, geometry=how.geometry)
+
+
+def _tell_fixed_frames(outputs: Sequence[str | Path], how: OutputOptions) -> None:
+    for path, takes in zip(outputs, take_crs(outputs), strict=True):
         if how.crs is not None and not takes:
             _, kind = split_extension(Path(path))
             _log.info("%s is not written in %s: %s", path, how.crs, kind.fixed_frame)
@@ -253,7 +290,6 @@ def _writers(
         "raster": Path(job.raster_path).name,
         "options": options.to_dict(),
     }
-    _tell_crs_of_csv(outputs, how.crs or (None if grid.crs is None else grid.crs.to_string()))
     return open_writers(
         outputs,
         grid=grid,
@@ -265,10 +301,17 @@ def _writers(
     )
 
 
-def _tell_crs_of_csv(outputs: Sequence[str | Path], crs: str | None) -> None:
+def _tell_crs_of_csv(job: Job, outputs: Sequence[str | Path], how: OutputOptions) -> None:
+    grid = job.source.raster.grid
+    crs = how.crs or (None if grid.crs is None else grid.crs.to_string())
     for path in outputs:
         if crs is not None and split_extension(Path(path))[1] is CSV:
             _log.info("%s: coordinates are in %s; CSV has no place to say so", path, crs)
+
+
+def _megapixels(job: Job) -> float:
+    grid = job.source.raster.grid
+    return grid.width * grid.height / 1e6
 
 
 def _refuse_overwriting(job: Job, outputs: Sequence[str | Path]) -> None:
@@ -307,8 +350,17 @@ def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
         ledger = Ledger.resume(path, header)
         _log.info("going on with strip %d of an earlier run", ledger.next_strip)
         return ledger
+    raise _leftover(path)
+
+
+def _leftover(path: Path) -> LedgerError:
+    """What is wrong with a ledger that another run left.
+
+    Raises:
+        LedgerError: The other run is still at work.
+    """
     Ledger.refuse_in_use(path)
-    raise LedgerError(
+    return LedgerError(
         f"an earlier run was broken and left {path}; go on with --resume, or begin again with "
         "--restart"
     )

@@ -52,7 +52,11 @@ class Job:
 
 @contextmanager
 def open_job(
-    raster: str | os.PathLike[str], model: str | Path | Model, options: DetectOptions
+    raster: str | os.PathLike[str],
+    model: str | Path | Model,
+    options: DetectOptions,
+    *,
+    tell: bool = True,
 ) -> Iterator[Job]:
     """Open a raster for a model.
 
@@ -60,6 +64,7 @@ def open_job(
         raster: File, URL or GDAL path.
         model: Name of a bundled model, path of a checkpoint, or what `load_model` gave.
         options: What is asked for.
+        tell: Log what was read, and what is doubtful though not wrong.
 
     Raises:
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
@@ -77,8 +82,10 @@ def open_job(
         source = open_chip_source(opened, info.card, options)
         plan = _plan(source, options, chip_px, overlap_px)
         aoi = None if options.aoi is None else _read_aoi(options.aoi, source, options.aoi_layer)
-        _warn_of_small_overlap(plan, info)
-        _log_job(source, plan)
+        if tell:
+            _warn_of_empty_aoi(aoi, options, source)
+            _warn_of_small_overlap(plan, info)
+            _log_job(source, plan)
         order = ReadingOrder.of(source, plan)
         with block_cache(order.block_cache_bytes(source, plan)):
             yield Job(source, info, options, plan, aoi)
@@ -94,10 +101,14 @@ def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: 
 def _read_aoi(path: str, source: ChipSource, layer: str | None) -> Aoi:
     if not path:
         raise AoiError("expected the path of an AOI file, got an empty text")
-    aoi = read_aoi(path, source.grid, layer=layer)
-    if aoi.is_empty:
-        _log.warning("the AOI %s lies outside %s: nothing will be found", path, source.raster.path)
-    return aoi
+    return read_aoi(path, source.grid, layer=layer)
+
+
+def _warn_of_empty_aoi(aoi: Aoi | None, options: DetectOptions, source: ChipSource) -> None:
+    if aoi is not None and aoi.is_empty:
+        _log.warning(
+            "the AOI %s lies outside %s: nothing will be found", options.aoi, source.raster.path
+        )
 
 
 def _warn_of_small_overlap(plan: WindowPlan, info: CheckpointInfo) -> None:

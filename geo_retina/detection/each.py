@@ -1,0 +1,263 @@
+"""Many rasters, each to files of its own, with the model loaded once."""
+
+import os
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import compress
+from pathlib import Path
+from typing import Self
+
+from geo_retina.detection.backends import load_model
+from geo_retina.detection.file_run import (
+    OutputOptions,
+    WorkOptions,
+    check_run,
+    detect_to_files,
+    ledger_path,
+)
+from geo_retina.detection.file_writer import Writer
+from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.paths import refuse_overwriting
+from geo_retina.detection.pipeline import OnProgress
+from geo_retina.detection.run_summary import RunSummary
+from geo_retina.errors import GeoRetinaError, OutputError, UsageError, WriteError
+from geo_retina.labels.files import list_images
+
+NAME = "{name}"
+"""What stands in an output's path for the name of the raster, without folder and ending."""
+
+_TOLD = 5  # rasters whose faults an error tells
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One raster of many, and the files that are written of it."""
+
+    raster: str
+    outputs: tuple[Path, ...]
+    picture: Path | None
+    summary: Path | None
+
+    @classmethod
+    def of(
+        cls,
+        raster: str,
+        outputs: Sequence[Path],
+        *,
+        picture: Path | None = None,
+        summary: Path | None = None,
+    ) -> Self:
+        """What is to be done with one raster; paths hold `NAME`."""
+        return cls(
+            raster,
+            tuple(_named(path, raster) for path in outputs),
+            None if picture is None else _named(picture, raster),
+            None if summary is None else _named(summary, raster),
+        )
+
+    @property
+    def files(self) -> list[Path]:
+        """All that is written."""
+        return [path for path in (*self.outputs, self.picture, self.summary) if path is not None]
+
+    @property
+    def is_done(self) -> bool:
+        """Whether an earlier run left all its files, and nothing unfinished."""
+        whole = all(path.exists() for path in self.files)
+        return whole and not ledger_path(self.outputs).exists()
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """What became of one task."""
+
+    task: Task
+    result: RunSummary | GeoRetinaError
+
+
+def names_each(outputs: Sequence[Path]) -> bool:
+    """Whether outputs are named after their raster, so that there may be many rasters."""
+    return any(NAME in str(path) for path in outputs)
+
+
+def plan_tasks(
+    rasters: Sequence[str],
+    outputs: Sequence[Path],
+    *,
+    picture: Path | None = None,
+    summary: Path | None = None,
+) -> list[Task]:
+    """Find the rasters and name the files of each.
+
+    Args:
+        rasters: Files, URLs, folders of them, or patterns such as `plots/*.tif`.
+        outputs: Paths with `NAME` in each.
+        picture: As `outputs`, or None.
+        summary: As `outputs`, or None.
+
+    Raises:
+        OutputError: A path lacks `NAME`, or two rasters would be written to one file.
+        LabelError: A folder or a pattern holds no raster.
+    """
+    for path in (*outputs, picture, summary):
+        if path is not None and NAME not in str(path):
+            raise OutputError(
+                f"expected {NAME} in {path}, as in the other outputs: each raster has files of "
+                "its own"
+            )
+    found = list(dict.fromkeys(file for raster in rasters for file in list_images(raster)))
+    tasks = [Task.of(file, outputs, picture=picture, summary=summary) for file in found]
+    same = [path for path, count in Counter(task.outputs[0] for task in tasks).items() if count > 1]
+    if same:
+        twins = [task.raster for task in tasks if task.outputs[0] == same[0]]
+        raise OutputError(
+            f"{twins[0]} and {twins[1]} would both be written to {same[0]}; detect in them in "
+            "two runs, with different outputs"
+        )
+    refuse_overwriting(found, [path for task in tasks for path in task.files])
+    return tasks
+
+
+class EachRun:
+    """Detection in one raster after the other.
+
+    With `work.resume` those are left as they are whose files all lie there.
+    """
+
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        model: str | Path,
+        options: DetectOptions,
+        output_options: OutputOptions,
+        work: WorkOptions,
+        also: Callable[[Task], Sequence[Writer]] = lambda _task: (),
+    ) -> None:
+        """Prepare a run; nothing is read yet.
+
+        Args:
+            tasks: What `plan_tasks` found.
+            model: Name of a bundled model, or path of a checkpoint.
+            options: What changes the result.
+            output_options: How detections are written.
+            work: How the work is done.
+            also: Makes further writers for a task, such as its picture.
+        """
+        is_done = [work.resume and task.is_done for task in tasks]
+        self.done_before = list(compress(tasks, is_done))
+        self.left = [task for task, done in zip(tasks, is_done, strict=True) if not done]
+        self._megapixels: list[float] | None = None
+        self._model = model
+        self._options = options
+        self._output_options = output_options
+        self._work = work
+        self._also = also
+
+    def check(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+        """Find out whether all rasters can be used, before the first one is begun.
+
+        Args:
+            on_progress: Called with the number of rasters that were checked, and of all.
+
+        Raises:
+            UsageError: What is wrong with one or more of them.
+        """
+        megapixels, faults = [], []
+        for number, task in enumerate(self.left, start=1):
+            try:
+                size = check_run(
+                    task.raster,
+                    task.outputs,
+                    model=self._model,
+                    options=self._options,
+                    output_options=self._output_options,
+                    work=self._work,
+                )
+                self._also(task)
+                megapixels.append(size)
+            except UsageError as error:
+                faults.append((task, error))
+            on_progress(number, len(self.left))
+        _raise_all(faults, len(self.left))
+        self._megapixels = megapixels
+
+    def run(self, on_progress: OnProgress | None = None) -> Iterator[Done]:
+        """Detect; a raster that fails is passed over.
+
+        Args:
+            on_progress: Called after each window with megapixels and objects of all rasters.
+
+        Yields:
+            What became of each raster that is left.
+
+        Raises:
+            UsageError: From `check`, if that was not called yet.
+            WriteError: The disk is full or lost.
+        """
+        if self._megapixels is None:
+            self.check()
+        sizes = self._megapixels or []
+        if not self.left:
+            return
+        work = self._work
+        model = load_model(self._model, device=work.device, batch=work.batch, backend=work.backend)
+        work = replace(work, device="auto", batch=None, backend="auto")  # the model is loaded
+        megapixels, objects = 0.0, 0
+        for task, size in zip(self.left, sizes, strict=True):
+            try:
+                summary = detect_to_files(
+                    task.raster,
+                    task.outputs,
+                    model=model,
+                    options=self._options,
+                    output_options=self._output_options,
+                    work=work,
+                    also=self._also(task),
+                    on_progress=_among_others(on_progress, megapixels, sum(sizes), objects),
+                )
+                if task.summary is not None:
+                    summary.write(task.summary)
+            except WriteError:
+                raise
+            except GeoRetinaError as error:
+                yield Done(task, error)
+            else:
+                objects += summary.counts.objects
+                yield Done(task, summary)
+            megapixels += size
+
+
+def _raise_all(faults: Sequence[tuple[Task, UsageError]], checked: int) -> None:
+    if not faults:
+        return
+    first = faults[0][1]
+    if len({str(error) for _, error in faults}) == 1:  # of an option, not of a raster
+        raise first
+    raise type(first)(_tell(faults, checked)) from first
+
+
+def _tell(faults: Sequence[tuple[Task, UsageError]], checked: int) -> str:
+    told = [
+        str(error) if task.raster in str(error) else f"{task.raster}: {error}"
+        for task, error in faults[:_TOLD]
+    ]
+    more = f"; and {len(faults) - _TOLD} more" if len(faults) > _TOLD else ""
+    return (
+        f"{len(faults):,} of {checked:,} rasters cannot be used, nothing was begun: "
+        f"{'; '.join(told)}{more}"
+    )
+
+
+def _named(path: Path, raster: str) -> Path:
+    return Path(str(path).replace(NAME, Path(os.fspath(raster)).stem))
+
+
+def _among_others(
+    on_progress: OnProgress | None, before: float, whole: float, objects: int
+) -> OnProgress | None:
+    """The progress of one raster as that of all."""
+    if on_progress is None:
+        return None
+    return lambda done, _total, found: on_progress(before + done, whole, objects + found)
