@@ -37,7 +37,9 @@ class ChipSuffix(StrEnum):
 @takes(choice=options.label_choice)
 def chips(
     path: options.LabelsPath,
-    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for chips and COCO files.")],
+    out: Annotated[
+        Path, typer.Option("--output", "--out", "-o", help="Folder for chips and COCO files.")
+    ],
     chip: Annotated[int, typer.Option(min=1, help="Side of a chip, its pixels.")] = 512,
     overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, their pixels.")] = 0,
     gsd: Annotated[

@@ -20,7 +20,9 @@ def convert(
             "--as", help="TOML file with a [card], and [anchors] if they are not torchvision's."
         ),
     ],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Checkpoint to write, .safetensors.")],
+    out: Annotated[
+        Path, typer.Option("--output", "--out", "-o", help="Checkpoint to write, .safetensors.")
+    ],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
     """Convert a RetinaNet of torchvision or DeepForest, so that `detect` and `train` take it."""

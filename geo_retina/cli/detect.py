@@ -37,7 +37,10 @@ def detect(
     output: Annotated[
         list[Path] | None,
         typer.Option(
-            "--output", "-o", help="Vector file to write, its format by extension; repeatable."
+            "--output",
+            "--out",
+            "-o",
+            help="Vector file to write, its format by extension; repeatable.",
         ),
     ] = None,
     model: Annotated[

@@ -41,7 +41,10 @@ def export(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to write to. [default: the checkpoint's; of a bundled model this folder]"
+            "--output",
+            "--out",
+            "-o",
+            help="Folder to write to. [default: the checkpoint's; of a bundled model this folder]",
         ),
     ] = None,
     calibrate: Annotated[

@@ -45,7 +45,12 @@ PointSize = Annotated[
 ]
 LabelCrs = Annotated[
     str | None,
-    typer.Option(help="CRS of labels that state none, such as EPSG:4326.", rich_help_panel=_LABELS),
+    typer.Option(
+        "--labels-crs",
+        "--crs",
+        help="CRS of labels that state none, such as EPSG:4326.",
+        rich_help_panel=_LABELS,
+    ),
 ]
 Layer = Annotated[str | None, typer.Option(help="Layer of a vector file.", rich_help_panel=_LABELS)]
 Area = Annotated[

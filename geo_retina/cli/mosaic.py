@@ -13,7 +13,7 @@ _SEVERAL = "Raster files, folders of them, or patterns such as 'tiles/*.tif'."
 
 def mosaic(
     rasters: Annotated[list[str], typer.Argument(help=_SEVERAL, metavar="RASTERS...")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .vrt.")],
+    out: Annotated[Path, typer.Option("--output", "--out", "-o", help="File to write, .vrt.")],
     raster_crs: Annotated[
         str | None, typer.Option(help="CRS of rasters that have none, such as EPSG:32633.")
     ] = None,

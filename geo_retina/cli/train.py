@@ -28,7 +28,10 @@ def train(
         Path, typer.Option(help="Folder that the recipe's paths are relative to.")
     ] = Path(),
     out: Annotated[
-        Path | None, typer.Option(help="Run folder. [default: runs/NAME of the recipe]")
+        Path | None,
+        typer.Option(
+            "--output", "--out", "-o", help="Run folder. [default: runs/NAME of the recipe]"
+        ),
     ] = None,
     workers: Annotated[
         int | None,

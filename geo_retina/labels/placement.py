@@ -31,7 +31,7 @@ def world_frame(
     grid: Grid,
     *,
     source: str,
-    assign: str = "pass crs (--crs), such as EPSG:4326",
+    assign: str = "pass crs (--labels-crs), such as EPSG:4326",
 ) -> "gpd.GeoDataFrame":
     """Reproject features to the CRS of `grid`; they stay as they are where it has none.
 
@@ -124,7 +124,7 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         return
     fit = fitting_crs(_corner_points(frame), referenced[0])
     hint = (
-        f"; as {fit} the coordinates would fit: pass crs (--crs), or correct the file"
+        f"; as {fit} the coordinates would fit: pass crs (--labels-crs), or correct the file"
         if fit is not None
         else "; is it the right raster?"
     )
