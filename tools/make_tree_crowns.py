@@ -8,20 +8,25 @@ round 5, which keeps the labels of round 4). From round 3 on, the weights of a r
 with those it started from; round 5 is trained with three seeds, and all are averaged. With `--all`
 rounds 2 to 5 also learn from the val plots: so the weights that ship were made. Without, round 2
 does not, and the others are cross-validated on them: so the numbers that are quoted were made.
-Each command is printed before it runs, and what is done is not done again. About four and a half
-hours on one CPU core, six and a half without `--all`.
+With `--without-deepforest` round 1 learns from hand labels alone, and what labels the plots is the
+round before alone. Each command is printed before it runs, and what is done is not done again.
+About four and a half hours on one CPU core, six and a half without `--all`.
 """
 
 import argparse
+import json
 import shlex
 import subprocess
 import sys
+import tomllib
 from collections.abc import Sequence
 from pathlib import Path
 
 TOOLS = Path(__file__).parent
 CONFIGS = TOOLS.parent / "configs"
 STUDENT = "tree-crowns-student.toml"
+PREDICTIONS = "neon_trees/deepforest/predictions_unlabelled.csv"
+"""What DeepForest finds on the plots without labels."""
 FURTHER = (3, 4, 5)
 """Rounds at a lower rate, whose weights are averaged with those they started from."""
 KEEPS_LABELS = 5
@@ -43,6 +48,9 @@ def main() -> None:
     parser.add_argument("--neon-trees", type=Path, required=True, help="folder of the benchmark")
     parser.add_argument("--out", type=Path, required=True, help="folder for data and runs")
     parser.add_argument("--all", action="store_true", help="learn from all val plots")
+    parser.add_argument(
+        "--without-deepforest", action="store_true", help="learn nothing from its predictions"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(
         "--settings", nargs="*", default=[], metavar="KEY=VALUE", help="for all rounds, to try it"
@@ -52,9 +60,10 @@ def main() -> None:
     data = asked.out / "data"
     if not (data / "neon_trees").exists():
         tool("prepare_tree_crowns.py", "--neon-trees", asked.neon_trees, "--out", data)
-    first = train(asked, 1, "tree-crowns.toml", [f"schedule.seed={asked.seed + 1}"])
+    recipe = hand_labels(asked.out) if asked.without_deepforest else CONFIGS / "tree-crowns.toml"
+    first = train(asked, 1, recipe, [f"schedule.seed={asked.seed + 1}"])
     settings = ['train.0.split=["train", "val"]'] if asked.all else []
-    second = train(asked, 2, STUDENT, [*settings, *go_on(asked, 2, first)])
+    second = train(asked, 2, CONFIGS / STUDENT, [*settings, *go_on(asked, 2, first)])
     if not asked.all:
         cross_validate(asked, second)
         return
@@ -68,7 +77,7 @@ def further(asked: argparse.Namespace, number: int, before: Path, settings: Sequ
     """One of the further rounds, with what is learned from the val plots too."""
     gently = [*settings, *go_on(asked, number, before), *GENTLY]
     after = [
-        train(asked, f"{number}{which}", STUDENT, [*gently, f"schedule.seed={seed}"])
+        train(asked, f"{number}{which}", CONFIGS / STUDENT, [*gently, f"schedule.seed={seed}"])
         for seed, which in zip(seeds_of(asked, number), ("", "-b", "-c"), strict=False)
     ]
     averaged = after[0].parent / "averaged" / after[0].name
@@ -116,18 +125,28 @@ def label(asked: argparse.Namespace, number: int, by: Path, which: str) -> None:
     labels = asked.out / "data" / f"pseudo-{number}{which}.csv"
     if number != KEEPS_LABELS and not labels.is_file():
         plots = asked.neon_trees / "unlabelled"
-        second = asked.neon_trees / "deepforest/predictions_unlabelled.csv"
-        options = ("--model", by, "--images", plots, "--second", second, "--out", labels)
+        options = ["--model", by, "--images", plots, "--out", labels]
+        if not asked.without_deepforest:
+            options += ["--second", asked.out / "data" / PREDICTIONS]
         tool("pseudo_labels.py", *options)
 
 
-def train(asked: argparse.Namespace, number: int | str, recipe: str, settings: list[str]) -> Path:
+def hand_labels(folder: Path) -> Path:
+    """Write the recipe of round 1 without DeepForest's predictions; its path."""
+    recipe = tomllib.loads((CONFIGS / "tree-crowns.toml").read_text(encoding="utf-8"))
+    recipe["train"] = [part for part in recipe["train"] if part.get("labels") != PREDICTIONS]
+    path = folder / "tree-crowns-hand-labels.json"
+    path.write_text(json.dumps(recipe, indent=2) + "\n", encoding="utf-8")
+    return path
+
+
+def train(asked: argparse.Namespace, number: int | str, recipe: Path, settings: list[str]) -> Path:
     """Train one round, or go on with it; the checkpoint."""
     run: Path = asked.out / f"round-{number}"
     checkpoint = run / "tree-crowns.safetensors"
     if not checkpoint.is_file():
         program = Path(sys.executable).with_name("geo-retina")
-        command: list[object] = [program, "train", CONFIGS / recipe, *settings]
+        command: list[object] = [program, "train", recipe, *settings]
         command += asked.settings
         command += ["--data", asked.out / "data", "--out", run]
         execute([*command, *(["--resume"] if (run / "state.ckpt").is_file() else [])])

@@ -50,16 +50,16 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", default=defaults.MODEL)
     parser.add_argument("--images", type=Path, required=True, help="folder of GeoTIFFs")
-    parser.add_argument("--second", type=Path, required=True, help="CSV with scores")
+    parser.add_argument("--second", type=Path, help="CSV with scores; left out, there is none")
     parser.add_argument("--out", type=Path, required=True)
     arguments = parser.parse_args()
 
     model = load_model(arguments.model)
     names = model.card.class_names
-    second = {
-        Path(item.raster).name: item.labels
-        for item in read_deepforest_csv(arguments.second, class_names=names)
-    }
+    second: dict[str, Labels] = {}
+    if arguments.second is not None:
+        for item in read_deepforest_csv(arguments.second, class_names=names):
+            second[Path(item.raster).name] = item.labels
     labelled = []
     for path in sorted(arguments.images.glob("*.tif")):
         own = see_eightfold(model, read_pixels(path))

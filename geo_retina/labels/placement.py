@@ -111,7 +111,7 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         raise LabelError(
             f"{source}: no feature lies on a raster; the rasters have no CRS, so that coordinates "
             "must be their pixels, y down. If a CRS is all that they lack, give them one: "
-            "gdal_translate -a_srs EPSG:<code>, or --raster-crs"
+            "`geo-retina mosaic FILE -o FILE.vrt --raster-crs EPSG:<code>` (nothing is copied)"
         )
     try:
         metres = min(_distance_m(frame, grid) for grid in referenced)
