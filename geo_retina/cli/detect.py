@@ -9,7 +9,7 @@ import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
-from geo_retina.cli.detect_many import check_summary, detect_many, pictures, warn_of_gaps
+from geo_retina.cli.detect_many import check_summary, detect_many, views, warn_of_gaps
 from geo_retina.cli.groups import takes
 from geo_retina.cli.info import print_work
 from geo_retina.cli.reporting import FAILURE, exit_codes, progress_bar, refuse_given
@@ -79,6 +79,12 @@ def detect(
     picture: Annotated[
         Path | None, typer.Option(help="PNG of the raster with the objects drawn in.")
     ] = None,
+    page: Annotated[
+        Path | None,
+        typer.Option(
+            "--map", help="HTML page to zoom into raster and objects, and to choose a score by."
+        ),
+    ] = None,
     summary: Annotated[
         Path | None, typer.Option(help="JSON file with the counts of the run.")
     ] = None,
@@ -104,6 +110,7 @@ def detect(
         if plan:
             idle = {
                 "--picture": picture,
+                "--map": page,
                 "--summary": summary,
                 "--resume": resume,
                 "--restart": restart,
@@ -126,12 +133,12 @@ def detect(
             skip_errors=skip_errors,
         )
         if names_each(output):
-            tasks = plan_tasks(raster, output, picture=picture, summary=summary)
+            tasks = plan_tasks(raster, output, picture=picture, map=page, summary=summary)
             detect_many(tasks, model, options, output_options, work, quiet=quiet)
             return
         path = shared.one_raster(raster)
         check_summary(summary)
-        refuse_overwriting([path, aoi, model], [*output, picture, summary])
+        refuse_overwriting([path, aoi, model], [*output, picture, page, summary])
         with progress_bar(quiet=quiet) as on_progress:
             done = detect_to_files(
                 path,
@@ -140,12 +147,19 @@ def detect(
                 options=options,
                 output_options=output_options,
                 work=work,
-                also=pictures(picture, path, options, skip_errors=skip_errors),
+                also=views(
+                    path,
+                    picture=picture,
+                    page=page,
+                    model=model,
+                    options=options,
+                    skip_errors=skip_errors,
+                ),
                 on_progress=on_progress,
             )
         if summary is not None:
             done.write(summary)
-        _print_summary(done, picture)
+        _print_summary(done, picture, page)
     if done.counts.windows_failed:
         raise typer.Exit(FAILURE)
 
@@ -162,7 +176,7 @@ def _print_plan(
         print_work(describe_work(job, detector))
 
 
-def _print_summary(done: "RunSummary", picture: Path | None) -> None:
+def _print_summary(done: "RunSummary", picture: Path | None, page: Path | None) -> None:
     by_class = ", ".join(f"{count:,} {name}" for name, count in done.objects_by_class.items())
     counts, seams = done.counts, done.seams["totals"]
     print(f"found    {counts.objects:,} objects ({by_class}) in {done.seconds:.1f} s")
@@ -178,4 +192,6 @@ def _print_summary(done: "RunSummary", picture: Path | None) -> None:
         print(f"written  {path}")
     if picture is not None:
         print(f"picture  {picture}")
+    if page is not None:
+        print(f"map      {page}")
     warn_of_gaps(done)

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 
     from geo_retina.detection.each import Task
     from geo_retina.detection.file_run import OutputOptions, WorkOptions
+    from geo_retina.detection.file_writer import Writer
     from geo_retina.detection.options import DetectOptions
     from geo_retina.detection.run_summary import RunSummary
-    from geo_retina.viewing.overlay import PictureWriter
 
 
 def detect_many(
@@ -45,8 +45,13 @@ def detect_many(
         options=options,
         output_options=output_options,
         work=work,
-        also=lambda task: pictures(
-            task.picture, task.raster, options, skip_errors=work.skip_errors
+        also=lambda task: views(
+            task.raster,
+            picture=task.picture,
+            page=task.map,
+            model=model,
+            options=options,
+            skip_errors=work.skip_errors,
         ),
     )
     with count_bar("reading headers", quiet=quiet) as on_check:
@@ -74,15 +79,38 @@ def detect_many(
         raise typer.Exit(FAILURE)
 
 
-def pictures(
-    path: Path | None, raster: str, options: "DetectOptions", *, skip_errors: bool
-) -> "list[PictureWriter]":
-    """The picture of a raster, if one is wanted."""
-    if path is None:
-        return []
-    from geo_retina.viewing.overlay import PictureWriter
+def views(
+    raster: str,
+    *,
+    picture: Path | None,
+    page: Path | None,
+    model: str,
+    options: "DetectOptions",
+    skip_errors: bool,
+) -> "list[Writer]":
+    """The picture and the map of a raster, as far as they are wanted."""
+    found: list[Writer] = []
+    if picture is not None:
+        from geo_retina.viewing.overlay import PictureWriter
 
-    return [PictureWriter(path, raster, bands=options.bands, skip_errors=skip_errors)]
+        found.append(PictureWriter(picture, raster, bands=options.bands, skip_errors=skip_errors))
+    if page is not None:
+        from geo_retina.model.checkpoint import read_info
+        from geo_retina.viewing.html_map import MapWriter
+
+        card = read_info(model).card
+        found.append(
+            MapWriter(
+                page,
+                raster,
+                class_names=card.class_names,
+                model=card.name,
+                bands=options.bands,
+                raster_crs=options.raster_crs,
+                skip_errors=skip_errors,
+            )
+        )
+    return found
 
 
 def check_summary(path: Path | None) -> None:

@@ -36,30 +36,26 @@ class Task:
 
     raster: str
     outputs: tuple[Path, ...]
-    picture: Path | None
-    summary: Path | None
+    picture: Path | None = None
+    map: Path | None = None
+    summary: Path | None = None
 
     @classmethod
     def of(
         cls,
         raster: str,
         outputs: Sequence[Path],
-        *,
-        picture: Path | None = None,
-        summary: Path | None = None,
+        **others: Path | None,
     ) -> Self:
         """What is to be done with one raster; paths hold `NAME`."""
-        return cls(
-            raster,
-            tuple(_named(path, raster) for path in outputs),
-            None if picture is None else _named(picture, raster),
-            None if summary is None else _named(summary, raster),
-        )
+        named = {key: path and _named(path, raster) for key, path in others.items()}
+        return cls(raster, tuple(_named(path, raster) for path in outputs), **named)
 
     @property
     def files(self) -> list[Path]:
         """All that is written."""
-        return [path for path in (*self.outputs, self.picture, self.summary) if path is not None]
+        others = (self.picture, self.map, self.summary)
+        return [*self.outputs, *(path for path in others if path is not None)]
 
     @property
     def is_done(self) -> bool:
@@ -84,30 +80,27 @@ def names_each(outputs: Sequence[Path]) -> bool:
 def plan_tasks(
     rasters: Sequence[str],
     outputs: Sequence[Path],
-    *,
-    picture: Path | None = None,
-    summary: Path | None = None,
+    **others: Path | None,
 ) -> list[Task]:
     """Find the rasters and name the files of each.
 
     Args:
         rasters: Files, URLs, folders of them, or patterns such as `plots/*.tif`.
         outputs: Paths with `NAME` in each.
-        picture: As `outputs`, or None.
-        summary: As `outputs`, or None.
+        others: Of the picture, the map and the summary: as `outputs`, or None.
 
     Raises:
         OutputError: A path lacks `NAME`, or two rasters would be written to one file.
         LabelError: A folder or a pattern holds no raster.
     """
-    for path in (*outputs, picture, summary):
+    for path in (*outputs, *others.values()):
         if path is not None and NAME not in str(path):
             raise OutputError(
                 f"expected {NAME} in {path}, as in the other outputs: each raster has files of "
                 "its own"
             )
     found = list(dict.fromkeys(file for raster in rasters for file in list_images(raster)))
-    tasks = [Task.of(file, outputs, picture=picture, summary=summary) for file in found]
+    tasks = [Task.of(file, outputs, **others) for file in found]
     same = [path for path, count in Counter(task.outputs[0] for task in tasks).items() if count > 1]
     if same:
         twins = [task.raster for task in tasks if task.outputs[0] == same[0]]

@@ -8,15 +8,16 @@ from typing import Self
 
 from PIL import Image, ImageDraw
 
-from geo_retina.errors import OutputError, WriteError
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.space.detections import Detections
+from geo_retina.viewing.files import check_place, put
 
 LARGEST_SIDE_PX = 1600
 """A larger raster is shown smaller."""
 SMALLEST_SIDE_PX = 800
 """A smaller raster is shown larger, so that thin outlines leave the objects visible."""
 
+_WHAT = "picture"
 _COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 160), (150, 255, 80), (255, 140, 0))
 
 
@@ -50,13 +51,7 @@ class PictureWriter:
         self._raster = os.fspath(raster)
         self._bands = bands
         self._skip_errors = skip_errors
-        if self._path.suffix.lower() != ".png":
-            raise OutputError(f"expected a picture that ends in .png, got {path}")
-        folder = self._path.absolute().parent
-        if not folder.is_dir():
-            raise OutputError(f"the folder of {path} does not exist; make it first")
-        if self._path.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
-            raise OutputError(f"no picture can be written to {path}; choose another name or folder")
+        check_place(self._path, what=_WHAT, ending=".png")
 
     def __enter__(self) -> Self:
         pixels, self._zoom = read_small(
@@ -87,10 +82,8 @@ class PictureWriter:
     ) -> None:
         if kind is not None:
             return
-        partial = self._path.with_name(f".{self._path.name}.part")
-        try:
-            self._image.save(partial, format="PNG", optimize=True)
-            partial.replace(self._path)
-        except OSError as problem:
-            partial.unlink(missing_ok=True)
-            raise WriteError(f"cannot write the picture {self._path}: {problem}") from problem
+        put(
+            self._path,
+            lambda path: self._image.save(path, format="PNG", optimize=True),
+            what=_WHAT,
+        )

@@ -37,14 +37,17 @@ def test_writes_all_that_was_asked_for(
 ) -> None:
     blob_model()
     out, picture, summary = (tmp_path / name for name in ("a.geojson", "a.png", "a.json"))
+    page = tmp_path / "a.html"
     done = run("detect", field, "-o", out, "-o", tmp_path / "a.gpkg", "--picture", picture,
-               "--summary", summary)  # fmt: skip
+               "--map", page, "--summary", summary)  # fmt: skip
     assert done.exit_code == 0, done.stderr
     count = len(gpd.read_file(out))
     assert count == len(gpd.read_file(tmp_path / "a.gpkg")) > 0
     assert f"found    {count} objects ({count} tree)" in done.stdout
     assert f"written  {out}" in done.stdout
     assert f"picture  {picture}" in done.stdout
+    assert f"map      {page}" in done.stdout
+    assert f'"found": {count}' in page.read_text()
     assert json.loads(summary.read_text())["counts"]["objects"] == count
     with Image.open(picture) as image:
         assert image.size == (800, 600)
@@ -125,6 +128,7 @@ BAD_INPUT: dict[str, tuple[Callable[..., list[object]], str]] = {
     "device": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--device", "warp"], "device"),
     "method": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--method", "magic"], "soft-nms"),
     "picture": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--picture", t / "a.jpg"], ".png"),
+    "map": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--map", t / "a.htm"], ".html"),
     "summary": (
         lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--summary", t / "none" / "a.json"],
         "folder",

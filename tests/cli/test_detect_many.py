@@ -62,7 +62,8 @@ def test_each_raster_has_the_files_that_it_would_have_alone(
     out = tmp_path / "of {brace}"  # other braces mean nothing
     out.mkdir()
     done = run("detect", plots, "-o", out / "{name}.geojson", "-o", out / "{name}_x.gpkg",
-               "--picture", out / "{name}.png", "--summary", out / "{name}.json")  # fmt: skip
+               "--picture", out / "{name}.png", "--map", out / "{name}.html",
+               "--summary", out / "{name}.json")  # fmt: skip
     assert done.exit_code == 0, done.stderr
     assert len(loads) == 1, "the model is loaded once"
     count = 0
@@ -71,7 +72,9 @@ def test_each_raster_has_the_files_that_it_would_have_alone(
         assert run("detect", raster, "-o", alone).exit_code == 0
         assert (out / f"{raster.stem}.geojson").read_bytes() == alone.read_bytes()
         count += len(gpd.read_file(out / f"{raster.stem}_x.gpkg"))
-        assert {(out / f"{raster.stem}{end}").exists() for end in (".png", ".json")} == {True}
+        assert {(out / f"{raster.stem}{end}").exists() for end in (".png", ".html", ".json")} == {
+            True
+        }
         assert f"{out / raster.stem}.geojson" in done.stdout
     assert f"found {count} objects ({count} tree) in 3 rasters" in done.stdout
 
@@ -139,9 +142,17 @@ def test_everything_is_checked_before_the_first_raster(
 
     once = run("detect", plots, "-o", tmp_path / "{name}.gpkg", "--method", "magic", "-q")
     assert once.stderr.count("soft-nms") == 1, "a wrong option is told once"
-    no_folder = tmp_path / "none" / "{name}.png"
-    for option in ("--picture", "--summary"):
-        done = run("detect", plots / "plot_0.tif", "-o", plots / "{name}.gpkg", option, no_folder)
+    endings = {"--picture": "png", "--map": "html", "--summary": "json"}
+    no_folder = tmp_path / "none" / "{name}."
+    for option in ("--picture", "--map", "--summary"):
+        done = run(
+            "detect",
+            plots / "plot_0.tif",
+            "-o",
+            plots / "{name}.gpkg",
+            option,
+            f"{no_folder}{endings[option]}",
+        )
         assert done.exit_code == 2
         assert "does not exist" in done.stderr
 
