@@ -23,7 +23,7 @@ build/uv/bin/uv:
 demo: env
 	mkdir -p build
 	$(RUN) geo-retina detect examples/niwot_ridge.tif -o build/trees.geojson \
-	    --picture build/trees.png --restart
+	    --picture build/trees.png --map build/trees.html --restart
 
 test: env
 	$(RUN) pytest
