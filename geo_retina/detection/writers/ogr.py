@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 import pyarrow as pa
 
 from geo_retina.detection.writers.layer import GEOMETRY_COLUMN, table_schema
+from geo_retina.detection.writers.read_back import ID, Tally, fault_of
 from geo_retina.errors import WriteError
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ class OgrSink:
         self._path = path
         self._layer = layer
         self._driver = driver
-        self._rows = 0
+        self._tally = Tally()
         self._spool_path = path.with_name("rows.arrow")
         self._spool_file = pa.OSFile(str(self._spool_path), "wb")
         self._spool = pa.ipc.new_stream(self._spool_file, table_schema())
@@ -62,8 +63,9 @@ class OgrSink:
 
     def write(self, detections: Detections) -> None:
         """Append rows to the spool."""
-        self._spool.write_batch(self._layer.table(detections))
-        self._rows += len(detections)
+        table = self._layer.table(detections)
+        self._spool.write_batch(table)
+        self._tally.add(table.column(ID))
 
     def close(self) -> None:
         """Hand all rows to GDAL."""
@@ -73,6 +75,9 @@ class OgrSink:
             # GDAL makes .shp of .SHP on its own; the final name is the user's
             written = self._path.with_suffix(self._path.suffix.lower())
             self._write_with_gdal(rows, written)
+        fault = fault_of(written, self._tally)
+        if fault is not None:
+            raise WriteError(f"GDAL could not finish {self._path.name}: {fault}; is the disk full?")
         self._spool_path.unlink()
         written.replace(self._path)
 
@@ -104,7 +109,7 @@ class OgrSink:
 
     def _layer_options(self) -> dict[str, str]:
         limit = self._driver.most_rows_indexed
-        if limit is not None and self._rows > limit:
+        if limit is not None and self._tally.rows > limit:
             return {**self._driver.layer_options, "SPATIAL_INDEX": "NO"}
         return dict(self._driver.layer_options)
 
