@@ -31,6 +31,7 @@ Polygons = shapely.Polygon | shapely.MultiPolygon
 OUTLINE_TOLERANCE_PX = 0.1
 """How far a reprojected edge may stray from its true course, in pixels."""
 
+_TURN = 360.0
 _POINTS_PER_SIDE = 65
 _FIRST_PIECES = 32
 _MOST_HALVINGS = 12
@@ -170,12 +171,16 @@ def _only_polygons(geometry: shapely.Geometry) -> Polygons:
 
 def _to_pixels(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> shapely.Geometry:
     """Polygons of a CRS in the grid's pixel frame."""
-    if crs is None or grid.crs is None or crs == grid.crs:
+    if crs is None or grid.crs is None:
         return shapely.transform(polygons, grid.world_to_pixel)
+    if crs == grid.crs:
+        turned = _all_turns(polygons) if crs.is_geographic else polygons
+        return shapely.transform(turned, grid.world_to_pixel)
     source, target = crs, grid.crs
 
     def to_pixel(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return grid.world_to_pixel(reproject(points, source=source, target=target))
+        world = reproject(points, source=source, target=target)
+        return grid.world_to_pixel(_at_turn_of(grid, world) if target.is_geographic else world)
 
     near = _near_raster(polygons, crs, grid)
     if near.is_empty:
@@ -212,12 +217,28 @@ def _near_raster(polygons: Polygons, crs: pyproj.CRS, grid: Grid) -> Polygons:
     if not crs.is_geographic:
         return _only_polygons(_clip(polygons, [ring]))
     ring = antimeridian.unwrap(ring[None])[0]
-    turns = [translate(polygons, xoff=turn) for turn in (-360, 0, 360)]
-    turned = _only_polygons(shapely.union_all(turns))
+    turned = _all_turns(polygons)
     if not antimeridian.crossing(ring[None])[0]:
         return _only_polygons(_clip(turned, [ring]))
     one_world = shapely.intersection(turned, shapely.box(-180, -90, 180, 90))
     return _only_polygons(_clip(_only_polygons(one_world), antimeridian.cut(ring)))
+
+
+def _all_turns(polygons: Polygons) -> Polygons:
+    """Polygons in degrees with their images one turn to the west and to the east.
+
+    A raster or an AOI may go on past 180 degrees, or count from 0 to 360, where the other does not.
+    """
+    turns = [translate(polygons, xoff=turn) for turn in (-_TURN, 0, _TURN)]
+    return _only_polygons(shapely.union_all(turns))
+
+
+def _at_turn_of(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Points in degrees, each by whole turns as near as it gets to the centre of the grid."""
+    centre = grid.pixel_to_world(np.array([[grid.width / 2, grid.height / 2]]))[0, 0]
+    turned = points.copy()
+    turned[:, 0] += _TURN * np.round((centre - turned[:, 0]) / _TURN)
+    return turned
 
 
 def _clip(polygons: Polygons, rings: list[NDArray[np.float64]]) -> shapely.Geometry:

@@ -87,7 +87,8 @@ class DetectOptions(ReadOptions):
         Raises:
             ConfigError: The method is unknown.
         """
-        merging = build_merging(self.method, threshold=self.thresholds(card).nms_iou)
+        limits = self.thresholds(card)
+        merging = build_merging(self.method, threshold=limits.nms_iou, score=limits.score)
         return AcrossClasses(merging) if self.class_agnostic else merging
 
     def windows(self, card: ModelCard) -> tuple[int, int]:

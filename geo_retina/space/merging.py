@@ -4,9 +4,7 @@ A way is a small frozen value with a method `settle`, which tells final detectio
 unread ones may still change. With nothing unread, it merges all there is.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -169,21 +167,17 @@ class AcrossClasses:
         )
 
 
-class _FromThreshold(Protocol):
-    def __call__(self, *, threshold: float) -> Merging: ...
-
-
-METHODS: Mapping[str, _FromThreshold] = {
-    "nms": GreedyNms,
-    "nms-ios": partial(GreedyNms, overlap=Overlap.IOS),
-    "soft-nms": SoftNms,
-    "wbf": BoxFusion,
-}
+METHODS = ("nms", "nms-ios", "soft-nms", "wbf")
 """The ways by the names that users type."""
 
 
-def build_merging(name: str, *, threshold: float) -> Merging:
+def build_merging(name: str, *, threshold: float, score: float) -> Merging:
     """Make the way called `name`.
+
+    Args:
+        name: A key of `METHODS`.
+        threshold: Overlap above which boxes are merged, in [0, 1].
+        score: Least score of a result, for ways that lower scores.
 
     Raises:
         ConfigError: There is none of that name, or the threshold is not in [0, 1].
@@ -192,7 +186,13 @@ def build_merging(name: str, *, threshold: float) -> Merging:
         raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
     if not 0 <= threshold <= 1:
         raise ConfigError(f"expected an overlap threshold in [0, 1], got {threshold}")
-    return METHODS[name](threshold=threshold)
+    ways: dict[str, Merging] = {
+        "nms": GreedyNms(threshold=threshold),
+        "nms-ios": GreedyNms(threshold=threshold, overlap=Overlap.IOS),
+        "soft-nms": SoftNms(threshold=threshold, score_floor=score),
+        "wbf": BoxFusion(threshold=threshold),
+    }
+    return ways[name]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

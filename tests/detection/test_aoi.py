@@ -9,6 +9,7 @@ import shapely
 from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
+from shapely.affinity import translate
 
 from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.errors import AoiError
@@ -131,6 +132,36 @@ def test_an_aoi_on_the_antimeridian_meets_a_raster_there(tmp_path: Path) -> None
     beyond = read_aoi(write(tmp_path / "on.gpkg", [shapely.box(179, -5, 181, 5)], LON_LAT), grid)
     assert cut.geometry.area == pytest.approx(1000 * 1000, rel=1e-6)
     assert beyond.geometry.area == pytest.approx(1000 * 1000, rel=1e-6)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4269", "OGC:CRS84", "EPSG:4979", "EPSG:3832"])
+@pytest.mark.parametrize("west", [179.9995, -180.0005, 190, 359.9995, -190, 12])
+@pytest.mark.parametrize("turned", [False, True])
+def test_degrees_may_be_counted_from_any_turn(
+    tmp_path: Path, west: float, crs: str, *, turned: bool
+) -> None:
+    """The raster goes past 180 degrees, or counts otherwise than the AOI, which is cut there."""
+    grid = Grid(1000, 800, Affine(1e-6, 0, west, 0, -1e-6, 10), LON_LAT)
+    shape = shapely.box(100, 100, 900, 700)
+    left, right = west + 1e-4, west + 9e-4
+    turn = 360 * np.floor((left + 180) / 360)
+    parts = [shapely.box(left - turn, 10 - 7e-4, right - turn, 10 - 1e-4)]
+    if right - turn > 180:
+        parts = [
+            shapely.box(left - turn, 10 - 7e-4, 180, 10 - 1e-4),
+            shapely.box(-180, 10 - 7e-4, right - turn - 360, 10 - 1e-4),
+        ]
+    target = pyproj.CRS(crs)
+    if target.is_projected:
+        parts = [
+            shapely.transform(one, lambda xy: reproject(xy, source=LON_LAT, target=target))
+            for one in parts
+        ]
+    elif turned:  # as files have it that count from 0 to 360
+        parts = [translate(one, xoff=360) if one.bounds[0] < 0 else one for one in parts]
+    aoi = read_aoi(write(tmp_path / "a.gpkg", parts, target), grid)
+    assert aoi.geometry.buffer(0.01).hausdorff_distance(shape) < 0.1
+    assert aoi.geometry.area == pytest.approx(shape.area, rel=1e-3)
 
 
 def test_a_raster_round_the_pole(tmp_path: Path) -> None:

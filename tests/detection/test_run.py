@@ -369,3 +369,19 @@ def test_the_docstring_names_every_option() -> None:
         if f"`{field.name}`" not in str(detect.__doc__)
     ]
     assert not missing
+
+
+@pytest.mark.parametrize("method", ["nms", "nms-ios", "soft-nms", "wbf"])
+def test_no_method_leaves_scores_under_the_least_one(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    field_of_objects: Field,
+    method: str,
+) -> None:
+    """Windows overlap, so that most objects are found twice or four times."""
+    blob_model()
+    pixels, boxes = field_of_objects(200, 200)  # scores from 150 / 255 up
+    raster = write_raster("field.tif", pixels)
+    found = detect(raster, method=method, score=0.58, chip_px=80, overlap_px=40)
+    assert len(found) == len(boxes)
+    assert found["score"].min() >= 0.58

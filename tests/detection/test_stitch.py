@@ -21,7 +21,7 @@ from geo_retina.space.windows import Window, WindowPlan
 Found = list[tuple[Window, Detections]]
 
 MERGINGS: list[Merging] = [
-    *(build_merging(name, threshold=0.3) for name in METHODS),
+    *(build_merging(name, threshold=0.3, score=0.001) for name in METHODS),
     AcrossClasses(GreedyNms(threshold=0.5)),
 ]
 
@@ -117,7 +117,7 @@ def test_strip_by_strip_equals_one_nms_over_everything(
     job: tuple[WindowPlan, list[Found]], threshold: float, method: str
 ) -> None:
     plan, strips = job
-    merging = build_merging(method, threshold=threshold)
+    merging = build_merging(method, threshold=threshold, score=0.001)
     assert isinstance(merging, GreedyNms)
     stitcher = Stitcher(plan, merging=merging, margin_px=1)
     result = Detections.concat(stitched(stitcher, strips))

@@ -91,7 +91,7 @@ def test_fusion_of_boxes_with_score_zero_is_finite() -> None:
     assert len(settled.final) == 1
 
 
-METHODS_AT_HALF = [build_merging(name, threshold=0.5) for name in METHODS]
+METHODS_AT_HALF = [build_merging(name, threshold=0.5, score=0.001) for name in METHODS]
 ALL = pytest.mark.parametrize(
     "merging",
     [*METHODS_AT_HALF, *(AcrossClasses(merging) for merging in METHODS_AT_HALF)],
@@ -150,11 +150,13 @@ def test_across_classes_the_best_keeps_its_class() -> None:
 
 
 def test_names_build_methods() -> None:
-    assert build_merging("nms-ios", threshold=0.3) == GreedyNms(threshold=0.3, overlap=Overlap.IOS)
+    assert build_merging("nms-ios", threshold=0.3, score=0.001) == GreedyNms(
+        threshold=0.3, overlap=Overlap.IOS
+    )
     with pytest.raises(ConfigError, match="nms, nms-ios, soft-nms, wbf, got 'greedy'"):
-        build_merging("greedy", threshold=0.5)
+        build_merging("greedy", threshold=0.5, score=0.001)
     with pytest.raises(ConfigError, match=r"\[0, 1\], got 2"):
-        build_merging("nms", threshold=2)
+        build_merging("nms", threshold=2, score=0.001)
 
 
 @ALL
