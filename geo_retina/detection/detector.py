@@ -57,6 +57,14 @@ class Thresholds:
             detections_per_chip=math.ceil(self.detections_per_chip * max(ratio, 1)),
         )
 
+    def with_limits_times(self, factor: int) -> "Thresholds":
+        """The same with limits so many times as high."""
+        return replace(
+            self,
+            candidates_per_level=self.candidates_per_level * factor,
+            detections_per_chip=self.detections_per_chip * factor,
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class ChipResult:

@@ -28,6 +28,13 @@ LEAST_VALID_SHARE = 0.5
 SMALLEST_SPLIT_PX = 64
 """A window is not split into parts smaller than this."""
 
+LARGEST_PART = 0.75
+"""Nor into parts that are larger, beside it: where the overlap is much of it, they hardly shrink,
+and the chips to run would grow without bound."""
+
+LAST_LIMITS = 8
+"""So many times higher are the limits for parts that are not split again."""
+
 MOST_WAITING = 1024
 """So many windows, most of them empty, may wait for a batch to fill."""
 
@@ -44,7 +51,7 @@ class WindowFound:
     splits: int = 0
     """How often the window, or a part of it, reached a limit and was split and run again."""
     saturated: bool = False
-    """Whether a limit was reached even in the smallest part."""
+    """Whether a limit was reached even in the smallest part, and `LAST_LIMITS` times it too."""
 
 
 def find_objects(
@@ -57,7 +64,8 @@ def find_objects(
     """Run the detector on the chips of `reads`, batch by batch, and keep their order.
 
     What a window yields depends on its own pixels alone, not on the batch it is in. A window that
-    reaches a limit of `thresholds` is split into overlapping parts, which are run in its place.
+    reaches a limit of `thresholds` is split into overlapping parts, which are run in its place; the
+    smallest parts that reach one are run once more with limits `LAST_LIMITS` times as high.
 
     Args:
         reads: Windows in any order; those without chip pass through.
@@ -134,7 +142,7 @@ def _finish(
         detections = _inside(found.detections, width=width, height=height)
         if found.saturated:
             detections, splits, saturated = _split(
-                read.chip.pixels, detections, detector, thresholds, split_overlap_px
+                read.chip.pixels, detector, thresholds, split_overlap_px
             )
         detections = _on_valid_pixels(detections, read.chip)
         placed = detections.shift(x=read.window.col_off, y=read.window.row_off)
@@ -142,22 +150,20 @@ def _finish(
 
 
 def _split(
-    pixels: NDArray[np.generic],
-    whole: Detections,
-    detector: Detector,
-    thresholds: Thresholds,
-    overlap_px: int,
+    pixels: NDArray[np.generic], detector: Detector, thresholds: Thresholds, overlap_px: int
 ) -> tuple[Detections, int, bool]:
-    """Run the parts of one chip in place of `whole`, or keep that where parts would be too small.
+    """Run the parts of a chip that reached a limit; or itself with higher ones.
 
     Returns:
         Detections in the chip's frame, how often something was split, whether a limit is still
         reached.
     """
     height, width = pixels.shape[-2:]
-    part_px = (max(height, width) + overlap_px + 1) // 2
-    if part_px < SMALLEST_SPLIT_PX or part_px >= max(height, width):
-        return whole, 0, True
+    longest = max(height, width)
+    part_px = (longest + overlap_px + 1) // 2
+    if part_px < SMALLEST_SPLIT_PX or part_px > LARGEST_PART * longest:
+        (result,) = _detect(detector, [pixels], thresholds.with_limits_times(LAST_LIMITS))
+        return result.detections, 0, result.saturated
     plan = WindowPlan(width, height, part_px, min(overlap_px, part_px - 1))
     windows = [window for strip in plan.strips() for window in strip.windows]
     parts = [pixels[:, w.row_off : w.row_end, w.col_off : w.col_end] for w in windows]
@@ -167,7 +173,7 @@ def _split(
     ):
         detections = result.detections
         if result.saturated:
-            detections, more, still = _split(part, detections, detector, thresholds, overlap_px)
+            detections, more, still = _split(part, detector, thresholds, overlap_px)
             splits, saturated = splits + more, saturated or still
         detections = detections.shift(x=window.col_off, y=window.row_off)
         cut = plan.cut_and_seen_whole_by_neighbour(

@@ -1,5 +1,5 @@
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -139,14 +139,38 @@ def test_a_crowd_is_split_until_it_fits(
     assert not found.saturated
 
 
-def test_a_crowd_that_cannot_be_split_is_told(
+def test_a_crowd_that_cannot_be_split_is_found_with_higher_limits(
     make_card: Callable[..., ModelCard], field_of_objects: Field
 ) -> None:
     pixels, boxes = field_of_objects(256, 256)
     tight = Thresholds(0.3, 0.5, 1000, 2)
     (found,) = _find([_read(0, pixels)], BlobDetector(make_card()), tight)
-    assert found.saturated
-    assert 2 < len(found.detections) < len(boxes)
+    assert not found.saturated
+    unique = np.unique(found.detections.boxes, axis=0)
+    np.testing.assert_array_equal(unique, np.unique(boxes, axis=0))
+
+
+class FullDetector(BlobDetector):
+    """Says of every chip that it holds more, whatever the limits."""
+
+    def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
+        return [replace(one, saturated=True) for one in super().detect(pixels, thresholds)]
+
+
+@pytest.mark.parametrize(
+    ("chip_px", "overlap_px"), [(512, 128), (640, 160), (1024, 128), (512, 256), (256, 32), (64, 8)]
+)
+def test_splitting_has_an_end(
+    make_card: Callable[..., ModelCard], chip_px: int, overlap_px: int
+) -> None:
+    """Where the overlap is much of a part, its parts would hardly be smaller than it."""
+    detector = FullDetector(make_card())
+    pixels = np.zeros((3, chip_px, chip_px), np.uint8)
+    pixels[:, 3:15, 4:16] = 200
+    (found,) = find_objects([_read(0, pixels)], detector, THRESHOLDS, split_overlap_px=overlap_px)
+    assert found.saturated, "and it is told"
+    assert [4, 3, 16, 15] in found.detections.boxes.tolist()
+    assert detector.calls <= 200
 
 
 def test_boxes_on_invalid_pixels_go(make_card: Callable[..., ModelCard]) -> None:
