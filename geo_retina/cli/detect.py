@@ -138,7 +138,8 @@ def detect(
             return
         path = shared.one_raster(raster)
         check_summary(summary)
-        refuse_overwriting([path, aoi, model], [*output, picture, page, summary])
+        views_and_summary = [file for file in (picture, page, summary) if file is not None]
+        refuse_overwriting([path, aoi, model], [*output, *views_and_summary])
         with progress_bar(quiet=quiet) as on_progress:
             done = detect_to_files(
                 path,
@@ -155,6 +156,7 @@ def detect(
                     options=options,
                     skip_errors=skip_errors,
                 ),
+                further_files=views_and_summary,
                 on_progress=on_progress,
             )
         if summary is not None:

@@ -52,10 +52,14 @@ class Task:
         return cls(raster, tuple(_named(path, raster) for path in outputs), **named)
 
     @property
+    def further_files(self) -> list[Path]:
+        """What is written besides the outputs."""
+        return [path for path in (self.picture, self.map, self.summary) if path is not None]
+
+    @property
     def files(self) -> list[Path]:
         """All that is written."""
-        others = (self.picture, self.map, self.summary)
-        return [*self.outputs, *(path for path in others if path is not None)]
+        return [*self.outputs, *self.further_files]
 
     @property
     def is_done(self) -> bool:
@@ -167,6 +171,7 @@ class EachRun:
                     options=self._options,
                     output_options=self._output_options,
                     work=self._work,
+                    further_files=task.further_files,
                 )
                 self._also(task)
                 megapixels.append(size)
@@ -208,6 +213,7 @@ class EachRun:
                     output_options=self._output_options,
                     work=work,
                     also=self._also(task),
+                    further_files=task.further_files,
                     on_progress=_among_others(on_progress, megapixels, sum(sizes), objects),
                 )
                 if task.summary is not None:

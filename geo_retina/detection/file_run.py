@@ -16,8 +16,8 @@ from geo_retina import defaults
 from geo_retina.detection.backends import Model, Runner, runner_of
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
-from geo_retina.detection.formats import CSV, split_extension
-from geo_retina.detection.holes import holes_path, write_holes
+from geo_retina.detection.formats import CSV, output_files, split_extension
+from geo_retina.detection.holes import holes_path, remove_holes, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
@@ -84,6 +84,7 @@ def detect_to_files(
     output_options: OutputOptions | None = None,
     work: WorkOptions | None = None,
     also: Sequence[Writer] = (),
+    further_files: Sequence[str | Path] = (),
     on_progress: OnProgress | None = None,
 ) -> RunSummary:
     """Detect objects in a raster of any size and write them to vector files.
@@ -101,6 +102,7 @@ def detect_to_files(
         output_options: How detections are written.
         work: How the work is done.
         also: Further writers that get the same detections, such as a picture.
+        further_files: What they and the caller write, so that it takes the place of no input.
         on_progress: Called after each window.
 
     Raises:
@@ -119,7 +121,7 @@ def detect_to_files(
         runner = runner_of(
             model, job.info, device=work.device, backend=work.backend, batch=work.batch
         )
-        _refuse_overwriting(job, outputs)
+        _refuse_overwriting(job, outputs, further_files)
         writers = _writers(job, outputs, how, runner.model_hash)
         _tell_crs_of_csv(job, outputs, how)
         path = ledger_path(outputs)
@@ -154,6 +156,7 @@ def check_run(
     options: DetectOptions,
     output_options: OutputOptions,
     work: WorkOptions,
+    further_files: Sequence[str | Path] = (),
 ) -> float:
     """Find out whether `detect_to_files` would begin with these arguments; nothing is logged.
 
@@ -165,7 +168,7 @@ def check_run(
     """
     _check_outputs(outputs, output_options)
     with open_job(raster, model, options, tell=False) as job:
-        _refuse_overwriting(job, outputs)
+        _refuse_overwriting(job, outputs, further_files)
         _writers(job, outputs, output_options, model_hash="")
         path = ledger_path(outputs)
         if path.exists() and not (work.resume or work.restart):
@@ -314,11 +317,14 @@ def _megapixels(job: Job) -> float:
     return grid.width * grid.height / 1e6
 
 
-def _refuse_overwriting(job: Job, outputs: Sequence[str | Path]) -> None:
-    """Raise where an output would take the place of something that is read."""
+def _refuse_overwriting(
+    job: Job, outputs: Sequence[str | Path], further: Sequence[str | Path]
+) -> None:
+    """Raise where a file that is written or removed would be one that is read."""
     aoi = job.options.aoi
     read: list[str | Path | None] = [job.raster_path, *job.source.raster.files, aoi, job.info.path]
-    refuse_overwriting(read, outputs)
+    files = [file for path in outputs for file in output_files(Path(path))]
+    refuse_overwriting(read, [*files, *output_files(holes_path(outputs[0])), *further])
 
 
 def _header(job: Job, runner: Runner) -> LedgerHeader:
@@ -394,5 +400,5 @@ def _write_holes(
             for notes in ledger.counters_of_strips()
         )
         return write_holes(job, output, strips, crs=crs)
-    holes_path(output).unlink(missing_ok=True)
+    remove_holes(output)
     return None

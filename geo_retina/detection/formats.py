@@ -35,6 +35,10 @@ class Format:
     sidecars: tuple[str, ...] = ()
     """Endings, after the stem, of files that may lie beside the main one."""
 
+    def files(self, path: Path) -> list[Path]:
+        """The main file of an output and all that may lie beside it."""
+        return [path, *(path.with_name(path.stem + ending) for ending in self.sidecars)]
+
 
 _LON_LAT = "RFC 7946 section 4 fixes the coordinates of GeoJSON to WGS 84 longitude and latitude"
 _PIXELS = "COCO holds boxes in raster pixels"
@@ -93,3 +97,12 @@ def split_extension(path: Path) -> tuple[str, Format]:
         f"expected an output ending in {', '.join(FORMATS)}, got {path.name!r}; "
         "change the file's extension"
     )
+
+
+def output_files(path: Path) -> list[Path]:
+    """All files that an output may consist of.
+
+    Raises:
+        OutputError: See `split_extension`.
+    """
+    return split_extension(path)[1].files(path)

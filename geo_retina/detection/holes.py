@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from geo_retina.detection.formats import output_files, split_extension
 from geo_retina.detection.job import Job
 from geo_retina.detection.vector import open_writer
 from geo_retina.space.detections import Detections
@@ -17,7 +18,8 @@ CLASS_NAME = "failed_window"
 def holes_path(output: str | Path) -> Path:
     """Where the holes of an output are written: `trees.gpkg` has `trees.failed_windows.gpkg`."""
     output = Path(output)
-    return output.with_name(f"{output.stem}.{CLASS_NAME}s{output.suffix}")
+    stem, _ = split_extension(output)
+    return output.with_name(f"{stem}.{CLASS_NAME}s{output.name[len(stem) :]}")
 
 
 def write_holes(
@@ -45,3 +47,9 @@ def write_holes(
             holes = Detections.of(boxes, np.zeros(len(boxes)), np.zeros(len(boxes)))
             opened.write(holes.scale(x=source.scale_x, y=source.scale_y))
     return path
+
+
+def remove_holes(output: str | Path) -> None:
+    """Remove what an earlier run told of its holes."""
+    for file in output_files(holes_path(output)):
+        file.unlink(missing_ok=True)

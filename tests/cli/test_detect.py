@@ -319,6 +319,50 @@ def test_no_output_takes_the_place_of_an_input_or_of_another_output(
     assert aoi.read_text() == "{}"
 
 
+def test_no_file_that_belongs_to_an_input_is_written_or_removed(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    field: Path,
+    field_of_objects: Field,
+    write_raster: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    # a raster whose CRS lies in a file that a Shapefile of its name would have too
+    raster = write_raster("tile.bil", field_of_objects(200, 150)[0], driver="EHdr")
+    prj = tmp_path / "tile.prj"
+    assert prj.exists()
+    options = ("--bands", "1,2,3")
+    refused = run("detect", raster, "-o", tmp_path / "tile.shp", *options)
+    assert refused.exit_code == 2
+    assert "tile.prj would be overwritten, and it is read" in refused.stderr
+    assert run("detect", raster, "-o", tmp_path / "other.shp", *options).exit_code == 0
+
+    # the source of a mosaic
+    image = write_raster("one.png", field_of_objects(200, 150)[0], driver="PNG")
+    assert run("mosaic", image, "-o", tmp_path / "all.vrt").exit_code == 0
+    before = image.read_bytes()
+    for option in ("--picture", "--summary"):
+        refused = run("detect", tmp_path / "all.vrt", "-o", tmp_path / "a.gpkg", option, image)
+        assert refused.exit_code == 2
+        assert "one.png would be overwritten" in refused.stderr
+    many = ("-o", tmp_path / "{name}.gpkg", "--picture", tmp_path / "{name}.png")
+    mosaic = tmp_path / "one.vrt"
+    (tmp_path / "all.vrt").rename(mosaic)
+    assert "one.png would be overwritten" in run("detect", mosaic, *many).stderr
+    assert image.read_bytes() == before
+
+    # the windows that an earlier run could not read, as AOI
+    bounds = gpd.GeoSeries([shapely.box(5e5, 5.4e6 - 15, 5e5 + 20, 5.4e6)], crs="EPSG:32633")
+    holes = tmp_path / "a.failed_windows.gpkg"
+    bounds.to_file(holes)
+    refused = run("detect", field, "-o", tmp_path / "a.gpkg", "--aoi", holes)
+    assert refused.exit_code == 2
+    assert holes.exists()
+    assert run("detect", field, "-o", tmp_path / "b.gpkg", "--aoi", holes).exit_code == 0
+    assert holes.exists()
+
+
 def test_a_plan_needs_no_output_and_a_detection_does(
     run: Callable[..., Any], blob_model: Callable[..., Any], field: Path
 ) -> None:

@@ -239,3 +239,27 @@ def test_no_output_appears_where_the_picture_fails(
     detect_to_files(path, [out], work=WorkOptions(resume=True), also=[writer])
     assert out.exists()
     assert picture.exists()
+
+
+def test_a_whole_run_clears_away_all_that_told_of_holes(
+    truncated: Path,
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    field_of_objects: Field,
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    out = tmp_path / "a.shp"
+    detect_to_files(truncated, [out], work=WorkOptions(skip_errors=True))
+    assert len(list(tmp_path.glob("a.failed_windows.*"))) > 3
+    whole = write_raster("whole.tif", field_of_objects(200, 600)[0])
+    detect_to_files(whole, [out])
+    assert not list(tmp_path.glob("a.failed_windows.*"))
+
+
+@pytest.mark.parametrize(
+    ("output", "holes"),
+    [("a.gpkg", "a.failed_windows.gpkg"), ("b.c.coco.json", "b.c.failed_windows.coco.json")],
+)
+def test_holes_have_the_format_of_their_output(output: str, holes: str) -> None:
+    assert holes_path(output) == Path(holes)
