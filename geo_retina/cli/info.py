@@ -52,7 +52,7 @@ def info(
         path, name = shared.one_raster(raster), model or defaults.MODEL
         report = look_at(path, name, DetectOptions(**reading()))
         if as_json:
-            print(json.dumps(report.to_dict(), indent=2))
+            print(json.dumps(report.to_dict(), indent=2, allow_nan=False))
         else:
             print_lines(_raster_lines(report.raster))
         if report.view is not None and not as_json:

@@ -22,6 +22,7 @@ from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 
 __all__ = [
@@ -116,7 +117,8 @@ class Model:
         (result,) = self.detector.detect(pixels[None], thresholds)
         if result.saturated:
             _log.warning("the chip reached the limit of boxes: there may be more objects")
-        return result.detections
+        found = result.detections  # those without area lie in the padding
+        return found.select(box_arrays.area(found.boxes) > 0)
 
 
 def load_model(

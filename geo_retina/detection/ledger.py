@@ -99,7 +99,8 @@ class Ledger:
                 ) from None
             raise WriteError(f"cannot write the ledger {path}: {error}") from error
         finally:
-            begun.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what failed before is what is told
+                begun.unlink(missing_ok=True)
         return cls._taken(path, locked or _open_locked(path), header)
 
     @classmethod

@@ -38,6 +38,7 @@ class DetectOptions(ReadOptions):
     """CRS to assign to a raster that has none."""
 
     def __post_init__(self) -> None:
+        ReadOptions.__post_init__(self)
         _check_range("score", self.score, low=0, high=1)
         _check_range("nms_iou", self.nms_iou, low=0, high=1)
         _check_range("decay_iou", self.decay_iou, low=0, high=1)

@@ -38,7 +38,7 @@ class RunSummary:
         Raises:
             WriteError: The disk is full or lost.
         """
-        path = Path(path)
+        path = Path(path).resolve()
         begun = path.with_name(f".{path.name}.part")
         try:
             begun.write_text(json.dumps(self.to_dict(), indent=2) + "\n")

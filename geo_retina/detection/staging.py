@@ -37,6 +37,7 @@ class Staging:
         Raises:
             OutputError: Another run is writing this output, or the folder cannot be made.
         """
+        final = final.resolve()  # a link stays, and what it leads to is replaced
         self._final = final
         self._sidecars = [final.with_name(final.stem + ending) for ending in sidecars]
         self._folder = final.with_name(f".{final.name}.part")

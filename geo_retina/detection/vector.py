@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 import pyproj
 
 from geo_retina.detection.file_writer import FileWriter, MultiWriter
-from geo_retina.detection.formats import COCO, Format, split_extension
+from geo_retina.detection.formats import COCO, GEOPACKAGE, Format, split_extension
 from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.detection.placement import Placement
 from geo_retina.detection.writers.layer import Geometry, Layer
@@ -28,6 +28,11 @@ from geo_retina.space.grid import WGS84, Grid
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
+
+_GEOPACKAGE_TABLES = ("gpkg", "rtree_", "sqlite_")
+_LONGEST_NAME = 220
+"""Bytes: most file systems take 255, and files that lie beside an output while it is written have
+longer names."""
 
 PIXEL_NOTE = "raster pixels: x to the right, y down, (0, 0) is the raster's upper left corner"
 """Stands in the metadata of files whose coordinates are not on the Earth."""
@@ -122,7 +127,7 @@ def open_writer(
     placement = _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
     notes = {"coordinates": PIXEL_NOTE} if pixel_coordinates else {}
     described = json.loads(json.dumps({**(metadata or {}), **notes}, allow_nan=False))
-    layer = Layer(name, grid, tuple(class_names), described, placement, geometry)
+    layer = Layer(_layer_name(name, kind), grid, tuple(class_names), described, placement, geometry)
     return FileWriter(path, kind, layer)
 
 
@@ -162,8 +167,19 @@ def open_writers(
     )
 
 
+def _layer_name(name: str, kind: Format) -> str:
+    """The file's name without its extension, unless the format keeps such names to itself."""
+    kept_by_format = kind is GEOPACKAGE and name.lower().startswith(_GEOPACKAGE_TABLES)
+    return f"layer_{name}" if kept_by_format else name
+
+
 def _check_folder(path: Path) -> None:
     folder = path.parent
+    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+        raise OutputError(
+            f"expected a file name of at most {_LONGEST_NAME} bytes, got {path.name}; choose a "
+            "shorter one"
+        )
     if not folder.is_dir():
         raise OutputError(
             f"the folder {folder} of the output {path.name} is missing; make it first"

@@ -1,11 +1,14 @@
 """What a raster's header says, as plain data for people and programs: no model, no pixels."""
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.raster import Raster
+from geo_retina.space.grid import Grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,14 +43,14 @@ class RasterFacts:
     """Metres on the ground per pixel along x and y; None without a CRS that tells."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data, for JSON."""
-        return asdict(self)
+        """Plain data, for JSON; nodata values that are no numbers there as text: nan, inf, -inf."""
+        nodata = [one if one is None or math.isfinite(one) else str(one) for one in self.nodata]
+        return {**asdict(self), "nodata": nodata}
 
 
 def facts_of(raster: Raster) -> RasterFacts:
     """Say what an open raster is."""
     grid = raster.grid
-    tells = grid.crs is not None and not grid.crs.is_engineering
     names = zip(raster.descriptions, raster.colours, strict=True)
     authority = None if grid.crs is None else grid.crs.to_authority()
     return RasterFacts(
@@ -67,8 +70,15 @@ def facts_of(raster: Raster) -> RasterFacts:
         georeference_gap=raster.georeference_gap,
         transform=None if grid.crs is None else tuple(map(float, grid.transform[:6])),
         bounds=None if grid.crs is None else _bounds(raster),
-        gsd_m=grid.gsd_m() if tells else None,
+        gsd_m=_gsd(grid),
     )
+
+
+def _gsd(grid: Grid) -> tuple[float, float] | None:
+    try:
+        return grid.gsd_m()
+    except GeoreferenceError:  # no CRS, a local one, or one that does not hold there
+        return None
 
 
 def _bounds(raster: Raster) -> tuple[float, float, float, float]:

@@ -199,7 +199,8 @@ def _with_nan(files: list[_File]) -> list[_File]:
 def _nodata_text(value: float | None, dtype: str) -> str | None:
     if value is None:
         return None
-    return repr(float(value)) if dtype.startswith("float") else str(int(value))
+    whole = not dtype.startswith("float") and float(value).is_integer()
+    return str(int(value)) if whole else repr(float(value))
 
 
 def _name_for_gdal(raster: Raster) -> str:

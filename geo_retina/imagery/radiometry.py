@@ -108,7 +108,7 @@ def choose_radiometry(
         RasterReadError: The raster cannot be read for its percentiles.
     """
     dtypes = [raster.dtypes[band - 1] for band in choice.numbers]
-    unreal = [dtype for dtype in dtypes if np.dtype(dtype).kind not in "iuf"]
+    unreal = [dtype for dtype in dtypes if dtype.startswith("complex")]
     if unreal:
         raise RadiometryError(
             f"{raster.path} holds {unreal[0]} numbers, a model is shown real ones; write their "

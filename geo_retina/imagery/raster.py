@@ -211,7 +211,7 @@ class Raster:
     def block_bytes(self) -> int:
         """Memory that one internal block takes in GDAL's cache, over all bands and the mask."""
         rows, cols = self.block_shape
-        sizes = [np.dtype(dtype).itemsize for dtype in self.dtypes] + [1]
+        sizes = [_bytes_of(dtype) for dtype in self.dtypes] + [1]
         return rows * cols * sum(sizes) + len(sizes) * _BLOCK_HEAD_BYTES
 
     def reopen(self) -> "Raster":
@@ -350,7 +350,7 @@ def _refuse_unreadable(dataset: Any, path: str) -> None:  # noqa: ANN401  raster
             f"{path} has no bands of its own" + (inner if dataset.subdatasets else "")
         )
     rows, cols = dataset.block_shapes[0]
-    block_bytes = rows * cols * np.dtype(dataset.dtypes[0]).itemsize
+    block_bytes = rows * cols * _bytes_of(dataset.dtypes[0])
     if block_bytes > LARGEST_BLOCK_BYTES:
         raise RasterError(
             f"{path} stores blocks of {cols} x {rows} pixels, {block_bytes / 2**20:,.0f} MiB each; "
@@ -363,3 +363,8 @@ def _refuse_unreadable(dataset: Any, path: str) -> None:  # noqa: ANN401  raster
             f"{path} claims {dataset.width} x {dataset.height} pixels in {blocks:,} blocks, more "
             f"than its {Path(path).stat().st_size:,} bytes can list; the file is damaged"
         )
+
+
+def _bytes_of(dtype: str) -> int:
+    """Bytes of a value of a type of GDAL's, one of which numpy lacks."""
+    return 4 if dtype == "complex_int16" else np.dtype(dtype).itemsize

@@ -1,6 +1,23 @@
 """What can be said of a raster that its file leaves open."""
 
-from dataclasses import dataclass
+import operator
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from geo_retina.errors import ConfigError
+
+_PLAIN: Mapping[Any, Callable[[Any], Any]] = {
+    bool: bool,
+    str: os.fspath,
+    str | None: os.fspath,
+    int | None: operator.index,
+    float | None: float,
+    tuple[int, ...] | None: lambda values: tuple(map(operator.index, values)),
+    tuple[float, float] | None: lambda values: tuple(map(float, values)),
+}
+"""What makes a plain value of each type of option."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,6 +37,23 @@ class ReadOptions:
     pixel_coordinates: bool = False
     """Allow rasters without georeference; coordinates are then pixels, and the model's own GSD is
     assumed unless `gsd_m` is given."""
+
+    def __post_init__(self) -> None:
+        """Make plain values of what numpy and paths bring along: a run writes its options down.
+
+        Raises:
+            ConfigError: A value is of another kind.
+        """
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if value is None:
+                continue
+            try:
+                plain = _PLAIN[field.type](value)
+            except (TypeError, ValueError) as error:
+                kind = getattr(field.type, "__name__", field.type)
+                raise ConfigError(f"expected {kind} as {field.name}, got {value!r}") from error
+            object.__setattr__(self, field.name, plain)
 
 
 READ_AS_STATED = ReadOptions()

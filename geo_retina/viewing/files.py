@@ -38,10 +38,11 @@ def put(path: Path, write: Callable[[Path], object], *, what: str) -> None:
     Raises:
         WriteError: The disk is full or lost.
     """
-    begun = path.with_name(f".{path.name}.part")
+    final = path.resolve()  # a link stays, and what it leads to is replaced
+    begun = final.with_name(f".{final.name}.part")
     try:
         write(begun)
-        begun.replace(path)
+        begun.replace(final)
     except OSError as problem:
         begun.unlink(missing_ok=True)
         raise WriteError(f"cannot write the {what} {path}: {problem}") from problem

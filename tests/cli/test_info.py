@@ -117,6 +117,31 @@ def test_floats_with_nan_are_not_called_valid(
     assert lines_of(done.stdout)["valid"] == "all, by its masks; values not looked at"
 
 
+@pytest.mark.parametrize("nodata", [np.nan, np.inf])
+def test_nodata_that_json_lacks_is_text_there(
+    write_raster: Callable[..., Path], blob_model: Callable[..., Any], nodata: float
+) -> None:
+    blob_model()
+    path = write_raster("a.tif", np.zeros((3, 20, 20), np.float32), nodata=nodata)
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    done = run("info", path, "--json")
+    assert json.loads(done.stdout, parse_constant=refuse)["nodata"] == [str(nodata)] * 3
+
+
+def test_a_raster_off_its_crs_is_described(
+    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
+) -> None:
+    blob_model()
+    far = Affine(0.1, 0, 9e7, 0, -0.1, 9e7)
+    done = run("info", write_raster("a.tif", np.zeros((3, 20, 20), np.uint8), transform=far))
+    assert done.exit_code == 0
+    assert "20 x 20 px" in done.stdout
+    assert "outside the area where its CRS" in done.stdout + done.stderr
+
+
 def test_a_nodata_value_is_named_as_such(
     write_raster: Callable[..., Path], blob_model: Callable[..., Any]
 ) -> None:

@@ -395,3 +395,13 @@ def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo)
         Model(detector, info, Backend("cpu")).detect_chip(
             np.zeros((3, 32, 32), np.uint8), score=1.5
         )
+
+
+def test_boxes_in_the_padding_are_no_finds(detector: Any, info: CheckpointInfo) -> None:
+    """A chip that is no multiple of the stride is padded; a box there has no area on the chip."""
+    chip = np.random.default_rng(4).integers(0, 255, (3, 45, 70), dtype=np.uint8)
+    model = Model(detector, info, Backend("cpu"))
+    found = model.detect_chip(chip, score=0.0, nms_iou=1.0)
+    assert len(found) > 30
+    sides = found.boxes[:, 2:] - found.boxes[:, :2]
+    assert (sides > 0).all()

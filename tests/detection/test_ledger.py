@@ -229,6 +229,11 @@ def test_two_runs_cannot_share_a_ledger(tmp_path: Path) -> None:
     Ledger.resume(path, HEADER).close()
 
 
+def test_a_name_too_long_for_the_disk_is_a_write_error(tmp_path: Path) -> None:
+    with pytest.raises(WriteError, match="cannot write the ledger"):
+        Ledger.create(tmp_path / ("a" * 250), HEADER)
+
+
 def test_a_missing_folder_is_a_write_error(tmp_path: Path) -> None:
     with pytest.raises(WriteError, match="cannot write the ledger"):
         Ledger.create(tmp_path / "none" / "a.ledger", HEADER)

@@ -385,3 +385,35 @@ def test_no_method_leaves_scores_under_the_least_one(
     found = detect(raster, method=method, score=0.58, chip_px=80, overlap_px=40)
     assert len(found) == len(boxes)
     assert found["score"].min() >= 0.58
+
+
+def test_options_may_come_from_numpy_and_pathlib(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    field_of_objects: Field,
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    raster = write_raster("field.tif", field_of_objects(100, 100)[0])
+    aoi = tmp_path / "aoi.gpkg"
+    gpd.GeoSeries([shapely.box(5e5, 5.4e6 - 10, 5e5 + 5, 5.4e6)], crs="EPSG:32633").to_file(aoi)
+    given = DetectOptions(
+        score=np.float32(0.25),  # type: ignore[arg-type]
+        chip_px=np.int64(80),  # type: ignore[arg-type]
+        overlap_px=20,
+        bands=np.array([3, 2, 1]),  # type: ignore[arg-type]
+        aoi=aoi,  # type: ignore[arg-type]
+    )
+    plain = DetectOptions(score=0.25, chip_px=80, overlap_px=20, bands=(3, 2, 1), aoi=str(aoi))
+    assert given == plain
+    done = detect_to_files(raster, [tmp_path / "a.gpkg"], options=given)
+    assert done.counts.objects > 3
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"score": "high"}, {"chip_px": 512.5}, {"aoi": 3}, {"bands": 3}, {"scale": (0, "x")}]
+)
+def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"as {name}, got"):
+        DetectOptions(**wrong)

@@ -265,6 +265,23 @@ class TestLife:
         for name in ("a.SHP", "b.GPKG", "c.GeoJSON"):
             assert len(gpd.read_file(write(tmp_path / name, some(3)))) == 3
 
+    @pytest.mark.parametrize(
+        "name", ["gpkg_trees.gpkg", "sqlite_x.gpkg", "GPKG.gpkg", "rtree_.gpkg"]
+    )
+    def test_names_that_a_format_keeps_to_itself(self, tmp_path: Path, name: str) -> None:
+        assert len(gpd.read_file(write(tmp_path / name, some(3)))) == 3
+
+    @pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.csv"])
+    def test_a_link_stays_and_what_it_leads_to_is_replaced(self, tmp_path: Path, name: str) -> None:
+        (tmp_path / "kept").mkdir()
+        target = write(tmp_path / "kept" / name, some(2))
+        link = tmp_path / name
+        link.symlink_to(target)
+        write(link, some(3))
+        assert link.is_symlink()
+        assert len(read(target)) == 3
+        assert files(tmp_path) == {"kept", name}
+
     @pytest.mark.parametrize("extension", EVERY)
     def test_a_full_disk_is_a_write_error(
         self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, extension: str
@@ -335,6 +352,11 @@ class TestCheck:
     def test_unknown_extension_names_the_known(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(OutputError, match=r"\.geojson.*\.gpkg.*\.csv, got"):
             check_output(tmp_path / name)
+
+    def test_a_name_too_long_for_what_lies_beside_it(self, tmp_path: Path) -> None:
+        check_output(tmp_path / f"{'a' * 215}.gpkg")
+        with pytest.raises(OutputError, match="at most 220 bytes"):
+            check_output(tmp_path / f"{'ä' * 110}.gpkg")
 
     def test_missing_folder(self, tmp_path: Path) -> None:
         with pytest.raises(OutputError, match="is missing"):

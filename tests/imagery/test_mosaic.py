@@ -358,3 +358,16 @@ def test_progress_counts_files(tmp_path: Path, write_raster: Write) -> None:
     write_mosaic(files, tmp_path / "all.vrt", on_progress=lambda *done: seen.append(done))
 
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+@pytest.mark.parametrize("nodata", [0, 0.5, 255])
+def test_nodata_of_whole_numbers_is_not_rounded(
+    tmp_path: Path, write_raster: Write, nodata: float
+) -> None:
+    """At 0.5 no pixel is nodata; at 0 the black ones would be."""
+    pixels = np.zeros((3, 20, 20), np.uint8)
+    pixels[:, 5] = 255
+    path = write_raster("a.tif", pixels, nodata=nodata)
+    write_mosaic([str(path)], tmp_path / "a.vrt")
+    with open_raster(path) as one, open_raster(tmp_path / "a.vrt") as other:
+        assert one.nodata == other.nodata == (nodata,) * 3
