@@ -33,6 +33,8 @@ class Placement:
                 f"cannot place a raster with CRS {_name(self.grid.crs)} in CRS {_name(self.crs)}; "
                 "assign the raster its CRS, or ask for none"
             )
+        if self.crs is not None and self.grid.crs is not None:  # that a way leads there, at once
+            reproject(np.zeros((1, 2)), source=self.grid.crs, target=self.crs)
 
     @classmethod
     def in_pixels(cls, grid: Grid) -> Placement:

@@ -94,3 +94,11 @@ def test_empty() -> None:
     for placement in (Placement(grid, WEB), Placement(grid, UTM33), Placement.in_pixels(grid)):
         assert placement.corners(np.zeros((0, 4))).shape == (0, 4, 2)
         assert placement.centres(np.zeros((0, 4))).shape == (0, 2)
+
+
+def test_a_crs_that_no_operation_leads_to_is_refused_at_once() -> None:
+    local = pyproj.CRS.from_wkt('LOCAL_CS["mine",UNIT["metre",1]]')
+    grid = Grid(10, 10, Affine(0.1, 0, 5, 0, -0.1, 5), local)
+    Placement(grid, local)
+    with pytest.raises(GeoreferenceError, match="no operation leads from the CRS mine"):
+        Placement(grid, pyproj.CRS.from_epsg(3857))
