@@ -14,7 +14,6 @@ from geo_retina.detection.backends import find_device
 from geo_retina.detection.torch_device import ran_out_of_memory
 from geo_retina.errors import ConfigError, DeviceError
 from geo_retina.model.checkpoint import SUFFIX
-from geo_retina.model.retinanet import RetinaNet
 from geo_retina.training.averaging import AveragedWeights, kept_network
 from geo_retina.training.data import TrainingData, read_data
 from geo_retina.training.finish import told_card, write_model
@@ -26,7 +25,7 @@ from geo_retina.training.run_folder import find_state, start_run
 from geo_retina.training.run_lock import hold_folder
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.split_map import write_split_map
-from geo_retina.training.start import start_network
+from geo_retina.training.start import Start, start_network
 from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
 from geo_retina.training.validation import Validation
 
@@ -35,6 +34,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _MOST_WORKERS = 8
+_FEW_LEARNABLE = 0.9
+"""Share of the objects under which it is doubted that the anchors fit."""
 
 
 def fit(
@@ -84,14 +85,29 @@ def fit(
     with hold_folder(run_folder) if is_first_process() else nullcontext():
         state = find_state(run_folder, settings, resume=resume)
         data = read_data(settings, data_folder)
-        network = _first_network(settings, data)
+        start = _start(settings, data)
+        network = start.network
         refuse_too_large_batch(network, settings, chosen)
         if is_first_process():
             start_run(run_folder, settings)
             write_split_map(run_folder, data.sides)
         decay = settings.schedule.ema_decay
         averaged = AveragedWeights(decay=decay, device=chosen) if decay > 0 else None
-        callbacks = _callbacks(settings, data, run_folder, averaged, on_progress)
+        callbacks: list[pl.Callback] = [
+            LossRecord(run_folder, steps=settings.schedule.steps, on_progress=on_progress)
+        ]
+        callbacks += [] if averaged is None else [averaged]
+        if data.val:
+            callbacks.append(
+                Validation(
+                    data.val,
+                    run_folder,
+                    settings.validation,
+                    recipe=settings.model_dump_json(),
+                    averaged=averaged,
+                    measures_start=start.finds_all,
+                )
+            )
         card = told_card(settings)
         module = DetectorModule(network, card=card, loss=settings.loss, schedule=settings.schedule)
         with plain_lightning(), _memory_errors(settings, chosen):
@@ -104,31 +120,6 @@ def fit(
             kept = kept_network(module, averaged)
             write_model(path, kept, card, settings, measured=bool(data.val))
     return path
-
-
-def _callbacks(
-    settings: TrainingSettings,
-    data: TrainingData,
-    run_folder: Path,
-    averaged: AveragedWeights | None,
-    on_progress: OnProgress | None,
-) -> "list[pl.Callback]":
-    """What is done beside learning, in this order."""
-    callbacks: list[pl.Callback] = [
-        LossRecord(run_folder, steps=settings.schedule.steps, on_progress=on_progress)
-    ]
-    callbacks += [] if averaged is None else [averaged]
-    if data.val:
-        callbacks.append(
-            Validation(
-                data.val,
-                run_folder,
-                settings.validation,
-                recipe=settings.model_dump_json(),
-                averaged=averaged,
-            )
-        )
-    return callbacks
 
 
 def _default_workers(device: torch.device, devices: int) -> int:
@@ -155,11 +146,21 @@ def _check_precision(settings: TrainingSettings, device: torch.device) -> None:
         )
 
 
-def _first_network(settings: TrainingSettings, data: TrainingData) -> RetinaNet:
+def _start(settings: TrainingSettings, data: TrainingData) -> Start:
     """The network as the training starts with it; tells what its anchors can learn."""
     torch.manual_seed(settings.schedule.seed)
     network = resolve_network(settings, data.train)
-    _log.info("anchors: %s", audit_text(audit_network(network, settings, data.train)))
+    audit = audit_network(network, settings, data.train)
+    _log.info("anchors: %s", audit_text(audit))
+    learnable = audit.learnable.mean() if len(audit) else 1.0
+    if learnable < _FEW_LEARNABLE:
+        _log.warning(
+            "only %.0f %% of the objects have an anchor that learns them: see whether card.gsd_m "
+            "(%g m) is right for objects of the sizes above, and fit the anchors to them "
+            "(`geo-retina anchors`, or leave network.levels and network.anchors out)",
+            100 * learnable,
+            settings.card.gsd_m,
+        )
     return start_network(network, settings)
 
 

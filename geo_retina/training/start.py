@@ -21,16 +21,27 @@ _BACKBONE = "backbone."
 _LAST_CLASS_LAYER = "heads.classes.last."
 _FILTERS = 4  # dimensions of a convolution's weight
 _LISTED = 4
+_MOST_RESCALED = 1.5
+"""Ratio of ground sampling distances up to which nothing is said."""
 
 
-def start_network(network: NetworkSettings, settings: TrainingSettings) -> RetinaNet:
+@dataclass(frozen=True, slots=True, eq=False)
+class Start:
+    """What a training begins with."""
+
+    network: RetinaNet
+    finds_all: bool
+    """Whether it finds every class of the card already, as the model that it was filled from."""
+
+
+def start_network(network: NetworkSettings, settings: TrainingSettings) -> Start:
     """Build the network and fill it with the weights that the recipe starts from.
 
     Raises:
         ModelError: The weights are unknown, damaged, or those of another architecture.
     """
     built = build_retinanet(network)
-    random_backbone = settings.pretrained is None
+    random_backbone, finds_all = settings.pretrained is None, False
     if settings.pretrained is not None:
         load_pretrained(built.backbone, settings.pretrained)
     if settings.start_from is not None:
@@ -43,13 +54,30 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Retin
             backbone=settings.pretrained is None,
         )
         random_backbone = any(name.startswith(_BACKBONE) for name in fresh)
+        whole = not fresh and settings.pretrained is None
+        finds_all = whole and set(settings.card.class_names) <= set(info.card.class_names)
+        _warn_of_other_gsd(settings.card, info.card)
     if random_backbone and network.backbone.frozen_batch_norm:
         _log.warning(
             "the backbone starts from random weights, and its batch norm is frozen: it will hardly "
             "learn; name pretrained weights (pretrained = ...) or set "
             "network.backbone.frozen_batch_norm = false"
         )
-    return built
+    return Start(built, finds_all)
+
+
+def _warn_of_other_gsd(card: ModelCard, known: ModelCard) -> None:
+    """Say so where objects will look another size than the weights know them in."""
+    ratio = card.gsd_m / known.gsd_m
+    if max(ratio, 1 / ratio) > _MOST_RESCALED:
+        _log.warning(
+            "card.gsd_m is %g, and the weights of %s were made for %g: the same objects look %.3g "
+            "times as large to the network",
+            card.gsd_m,
+            known.name,
+            known.gsd_m,
+            1 / ratio,
+        )
 
 
 def fill_network(

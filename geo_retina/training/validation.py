@@ -116,14 +116,28 @@ class Validation(pl.Callback):
         *,
         recipe: str,
         averaged: AveragedWeights | None,
+        measures_start: bool = False,
     ) -> None:
+        """Prepare.
+
+        Args:
+            val: What to measure on.
+            folder: Run folder.
+            settings: How.
+            recipe: As JSON.
+            averaged: The moving average of the weights, if that is what is kept.
+            measures_start: Whether the weights at the start find the classes already: they are
+                measured too, so that one sees what was won.
+        """
         self._recipe = recipe
         self._val = tuple(val)
         self._folder = folder
         self._settings = settings
         self._averaged = averaged
         self._table = StepTable(folder / VALIDATION_NAME)
+        self._measures_start = measures_start
         self._best = -1.0
+        self._best_step = 0
         self._without_better = 0
         self._stopped = False
 
@@ -131,6 +145,7 @@ class Validation(pl.Callback):
         """What a resumed run must know."""
         return {
             "best": self._best,
+            "best_step": self._best_step,
             "without_better": self._without_better,
             "stopped": self._stopped,
         }
@@ -138,14 +153,19 @@ class Validation(pl.Callback):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from `state_dict`."""
         self._best = state_dict["best"]
+        self._best_step = state_dict.get("best_step", 1)  # of earlier versions
         self._without_better = state_dict["without_better"]
         self._stopped = state_dict["stopped"]
 
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Forget what a broken run measured after its last state."""
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Forget what a broken run measured after its last state; measure the start."""
+        assert isinstance(pl_module, DetectorModule)  # noqa: S101
         trainer.should_stop = trainer.should_stop or self._stopped
         if trainer.is_global_zero:
             self._table.cut_after(trainer.global_step)
+        if self._measures_start and not trainer.global_step:
+            _log.info("measuring the weights that the training starts from")
+            self._judge(self._quality(trainer, pl_module), 0)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure, if it is time."""
@@ -153,15 +173,30 @@ class Validation(pl.Callback):
         is_last = trainer.global_step >= pl_module.schedule.steps
         if (trainer.current_epoch + 1) % self._settings.every_epochs and not is_last:
             return
-        quality = -1.0
-        if trainer.is_global_zero:
-            quality = self._measure(trainer, pl_module)
-        quality = float(trainer.strategy.broadcast(quality))
-        self._judge(quality)
+        quality = self._quality(trainer, pl_module)
+        self._judge(
+            quality,
+            trainer.global_step,
+            counts=trainer.global_step > pl_module.schedule.warm_up_steps,
+        )
         trainer.callback_metrics["val_ap"] = torch.tensor(quality)
         if self._settings.patience is not None and self._without_better >= self._settings.patience:
             _log.info("no better for %d measurements: training ends", self._without_better)
             self._stopped = trainer.should_stop = True
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Say so where nothing that was learned is better than the start."""
+        if self._measures_start and not self._best_step and self._settings.keep == "best":
+            _log.warning(
+                "no measurement was better on val than the weights that the training started from "
+                "(AP %.3f): the model holds those, with the score that val chose",
+                self._best,
+            )
+
+    def _quality(self, trainer: pl.Trainer, module: DetectorModule) -> float:
+        """What the first process measures, for all."""
+        quality = self._measure(trainer, module) if trainer.is_global_zero else -1.0
+        return float(trainer.strategy.broadcast(quality))
 
     def _measure(self, trainer: pl.Trainer, module: DetectorModule) -> float:
         """Average precision; 0 where it is undefined."""
@@ -209,8 +244,9 @@ class Validation(pl.Callback):
             )
         return value
 
-    def _judge(self, quality: float) -> None:
+    def _judge(self, quality: float, step: int, *, counts: bool = True) -> None:
+        """Compare a measurement with the best; one that `counts` uses patience up."""
         if quality > self._best:
-            self._best, self._without_better = quality, 0
-        elif self._best > 0:  # patience starts with the first object that was found
+            self._best, self._best_step, self._without_better = quality, step, 0
+        elif self._best > 0 and counts:  # patience starts with the first object that was found
             self._without_better += 1

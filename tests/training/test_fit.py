@@ -205,6 +205,76 @@ def test_patience_ends_a_training(
     assert "val AP is 0" not in caplog.text
 
 
+@pytest.mark.parametrize(("later", "kept"), [((0.4, 0.45), True), ((0.4, 0.6), False)])
+def test_the_start_is_measured_too_where_it_knows_the_classes(
+    later: tuple[float, ...],
+    kept: bool,
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = _train(recipe(), field_data, tmp_path / "known")
+    _measures(monkeypatch, 0.5, *later)
+    settings = recipe(start_from=str(known), val=[val_source], schedule__steps=4)
+    found = _train(settings, field_data, tmp_path / "run")
+    rows = (tmp_path / "run" / "validation.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "0", "2", "4"]
+    assert _same_weights(found, known) is kept
+    assert ("no measurement was better on val than the weights" in caplog.text) is kept
+
+
+def test_a_start_that_lacks_a_class_is_not_measured(
+    recipe: Recipe,
+    make_card: Callable[..., Any],
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    known = _train(recipe(), field_data, tmp_path / "known")
+    _measures(monkeypatch, 0.5)
+    two = make_card(name="tiny", class_names=("tree", "car")).model_dump()
+    settings = recipe(
+        start_from=str(known), card=two, network=None, val=[val_source], schedule__steps=2
+    )
+    _train(settings, field_data, tmp_path / "run")
+    rows = (tmp_path / "run" / "validation.csv").read_text().splitlines()
+    assert [row.split(",")[0] for row in rows] == ["step", "2"]
+
+
+def test_patience_waits_for_the_end_of_the_warm_up(
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    settings = recipe(
+        val=[val_source],
+        validation__patience=1,
+        schedule__steps=20,
+        schedule__epoch_steps=1,
+        schedule__warm_up_steps=5,
+    )
+    seen: list[int] = []
+    _measures(monkeypatch, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1)
+    _train(settings, field_data, tmp_path / "run", on_progress=lambda p: seen.append(p.step))
+    assert max(seen) == 6
+
+
+def test_objects_that_no_anchor_learns_are_warned_of(
+    recipe: Recipe, field_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    _train(recipe(schedule__steps=1), field_data, tmp_path / "fits")
+    assert "have an anchor" not in caplog.text
+    far = recipe(schedule__steps=1, network__anchors__sizes=((120,), (240,)))
+    _train(far, field_data, tmp_path / "far")
+    assert "only 0 % of the objects have an anchor that learns them" in caplog.text
+
+
 @pytest.mark.parametrize("quality", [0.0, math.nan])
 def test_a_training_that_found_nothing_on_val_warns(
     quality: float,

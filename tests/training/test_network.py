@@ -137,7 +137,7 @@ def test_starting_from_a_checkpoint_takes_its_network(
     network_settings = resolve_network(settings, ())
     assert network_settings.num_classes == 2
     assert network_settings.anchors == known.settings.anchors
-    network = start_network(network_settings, settings).eval()
+    network = start_network(network_settings, settings).network.eval()
     image = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         torch.testing.assert_close(network(image).logits[..., :1], known(image).logits)
@@ -152,7 +152,7 @@ def test_a_pretrained_backbone_stays_beside_the_rest_of_another_model(
     other = _fresh(_tiny(recipe), 2)
     torch.save(other.backbone.body.state_dict(), backbone)
     settings = recipe(start_from=str(path), pretrained=str(backbone))
-    network = start_network(_tiny(recipe), settings)
+    network = start_network(_tiny(recipe), settings).network
     for name, tensor in network.state_dict().items():
         given = other if name.startswith("backbone.") else known
         assert torch.equal(tensor, given.state_dict()[name]), name
@@ -215,3 +215,21 @@ def test_a_backbone_that_another_model_cannot_fill_is_warned_of_too(
     same = recipe(start_from=str(path), network__backbone__frozen_batch_norm=True)
     start_network(same.network, same)
     assert "random weights" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("gsd_m", "told"), [(0.1, False), (0.14, False), (1.0, True), (0.05, True)]
+)
+def test_another_gsd_than_that_of_the_first_weights_is_warned_of(
+    recipe: Callable[..., Any],
+    make_card: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+    gsd_m: float,
+    told: bool,
+) -> None:
+    path = tmp_path / "known.safetensors"
+    save_checkpoint(path, _fresh(_tiny(recipe)), make_card())
+    settings = recipe(start_from=str(path), card__gsd_m=gsd_m, card__coarsest_gsd_m=2.0)
+    start_network(settings.network, settings)
+    assert ("times as large to the network" in caplog.text) is told
