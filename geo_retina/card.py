@@ -87,9 +87,9 @@ class ModelCard(_Plain):
     (soft-NMS, after the boxes over `nms_iou` are gone); None where scores stay."""
     calibrated: Calibrated | None = None
     """How scores were made hit rates; None where they are as training left them."""
-    candidates_per_level: int = Field(gt=0)
+    candidates_per_level: int = Field(default=3000, gt=0)
     """Highest-scored anchors of each pyramid level that are decoded, before NMS."""
-    detections_per_chip: int = Field(gt=0)
+    detections_per_chip: int = Field(default=2000, gt=0)
     """Most detections a chip may return; reaching it is reported, never silent."""
 
     trained_on: tuple[DataSource, ...] = ()
@@ -108,6 +108,11 @@ class ModelCard(_Plain):
             )
         if self.overlap_px >= self.chip_px:
             raise ValueError(f"overlap_px {self.overlap_px} must be under chip_px {self.chip_px}")
+        if self.coarsest_gsd_m < self.gsd_m:
+            raise ValueError(
+                f"coarsest_gsd_m {self.coarsest_gsd_m:g} must be at least gsd_m {self.gsd_m:g}: "
+                "otherwise rasters of the model's own GSD would be refused"
+            )
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
         return self

@@ -161,14 +161,28 @@ def _explain(error: ValidationError, known: Sequence[str], tags: AbstractSet[str
         ]
         path = ".".join(parts) or "the whole"
         if fault["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(fault["loc"][-1]), known, n=1)
-            hint = f"; did you mean {near[0]!r}?" if near else ""
-            lines.append(f"unknown key {path!r}{hint}")
+            lines.append(_unknown_key(path, where, known, tags))
         elif fault["type"] == "value_error":
             lines.append(f"{path}: {fault['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{path}: {fault['msg']} (got {_short(fault.get('input'))})")
     return "; ".join(lines)
+
+
+def _unknown_key(
+    path: str, where: Sequence[str | int], known: Sequence[str], tags: AbstractSet[str]
+) -> str:
+    """An unknown key, and what may have been meant."""
+    *parents, last = map(str, where)
+    kind = parents[-1] if parents and parents[-1] in tags else None
+    if last in known and kind is not None:
+        table = path.rpartition(".")[0]
+        return (
+            f"{path!r} does not belong to kind = {kind!r}: leave it out, or on the command line "
+            f"give the whole table anew: {table}='{{kind=\"{kind}\"}}'"
+        )
+    near = difflib.get_close_matches(last, [key for key in known if key != last], n=1)
+    return f"unknown key {path!r}" + (f"; did you mean {near[0]!r}?" if near else "")
 
 
 def _tags(schema: object) -> set[str]:

@@ -84,3 +84,21 @@ def test_a_union_is_told_apart_by_its_kind() -> None:
     assert found.block_m == 5
     with pytest.raises(ConfigError, match=r"^here: block\.block_m: Field required"):
         parse_settings({"kind": "block"}, Division, source="here")
+
+
+def test_a_key_of_another_kind_is_told_as_such() -> None:
+    recipe = next(path for path in CONFIGS if path.stem == "dense-small")
+    with pytest.raises(ConfigError, match=r"'divide\.block_m' does not belong to kind = 'file'"):
+        load_settings(recipe, TrainingSettings, overrides=["divide.kind=file"])
+    whole = load_settings(recipe, TrainingSettings, overrides=['divide={kind="file"}'])
+    assert whole.divide is not None
+    assert whole.divide.kind == "file"
+
+
+def test_a_card_takes_rasters_of_its_own_gsd() -> None:
+    with pytest.raises(ConfigError, match=r"coarsest_gsd_m 0\.25 must be at least gsd_m 1"):
+        load_settings(
+            next(path for path in CONFIGS if path.stem == "two-cores"),
+            TrainingSettings,
+            overrides=["card.gsd_m=1"],
+        )

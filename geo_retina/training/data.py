@@ -96,7 +96,7 @@ def _divided(settings: TrainingSettings, folder: Path) -> list[_Divided]:
         parts = [_Divided(source, items, []) for source, items in found]
         return parts + [_Divided(source, [], source.read(folder, names)) for source in settings.val]
     divided = [(source, settings.divide.divide(items)) for source, items in found]
-    refuse_empty_side([item for _, items in divided for item in items])
+    refuse_empty_side([item for _, items in divided for item in items], settings.divide)
     return [_Divided(source, _side(items, TRAIN), _side(items, VAL)) for source, items in divided]
 
 

@@ -128,8 +128,12 @@ class Folds(_Plain):
 Division = Annotated[ByColumn | ByRaster | ByBlock | ByGround | Folds, Field(discriminator="kind")]
 
 
-def refuse_empty_side(labelled: Sequence[LabelledRaster]) -> None:
+def refuse_empty_side(labelled: Sequence[LabelledRaster], division: Division) -> None:
     """Refuse a division without rasters to learn from, or without objects to measure on.
+
+    Args:
+        labelled: As they were divided.
+        division: How.
 
     Raises:
         LabelError: Train or val is empty.
@@ -138,17 +142,27 @@ def refuse_empty_side(labelled: Sequence[LabelledRaster]) -> None:
         members = [item for item in labelled if item.split == side]
         if not any(len(item.labels) for item in members):
             found = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "none"
-            one = len({item.raster for item in labelled}) == 1
             raise LabelError(
-                f"{side} has {len(members)} rasters and no object (splits found: {found}); "
-                + (
-                    "a single raster is divided by its ground: divide.kind = 'ground', with "
-                    "blocks (block_m) of which it holds many, and shares of train and val"
-                    if one
-                    else "mend the split column, or choose other shares, another seed or smaller "
-                    "blocks"
-                )
+                f"{side} has {len(members)} raster{'s' * (len(members) != 1)} and no object "
+                f"(splits found: {found}); {_remedy(labelled, division)}"
             )
+
+
+def _remedy(labelled: Sequence[LabelledRaster], division: Division) -> str:
+    """What may help where a side of a division is empty."""
+    if isinstance(division, ByColumn):
+        return "mend the split column, or state what it calls them: divide.train, divide.val"
+    if isinstance(division, ByGround):
+        return (
+            f"the labels lie on few blocks of {division.block_m:g} m: state smaller ones "
+            f"(divide.block_m), another divide.seed (now {division.seed}), or other shares"
+        )
+    if len({item.raster for item in labelled}) == 1:
+        return (
+            "a single raster is divided by its ground: divide.kind = 'ground', with blocks "
+            "(block_m) of which it holds many, and shares of train and val"
+        )
+    return f"choose another divide.seed (now {division.seed}), other shares or smaller groups"
 
 
 def _renamed(labelled: Sequence[LabelledRaster], names: dict[str, str]) -> list[LabelledRaster]:

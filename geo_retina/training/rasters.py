@@ -132,14 +132,22 @@ def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
         UsageError: Another of its kinds, where the raster does not fit the card.
     """
     options = reading.options
-    raster = open_raster(path, pixel_coordinates=options.pixel_coordinates)
+    raster = open_raster(path, pixel_coordinates=True)
+    if raster.georeference_gap is not None and reading.gsd_m is None:
+        raster.close()
+        raise GeoreferenceError(
+            f"{raster.georeference_gap}; so nothing tells how large its pixels are on the ground: "
+            f"georeference it, or state it in the recipe's source: reading = {{ gsd_m = "
+            f"{card.gsd_m:g} }} (here the card's; on the command line "
+            f"train.0.reading.gsd_m={card.gsd_m:g})"
+        )
     try:
         return open_chip_source(raster, card, options)
     except _READING_ERRORS as error:
         raster.close()
         raise type(error)(
-            f"{error} (in a recipe these are keys of the source: reading.bands, reading.scale, "
-            "reading.stretch, reading.any_gsd, and reading.gsd_m for rasters without georeference)"
+            f"{error} (in a recipe these are keys of the source, such as reading.bands, "
+            "reading.scale, reading.stretch, reading.any_gsd)"
         ) from error
     except BaseException:
         raster.close()

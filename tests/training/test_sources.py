@@ -185,8 +185,17 @@ def test_folds_must_exist() -> None:
 
 def test_an_empty_side_is_refused(field_data: Path) -> None:
     labelled = CsvSource(**CSV).read(field_data, ("tree",))
-    with pytest.raises(LabelError, match="val has 0 rasters and no object"):
-        refuse_empty_side(ByColumn(kind="column", val="validation").divide(labelled))
+    column = ByColumn(kind="column", val="validation")
+    with pytest.raises(LabelError, match=r"val has 0 rasters and no object.*divide\.val"):
+        refuse_empty_side(column.divide(labelled), column)
+    ground = ByGround(kind="ground", block_m=500, guard_m=0, seed=3, shares={"train": 1.0})
+    with pytest.raises(LabelError, match=r"blocks of 500 m.*another divide\.seed \(now 3\)"):
+        refuse_empty_side(ground.divide(labelled), ground)
+    whole = ByRaster(kind="file", shares={"train": 1.0})
+    with pytest.raises(LabelError, match=r"another divide\.seed"):
+        refuse_empty_side(whole.divide(labelled), whole)
+    with pytest.raises(LabelError, match="divided by its ground"):
+        refuse_empty_side(whole.divide(labelled[:1]), whole)
 
 
 def test_one_large_raster_is_divided_by_ground(
@@ -235,3 +244,16 @@ def test_labels_without_scores_are_not_chosen_by_score(field_data: Path) -> None
 
 def test_nothing_is_set_aside_for_a_test_that_a_training_has_not() -> None:
     assert ByRaster(kind="file").shares == {"train": 0.8, "val": 0.2}
+
+
+def test_rasters_without_georeference_need_their_gsd_alone(
+    write_raster: Callable[..., Path], make_card: Callable[..., Any]
+) -> None:
+    path = write_raster("plain.png", np.zeros((3, 40, 50), np.uint8), crs=None, driver="PNG")
+    labelled = [LabelledRaster(str(path), Labels.empty(["tree"]))]
+    with pytest.raises(GeoreferenceError, match=r"reading = \{ gsd_m = 0\.1 \}") as refused:
+        prepare_rasters(labelled, Reading(), make_card(), source="plain")
+    assert "--pixel-coordinates" not in str(refused.value)
+    assert "reading.bands" not in str(refused.value)
+    (prepared,) = prepare_rasters(labelled, Reading(gsd_m=0.1), make_card(), source="plain")
+    assert (prepared.width, prepared.height) == (50, 40)
