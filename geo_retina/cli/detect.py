@@ -47,6 +47,7 @@ def detect(
         str, typer.Option(help="Name of a bundled model, or path of a checkpoint.")
     ] = defaults.MODEL,
     score: shared.Score = None,
+    class_score: shared.ClassScore = None,
     *,
     finding: Callable[[], dict[str, Any]],
     aoi: shared.Aoi = None,
@@ -106,7 +107,14 @@ def detect(
         from geo_retina.detection.options import DetectOptions
         from geo_retina.detection.paths import refuse_overwriting
 
-        options = DetectOptions(score=score, aoi=aoi, aoi_layer=aoi_layer, **finding(), **reading())
+        options = DetectOptions(
+            score=score,
+            class_scores=shared.class_scores(class_score),
+            aoi=aoi,
+            aoi_layer=aoi_layer,
+            **finding(),
+            **reading(),
+        )
         if plan:
             idle = {
                 "--picture": picture,

@@ -29,6 +29,15 @@ Aoi = Annotated[str | None, typer.Option(help="Vector file whose polygons limit 
 AoiLayer = Annotated[str | None, typer.Option(help="Layer of --aoi, where the file has several.")]
 
 Score = Annotated[float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")]
+ClassScore = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--class-score",
+        metavar="NAME=SCORE",
+        help="Least score of one class, such as car=0.2; repeatable.",
+        rich_help_panel=_FINDING,
+    ),
+]
 NmsIou = Annotated[
     float | None,
     typer.Option(
@@ -143,6 +152,24 @@ def one_raster(rasters: list[str]) -> str:
             "`geo-retina mosaic RASTERS... -o all.vrt` makes one raster of tiles"
         )
     return rasters[0]
+
+
+def class_scores(texts: list[str] | None) -> tuple[tuple[str, float], ...] | None:
+    """Least scores of classes from texts such as `car=0.2`.
+
+    Raises:
+        ConfigError: A text is something else.
+    """
+    found = {}
+    for text in texts or ():
+        name, _, score = text.rpartition("=")
+        try:
+            found[name] = float(score)
+        except ValueError:
+            name = ""
+        if not name:
+            raise ConfigError(f"--class-score takes NAME=SCORE such as car=0.2, got {text!r}")
+    return tuple(found.items()) or None
 
 
 def flags_given(settings: dict[str, Any], defaults: object) -> list[str]:

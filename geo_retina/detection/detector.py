@@ -30,6 +30,8 @@ class Thresholds:
     """Most boxes of one chip."""
     decay_iou: float | None = None
     """Of two boxes of one class that overlap more, the lower score falls; None = scores stay."""
+    class_scores: tuple[float, ...] | None = None
+    """Least score of each class id, none under `score`; None = `score` holds for all."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
@@ -56,6 +58,12 @@ class Thresholds:
             candidates_per_level=math.ceil(self.candidates_per_level * max(ratio, 1)),
             detections_per_chip=math.ceil(self.detections_per_chip * max(ratio, 1)),
         )
+
+    def reached(self, found: Detections) -> Detections:
+        """Those detections that score as their class has to."""
+        if self.class_scores is None:
+            return found
+        return found.select(found.scores >= np.array(self.class_scores)[found.class_ids])
 
     def with_limits_times(self, factor: int) -> "Thresholds":
         """The same with limits so many times as high."""

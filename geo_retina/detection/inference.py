@@ -144,7 +144,7 @@ def _finish(
             detections, splits, saturated = _split(
                 read.chip.pixels, detector, thresholds, split_overlap_px
             )
-        detections = _on_valid_pixels(detections, read.chip)
+        detections = _on_valid_pixels(thresholds.reached(detections), read.chip)
         placed = detections.shift(x=read.window.col_off, y=read.window.row_off)
         yield WindowFound(read, placed.of_window(read.window_id), splits, saturated)
 

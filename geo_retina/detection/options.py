@@ -17,6 +17,8 @@ class DetectOptions(ReadOptions):
 
     score: float | None = None
     """Least score, in [0, 1]."""
+    class_scores: tuple[tuple[str, float], ...] | None = None
+    """Classes whose least score is another one, and that."""
     nms_iou: float | None = None
     """Overlap above which the lower-scored of two boxes goes, in (0, 1]."""
     decay_iou: float | None = None
@@ -40,6 +42,8 @@ class DetectOptions(ReadOptions):
     def __post_init__(self) -> None:
         ReadOptions.__post_init__(self)
         _check_range("score", self.score, low=0, high=1)
+        for name, score in self.class_scores or ():
+            _check_range(f"the least score of {name}", score, low=0, high=1)
         _check_range("nms_iou", self.nms_iou, low=0, high=1)
         _check_range("decay_iou", self.decay_iou, low=0, high=1)
         if self.nms_iou == 0:
@@ -75,12 +79,28 @@ class DetectOptions(ReadOptions):
     def thresholds(self, card: ModelCard) -> Thresholds:
         """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows."""
         decay_iou = card.decay_iou if self.decay_iou is None else self.decay_iou
+        score = card.score if self.score is None else self.score
+        by_class = self._class_scores(card, score)
         return replace(
             Thresholds.of(card),
-            score=card.score if self.score is None else self.score,
+            score=score if by_class is None else min(by_class),
+            class_scores=by_class,
             nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
             decay_iou=None if self.method == "soft-nms" else decay_iou,
         )
+
+    def _class_scores(self, card: ModelCard, score: float) -> tuple[float, ...] | None:
+        """Least score of each class id; None where `score` holds for all."""
+        if not self.class_scores:
+            return None
+        stated = dict(self.class_scores)
+        unknown = [name for name in stated if name not in card.class_names]
+        if unknown:
+            raise ConfigError(
+                f"class_scores names {', '.join(unknown)}; {card.name} finds "
+                f"{', '.join(card.class_names)}"
+            )
+        return tuple(stated.get(name, score) for name in card.class_names)
 
     def merging(self, card: ModelCard) -> Merging:
         """How overlapping boxes become one.

@@ -15,6 +15,9 @@ _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
     int | None: operator.index,
     float | None: float,
     tuple[int, ...] | None: lambda values: tuple(map(operator.index, values)),
+    tuple[tuple[str, float], ...] | None: lambda pairs: tuple(
+        (os.fspath(name), float(value)) for name, value in dict(pairs).items()
+    ),
     tuple[float, float] | None: lambda values: tuple(map(float, values)),
 }
 """What makes a plain value of each type of option."""

@@ -126,6 +126,8 @@ BAD_INPUT: dict[str, tuple[Callable[..., list[object]], str]] = {
     "overlap": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--overlap", 9999], "overlap"),
     "bands text": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--bands", "x"], "--bands"),
     "device": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--device", "warp"], "device"),
+    "class score": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--class-score", "x"], "car=0.2"),
+    "class": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--class-score", "x=0.2"], "finds tree"),
     "method": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--method", "magic"], "soft-nms"),
     "picture": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--picture", t / "a.jpg"], ".png"),
     "map": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--map", t / "a.htm"], ".html"),

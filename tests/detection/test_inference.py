@@ -181,3 +181,17 @@ def test_boxes_on_invalid_pixels_go(make_card: Callable[..., ModelCard]) -> None
     (found,) = _find([_read(0, np.zeros((3, 64, 64), np.uint8), valid)], detector)
     # the fourth has its centre on the first invalid column, the fifth too
     assert found.detections.boxes.tolist() == [boxes[0], boxes[2]]
+
+
+def test_a_class_may_have_a_least_score_of_its_own(make_card: Callable[..., ModelCard]) -> None:
+    class TwoClasses(FixedDetector):
+        def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
+            (one,) = super().detect(pixels, thresholds)
+            return [replace(one, detections=replace(one.detections, class_ids=np.array([0, 1, 1])))]
+
+    boxes = [[0, 0, 9, 9], [20, 20, 30, 30], [40, 40, 50, 50]]
+    detector = TwoClasses(make_card(), boxes, np.array([0.4, 0.4, 0.6], np.float32))
+    reads = [_read(0, np.zeros((3, 64, 64), np.uint8))]
+    for class_scores, left in (((0.3, 0.5), [0, 2]), ((0.5, 0.3), [1, 2]), (None, [0, 1, 2])):
+        (found,) = _find(reads, detector, replace(THRESHOLDS, class_scores=class_scores))
+        assert found.detections.boxes.tolist() == [boxes[number] for number in left]

@@ -358,7 +358,7 @@ def test_an_unknown_option_says_which_there_are(tmp_path: Path) -> None:
         TypeError, match=r"geo_retina\.detect has no option 'geometry', 'crs'"
     ) as raised:
         detect(tmp_path / "a.tif", geometry="point", crs="EPSG:4326")
-    assert "score, nms_iou" in str(raised.value)
+    assert "score, class_scores, nms_iou" in str(raised.value)
     assert "detect_to_files(..., output_options=OutputOptions(...))" in str(raised.value)
 
 
@@ -417,3 +417,26 @@ def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"as {name}, got"):
         DetectOptions(**wrong)
+
+
+def test_least_scores_of_classes(
+    blob_model: Callable[..., Any],
+    write_raster: Callable[..., Path],
+    field_of_objects: Field,
+    make_card: Callable[..., Any],
+) -> None:
+    card = make_card(class_names=("tree", "car"), score=0.3)
+    limits = DetectOptions(class_scores=(("car", 0.1),)).thresholds(card)
+    assert (limits.score, limits.class_scores) == (0.1, (0.3, 0.1))
+    assert DetectOptions(score=0.5).thresholds(card).class_scores is None
+    with pytest.raises(ConfigError, match=r"names bus; .* finds tree, car"):
+        DetectOptions(class_scores=(("bus", 0.1),)).thresholds(card)
+    with pytest.raises(ConfigError, match="least score of car must lie in 0 to 1, got 2"):
+        DetectOptions(class_scores=(("car", 2),))
+
+    blob_model()
+    raster = write_raster("field.tif", field_of_objects(200, 100)[0])
+    everything = detect(raster)
+    for method in ("nms", "soft-nms"):
+        found = detect(raster, class_scores={"tree": 0.8}, method=method, chip_px=80, overlap_px=40)
+        assert len(found) == (everything["score"] >= 0.8).sum() > 3
