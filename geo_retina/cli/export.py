@@ -85,7 +85,7 @@ def export(
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.errors import ConfigError, OutputError
+        from geo_retina.errors import ConfigError
         from geo_retina.evaluation.evaluate import match_rule
         from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
@@ -113,8 +113,8 @@ def export(
                 "--to openvino-int8 needs --calibrate FOLDER: rasters like those that will be "
                 "searched, got none"
             )
-        if out is not None and not out.is_dir():
-            raise OutputError(f"the folder {out} does not exist; make it first")
+        if out is not None:
+            _make_folder(out)
         labelled = None
         match_rule(iou=defaults.MATCH_IOU, distance_m=distance_m)
         if labels is not None:
@@ -148,6 +148,20 @@ def export(
             _tell_loss(artifact)
         if set(targets) != {Target.ONNX}:
             _tell_place(info, out or _folder(info, Target.FP32))
+
+
+def _make_folder(path: Path) -> None:
+    """Make the folder to write to.
+
+    Raises:
+        OutputError: It cannot be made.
+    """
+    from geo_retina.errors import OutputError
+
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"cannot make the folder {path}: {error}") from error
 
 
 def _folder(info: "CheckpointInfo", target: Target) -> Path:

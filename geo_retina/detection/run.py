@@ -41,8 +41,9 @@ def detect(
         **options: Fields of `DetectOptions`. What is found: `score`, `class_scores` (such as
             `{"car": 0.2}`), `nms_iou`, `decay_iou`, `method`, `class_agnostic`, `chip_px`,
             `overlap_px`, `aoi`, `aoi_layer`. How the raster is read: `bands`, `scale`, `stretch`,
-            `raster_crs`, `gsd_m`, `any_gsd`, `pixel_coordinates`. For another geometry or CRS of the result see `detect_to_files` and
-            `OutputOptions`, or use what GeoPandas has (`centroid`, `to_crs`).
+            `raster_crs`, `gsd_m`, `any_gsd`, `pixel_coordinates`. For another geometry or CRS of
+            the result see `detect_to_files` and `OutputOptions`, or use what GeoPandas has
+            (`centroid`, `to_crs`).
 
     Returns:
         One row an object with `id, class, score, window, area_m2, width_m, height_m` and its

@@ -65,6 +65,12 @@ def find_checkpoint(model: str | Path) -> Path:
     if path.is_file():
         return path
     known = ", ".join(bundled) or "none"
+    if path.suffix or len(path.parts) > 1:
+        what = "is a folder" if path.is_dir() else "does not exist"
+        raise ModelError(
+            f"{model} {what}: expected the path of a {SUFFIX} checkpoint, such as what "
+            f"`geo-retina train` wrote, or one of the bundled models: {known}"
+        )
     raise ModelError(
         f"unknown model {str(model)!r}: expected the path of a {SUFFIX} checkpoint or one of the "
         f"bundled models ({known})"

@@ -1,6 +1,7 @@
 """What a training tells: a CSV file with the losses, and its progress."""
 
 import csv
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -11,6 +12,8 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from geo_retina.errors import WriteError
+
+_log = logging.getLogger(__name__)
 
 METRICS_NAME = "metrics.csv"
 """File in the run folder with the losses, one row for each `EVERY_STEPS` steps."""
@@ -83,6 +86,8 @@ class LossRecord(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Forget what a broken run wrote after its last state."""
         self._last_step = trainer.global_step
+        if trainer.global_step:
+            _log.info("going on after step %d of %d", trainer.global_step, self._steps)
         if trainer.is_global_zero:
             self._table.cut_after(trainer.global_step)
 

@@ -46,7 +46,8 @@ def test_bad_input_is_one_line_and_exit_code_2(
 ) -> None:
     cases = [
         (["birds"], "bundled models"),
-        ([checkpoint, "--out", tmp_path / "none"], "does not exist"),
+        ([checkpoint, "--out", checkpoint / "folder"], "cannot make the folder"),
+        ([tmp_path / "none.safetensors"], "none.safetensors does not exist"),
         ([checkpoint, "--to", "openvino-int8"], "needs --calibrate FOLDER"),
         (
             [

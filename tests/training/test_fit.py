@@ -58,14 +58,21 @@ def _same_weights(first: Path, second: Path) -> bool:
     ids=["adamw", "sgd-accumulated", "last-weights-short-epoch"],
 )
 def test_a_broken_run_ends_as_an_unbroken_one(
-    changes: dict[str, Any], recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+    changes: dict[str, Any],
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     settings = recipe(val=[val_source], **changes)
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     expected = _train(settings, field_data, whole)
     with pytest.raises(_PulledPlugError):
         _train(settings, field_data, broken, on_progress=_pull_plug_at(3))
+    caplog.set_level("INFO", logger="geo_retina")
     found = _train(settings, field_data, broken, resume=True)
+    assert "going on after step 2 of" in caplog.text
     assert (broken / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     assert (broken / "validation.csv").read_text() == (whole / "validation.csv").read_text()
     assert len((whole / "metrics.csv").read_text().splitlines()) == 1 + 3
