@@ -81,7 +81,10 @@ class OpenVinoDetector:
         return running
 
     def _request(self) -> "ov.InferRequest":
-        return self._idle.pop() if self._idle else self._compiled.create_infer_request()
+        try:
+            return self._idle.pop()
+        except IndexError:  # asked and taken in one: threads may share a model
+            return self._compiled.create_infer_request()
 
     def collect(self, request: "ov.InferRequest", frame: "_Frame") -> ChipResult:
         """Wait for one chip and decode it; its request is free for another one then."""
