@@ -175,7 +175,7 @@ def header_of(
     return {
         "format": f"geo_retina {FORMAT_VERSION}",
         "card": card.model_dump_json(),
-        "network": network.model_dump_json(),
+        "network": network.stated().model_dump_json(),
         **told,
     }
 

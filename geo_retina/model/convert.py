@@ -9,8 +9,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from geo_retina.card import ModelCard
@@ -55,6 +56,15 @@ class ConvertedModel(BaseModel):
     """Those it was trained with."""
     batch_norm_eps: float | None = Field(default=None, ge=0)
     """See `BackboneSettings`; 0 for `RetinaNet_ResNet50_FPN_Weights.COCO_V1`."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _as_torchvision(cls, values: Any) -> Any:  # noqa: ANN401  whatever the file holds
+        """Anchors lie as torchvision's do where the file does not say otherwise."""
+        stated = values.get("anchors") if isinstance(values, dict) else None
+        if not isinstance(stated, dict):
+            return values
+        return {**values, "anchors": TORCHVISION_ANCHORS.model_dump() | stated}
 
 
 @dataclass(frozen=True, slots=True)

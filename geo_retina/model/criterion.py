@@ -7,10 +7,10 @@ value with its own `kind`, so that a TOML file chooses it and another rule is on
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from torch import Tensor, nn
 
 from geo_retina.errors import LabelError
@@ -142,6 +142,14 @@ class OverlapLoss(_Plain):
         return self.weight * rule(decode(losses.at_least_float32(deltas), anchors), objects)
 
 
+def _check_order(positive: float, negative: float) -> None:
+    if negative > positive:
+        raise ValueError(
+            f"negative {negative:g} must not be over positive {positive:g}: anchors between them "
+            "would be background all the same"
+        )
+
+
 class MaxIou(_Plain):
     """The paper's assignment by IoU thresholds."""
 
@@ -149,6 +157,11 @@ class MaxIou(_Plain):
     positive: float = Field(default=0.5, gt=0, le=1)
     negative: float = Field(default=0.4, ge=0, le=1)
     low_quality: bool = True
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_order(self.positive, self.negative)
+        return self
 
     def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
         """Object index, BACKGROUND or IGNORED of each anchor."""
@@ -181,6 +194,11 @@ class Wasserstein(_Plain):
     low_quality: bool = True
     constant: float = Field(default=12.8, gt=0)
     """About the mean object size of the data, in chip pixels."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        _check_order(self.positive, self.negative)
+        return self
 
     def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
         """Object index, BACKGROUND or IGNORED of each anchor."""

@@ -1,9 +1,16 @@
 """What a network is built from, as plain data that a TOML file or a checkpoint carries."""
 
 from collections.abc import Iterable
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    model_serializer,
+    model_validator,
+)
 
 GROUPS = 32
 """Groups of a GroupNorm, as in arXiv 1803.08494 and in torchvision's second RetinaNet."""
@@ -96,6 +103,9 @@ class HeadSettings(_Plain):
         return self
 
 
+_OF_ANCHORS = ("levels", "anchors")
+
+
 class NetworkSettings(_Plain):
     """Everything needed to build a RetinaNet before its weights are loaded."""
 
@@ -124,6 +134,25 @@ class NetworkSettings(_Plain):
                 f"{len(self.anchors.sizes)}; the paper's rule gives {octave_sizes(self.levels)}"
             )
         return self
+
+    @property
+    def states_anchors(self) -> bool:
+        """Whether levels or anchors were stated; else a training fits them to the labels."""
+        return bool(self.model_fields_set & set(_OF_ANCHORS))
+
+    def stated(self) -> Self:
+        """The same, with levels and anchors stated: what a checkpoint keeps."""
+        return self.model_copy(update={key: getattr(self, key) for key in _OF_ANCHORS})
+
+    @model_serializer(mode="wrap")
+    def _as_stated(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """All keys, but levels and anchors where neither was stated: nor is it when read again."""
+        values: dict[str, Any] = dump(self)
+        return {
+            key: value
+            for key, value in values.items()
+            if self.states_anchors or key not in _OF_ANCHORS
+        }
 
     @property
     def strides(self) -> tuple[int, ...]:

@@ -46,10 +46,14 @@ def _load_safetensors(path: Path) -> Mapping[str, object]:
     return found
 
 
+_NO_PICKLE = (LookupError, ValueError, TypeError, AttributeError)
+"""What other files than pickles end in, text for instance."""
+
+
 def _load_pickled(path: Path) -> Mapping[str, object]:
     try:
         found = torch.load(path, map_location="cpu", weights_only=True)
-    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError, *_NO_PICKLE) as error:
         raise ModelError(
             f"cannot read the weights {path} ({_first_line(error)}); a file that holds more than "
             "tensors and plain data is refused: if you trust it, load it yourself and save its "

@@ -87,6 +87,7 @@ def _objects(
     """Cleaned boxes in pixels of the model, and their class ids."""
     grid = read_grid(item.raster)
     labels = clean_labels(item.labels, width=grid.width, height=grid.height).labels
+    labels = labels.select(labels.counted)
     if gsd_m is None:
         return labels.boxes, labels.class_ids
     x, y = (own / gsd_m for own in grid.gsd_m())

@@ -150,6 +150,11 @@ def _start(settings: TrainingSettings, data: TrainingData) -> Start:
     """The network as the training starts with it; tells what its anchors can learn."""
     torch.manual_seed(settings.schedule.seed)
     network = resolve_network(settings, data.train)
+    if settings.validation.calibrate and network.head.objectness:
+        raise ConfigError(
+            f"validation.calibrate: the network of {settings.start_from} has objectness, and a "
+            "score that is a product has no temperature; leave calibrate out"
+        )
     audit = audit_network(network, settings, data.train)
     _log.info("anchors: %s", audit_text(audit))
     learnable = audit.learnable.mean() if len(audit) else 1.0

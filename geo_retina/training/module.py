@@ -46,7 +46,12 @@ class DetectorModule(pl.LightningModule):
         return batch.to(device, non_blocking=True)
 
     def on_train_epoch_start(self) -> None:
-        """Start each epoch with random numbers of its own, so that a resumed run has the same."""
+        """Start each epoch with random numbers of its own, so that a resumed run has the same.
+
+        The statistics of a frozen backbone stay as they are, like its weights.
+        """
+        if self.schedule.backbone_learning_rate == 0:
+            self.network.backbone.eval()
         torch.manual_seed(self.schedule.seed + 1_000_003 * self.current_epoch + self.global_rank)
 
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, Tensor]:

@@ -35,9 +35,9 @@ def resolve_network(
             "in_bands": len(settings.card.bands),
         }
         return NetworkSettings.model_validate(known.model_dump() | counts)
-    if settings.network.model_fields_set & {"levels", "anchors"}:
+    if settings.network.states_anchors:
         return settings.network
-    proposal = fit_anchors(np.concatenate([item.boxes for item in rasters]))
+    proposal = fit_anchors(np.concatenate([item.boxes[~item.ignored] for item in rasters]))
     _log.info("anchors fitted to the labels:\n%s", proposal.toml().strip())
     return proposal.apply(settings.network)
 
@@ -48,7 +48,9 @@ def audit_network(
     """Which objects of some chips the anchors can learn, by the recipe's own rule."""
     size = settings.augment.crop_px
     chips = [
-        chip for item in rasters for chip in chips_of(item.boxes, item.class_ids, chip_px=size)
+        chip
+        for item in rasters
+        for chip in chips_of(item.boxes[~item.ignored], item.class_ids[~item.ignored], chip_px=size)
     ]
     return audit_chips(
         chips,

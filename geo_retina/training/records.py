@@ -103,6 +103,7 @@ class LossRecord(pl.Callback):
         if not trainer.is_global_zero:
             return
         losses = {name: float(value) for name, value in outputs.items() if _is_scalar(value)}
+        losses["loss"] *= trainer.accumulate_grad_batches  # by which Lightning has divided it
         self._losses.append(losses)
         step = trainer.global_step
         if self._on_progress is not None:

@@ -1,4 +1,4 @@
-from typing import Literal
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -190,3 +190,10 @@ def test_settings_come_from_plain_data_by_their_kind() -> None:
     assert LossSettings.model_validate_json(settings.model_dump_json()) == settings
     with pytest.raises(ValidationError, match="alpha"):
         Focal(alpha=1.5)
+
+
+@pytest.mark.parametrize("kind", [MaxIou, Wasserstein])
+def test_thresholds_that_cross_are_refused(kind: Any) -> None:
+    assert kind(positive=0.3, negative=0.3).negative == 0.3
+    with pytest.raises(ValidationError, match=r"negative 0\.4 must not be over positive 0\.3"):
+        kind(positive=0.3, negative=0.4)

@@ -32,7 +32,7 @@ def test_settings_survive_json() -> None:
 
 
 def test_a_checkpoint_from_before_a_field_was_added_still_loads() -> None:
-    plain = NetworkSettings(num_classes=1).model_dump(mode="json")
+    plain = NetworkSettings(num_classes=1).stated().model_dump(mode="json")
     del plain["backbone"]["batch_norm_eps"], plain["anchors"]["spacing"]
     assert NetworkSettings.model_validate(plain) == NetworkSettings(num_classes=1)
 
@@ -61,3 +61,16 @@ def test_group_norm_says_which_width_it_needs() -> None:
     with pytest.raises(ValidationError, match="divisible by its 32 groups, got 48; take 64"):
         HeadSettings(norm="group", width=48)
     assert HeadSettings(norm="none", width=48).width == 48
+
+
+def test_levels_and_anchors_that_nobody_stated_are_not_stated_by_writing_them() -> None:
+    plain = NetworkSettings(num_classes=1)
+    again = NetworkSettings.model_validate_json(plain.model_dump_json())
+    assert again == plain
+    assert not again.states_anchors
+    for changes in ({"levels": (3, 4, 5, 6, 7)}, {"anchors": AnchorSettings()}):
+        stated = NetworkSettings(num_classes=1, **changes)
+        assert NetworkSettings.model_validate_json(stated.model_dump_json()).states_anchors
+    kept = NetworkSettings.model_validate_json(plain.stated().model_dump_json())
+    assert kept == plain
+    assert kept.states_anchors

@@ -42,3 +42,12 @@ def test_a_file_without_tensors_is_an_error(tmp_path: Path, content: object, tex
     torch.save(content, tmp_path / "x.pt")
     with pytest.raises(ModelError, match=text):
         read_state_dict(tmp_path / "x.pt")
+
+
+@pytest.mark.parametrize(
+    "content", [b"recall 0.7\nclasses: tree\n", b"\x93\x00\xff" * 9, b"\xff\xfe"]
+)
+def test_what_is_no_pickle_is_an_error_of_ours(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(ModelError, match="cannot read the weights"):
+        read_state_dict(tmp_path / "x.pt")

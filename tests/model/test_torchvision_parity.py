@@ -1,17 +1,27 @@
 """Same weights, same images: what torchvision's RetinaNets give is what ours give."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
 from torchvision.models import detection
+from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.image_list import ImageList
 
 from geo_retina.errors import ModelError
-from geo_retina.model.convert import TORCHVISION_ANCHORS, convert_file, convert_state_dict
+from geo_retina.model.anchors import chip_anchors
+from geo_retina.model.convert import (
+    TORCHVISION_ANCHORS,
+    ConvertedModel,
+    convert_file,
+    convert_state_dict,
+)
 from geo_retina.model.criterion import (
     Criterion,
     Focal,
@@ -193,3 +203,21 @@ def test_another_network_is_an_error(pair: Pair) -> None:
         )
     with pytest.raises(ModelError, match="7 blocks in its third stage"):
         convert_state_dict(state | {"backbone.body.layer3.6.conv1.weight": torch.zeros(1)})
+
+
+def test_anchors_of_other_sizes_lie_as_torchvisions_do(make_card: Callable[..., Any]) -> None:
+    """A file of weights with anchors of its own, of which its user states the sizes alone."""
+    sizes = ((16.0,), (32.0,), (64.0,), (128.0,), (256.0,))
+    stated = ConvertedModel.model_validate(
+        {"card": make_card().model_dump(), "anchors": {"sizes": sizes, "ratios": (0.5, 1.0, 2.0)}}
+    )
+    theirs = AnchorGenerator(
+        tuple((int(size),) for (size,) in sizes), ((0.5, 1.0, 2.0),) * len(sizes)
+    )
+    images = torch.zeros(1, 3, 256, 320)
+    strides = (8, 16, 32, 64, 128)
+    features = [torch.zeros(1, 1, -(-256 // s), -(-320 // s)) for s in strides]
+    (expected,) = theirs(ImageList(images, [(256, 320)]), features)
+    levels, device = (3, 4, 5, 6, 7), torch.device("cpu")
+    found = chip_anchors(stated.anchors, levels=levels, height=256, width=320, device=device)
+    torch.testing.assert_close(torch.cat(found), expected)

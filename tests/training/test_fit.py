@@ -17,11 +17,15 @@ from safetensors.torch import load_file
 from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingError
 from geo_retina.evaluation.metrics import OperatingPoint
+from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training import depthwise
 from geo_retina.training.fit import fit
+from geo_retina.training.network import audit_network, resolve_network
+from geo_retina.training.rasters import prepare_rasters
 from geo_retina.training.records import TrainingProgress
 from geo_retina.training.run_folder import RECIPE_NAME, STATE_NAME
+from geo_retina.training.sources import Reading
 from geo_retina.training.validation import measure
 
 Recipe = Callable[..., Any]
@@ -135,15 +139,80 @@ def test_a_resumed_run_keeps_what_was_best_before(
     assert _same_weights(path, measured / "0.6.safetensors")
 
 
-def test_recipe_json_trains_again(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("fitted", [False, True], ids=["stated anchors", "fitted anchors"])
+def test_recipe_json_trains_again(
+    fitted: bool, recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
     from geo_retina.config import load_settings
     from geo_retina.training.settings import TrainingSettings
 
-    settings = recipe()
+    settings = recipe(**({"network__anchors": None, "network__levels": None} if fitted else {}))
     first = _train(settings, field_data, tmp_path / "run")
     again = load_settings(tmp_path / "run" / RECIPE_NAME, TrainingSettings)
     assert again == settings
     assert _same_weights(first, _train(again, field_data, tmp_path / "again"))
+    network = read_info(first).network
+    assert network == read_info(tmp_path / "again" / first.name).network
+    assert (network.levels == (2, 3)) is not fitted
+    with pytest.raises(_PulledPlugError):
+        _train(again, field_data, tmp_path / "broken", on_progress=_pull_plug_at(3))
+    resumed = _train(settings, field_data, tmp_path / "broken", resume=True)
+    assert _same_weights(first, resumed)
+
+
+def test_what_is_ignored_shapes_no_anchor(
+    recipe: Recipe, write_raster_at: Callable[..., Path], tmp_path: Path
+) -> None:
+    raster = write_raster_at(tmp_path / "a.tif", np.zeros((3, 700, 700), np.uint8))
+    small = [[x, x, x + 12, x + 12] for x in range(0, 400, 20)]
+    crowds = [[0, 0, 600, 600]] * 4
+    networks = []
+    for boxes, ignored in ((small, [False] * 20), (small + crowds, [False] * 20 + [True] * 4)):
+        labels = Labels.of(np.array(boxes, float), np.zeros(len(boxes)), ["tree"])
+        labels = replace(labels, ignored=np.array(ignored))
+        settings = recipe(network__anchors=None, network__levels=None)
+        labelled = [LabelledRaster(str(raster), labels)]
+        rasters = prepare_rasters(labelled, Reading(), settings.card, source="a")
+        networks.append(resolve_network(settings, rasters))
+        assert len(audit_network(networks[-1], settings, rasters)) == 20
+    assert networks[0].levels == networks[1].levels
+    assert networks[0].anchors == networks[1].anchors
+
+
+def test_a_frozen_backbone_keeps_its_statistics(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    known = load_file(_train(recipe(), field_data, tmp_path / "known"))
+    settings = recipe(
+        start_from=str(tmp_path / "known" / "tiny.safetensors"),
+        schedule__backbone_learning_rate=0,
+    )
+    found = load_file(_train(settings, field_data, tmp_path / "run"))
+    changed = {name for name in known if not torch.equal(known[name], found[name])}
+    assert changed
+    assert not any(name.startswith("backbone.") for name in changed)
+
+
+def test_the_loss_that_is_told_is_that_of_its_parts(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    settings = recipe(schedule__accumulate=2)
+    _train(settings, field_data, tmp_path / "run")
+    header, first, *_ = (tmp_path / "run" / "metrics.csv").read_text().splitlines()
+    row = dict(zip(header.split(","), map(float, first.split(",")), strict=True))
+    assert row["loss"] == pytest.approx(row["loss_classes"] + row["loss_boxes"], rel=1e-3)
+
+
+def test_objectness_that_is_inherited_cannot_be_calibrated(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path
+) -> None:
+    known = _train(recipe(network__head__objectness=True), field_data, tmp_path / "known")
+    settings = recipe(
+        network=None, start_from=str(known), val=[val_source], validation__calibrate=True
+    )
+    with pytest.raises(ConfigError, match="has objectness"):
+        _train(settings, field_data, tmp_path / "run")
+    assert not (tmp_path / "run" / RECIPE_NAME).exists()
 
 
 def test_the_loss_falls(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
