@@ -10,7 +10,9 @@ import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
+from geo_retina.cli import evaluate_about as about
 from geo_retina.cli import evaluate_checks as checks
+from geo_retina.cli import evaluate_recipe as recipe
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.groups import takes
@@ -19,6 +21,7 @@ from geo_retina.cli.reporting import exit_codes
 if TYPE_CHECKING:
     from geo_retina.evaluation.pairs import Pair
     from geo_retina.evaluation.runs import Detecting
+    from geo_retina.evaluation.summary import Evaluation
     from geo_retina.labels.choice import LabelChoice
     from geo_retina.training.val_side import ValSide
 
@@ -41,7 +44,11 @@ def evaluate(
         typer.Option(help="File of detections with scores, any known format, not a model."),
     ] = None,
     data: Annotated[
-        Path, typer.Option(help="Without --labels: folder that the recipe's paths are relative to.")
+        Path,
+        typer.Option(
+            help="Folder that the paths of the checkpoint's recipe are relative to; beside "
+            "--labels only to tell which rasters the model learned from."
+        ),
     ] = Path(),
     iou: Annotated[
         float | None,
@@ -89,6 +96,13 @@ def evaluate(
         str | None,
         typer.Option(help="Column of a vector file of detections. [default: score]"),
     ] = None,
+    detections_class_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Column with the class of the detections. [default: --class-column where they "
+            "have it, else as written by detect]"
+        ),
+    ] = None,
     *,
     choice: Callable[..., "LabelChoice"],
     finding: Callable[[], dict[str, Any]],
@@ -109,7 +123,6 @@ def evaluate(
             evaluate_detections,
             match_rule,
         )
-        from geo_retina.evaluation.report import write_report
         from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
         from geo_retina.evaluation.tables import evaluation_markdown
         from geo_retina.model.checkpoint import read_info
@@ -117,13 +130,18 @@ def evaluate(
         checks.sources(labels, model, detections, calibrated)
         checks.rule(iou, distance_m, score)
         found_by, read_by, known = finding(), reading(), choice(labels or "")
+        name = model or defaults.MODEL
         work: dict[str, Any] = {"device": device, "backend": backend, "batch": batch}
         if labels is None:
             checks.without_labels(read_by, known)
-        else:
-            checks.with_labels(data)
+        checks.data_folder(data, labels, detections)
+        columns = {
+            "--score-column": score_column,
+            "--detections-class-column": detections_class_column,
+        }
         if detections is None:
-            checks.with_model(score_column)
+            checks.with_model(columns)
+            known = _sized(known, recipe.point_size_m(name))
         else:
             checks.with_detections({**found_by, **read_by}, work)
         if calibrated is not None:
@@ -131,7 +149,6 @@ def evaluate(
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
         checks.outputs(report, as_json, calibrated, read=(labels, model, detections))
-        name = model or defaults.MODEL
         side = None if labels is not None else _val_side(name, data)
         if side is not None and iou is None and distance_m is None:
             iou, distance_m = side.settings.iou, side.settings.distance_m
@@ -143,11 +160,20 @@ def evaluate(
         if detections is None:
             how = Detecting(options=detecting, **work)
             pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
+            told = (
+                about.of_model(name, known, pairs, data)
+                if side is None
+                else about.of_val_side(name, side, data, score)
+            )
             score = read_info(name).card.score if score is None else score
         else:
             pairs = _pairs_by_file(
-                detections, known, score_column, class_agnostic=found_by["class_agnostic"]
+                detections,
+                known,
+                columns,
+                class_agnostic=found_by["class_agnostic"],
             )
+            told = about.of_file(detections, known, pairs)
         evaluation = evaluate_detections(
             pairs,
             iou=iou,
@@ -155,16 +181,26 @@ def evaluate(
             score=score,
             options=details,
         )
+        evaluation = replace(evaluation, about=told)
         print(evaluation_markdown(evaluation), end="")
-        if as_json is not None:
-            options.write_text(as_json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
-        if report is not None:
-            print(f"report   {write_report(pairs, evaluation, report).html}")
+        _write(pairs, evaluation, report=report, as_json=as_json)
         if calibrated is not None:
             from geo_retina.evaluation.calibrated import write_calibrated
 
             card = write_calibrated(name, evaluation, calibrated)
             print(f"written  {calibrated}: detects from score {card.score:.3f}")
+
+
+def _write(
+    pairs: "list[Pair]", evaluation: "Evaluation", *, report: Path | None, as_json: Path | None
+) -> None:
+    """Write what was asked for."""
+    from geo_retina.evaluation.report import write_report
+
+    if as_json is not None:
+        options.write_text(as_json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+    if report is not None:
+        print(f"report   {write_report(pairs, evaluation, report).html}")
 
 
 def _pairs_by_model(
@@ -182,16 +218,27 @@ def _pairs_by_model(
 
 
 def _pairs_by_file(
-    detections: str, known: "LabelChoice", score_column: str | None, *, class_agnostic: bool
+    detections: str,
+    known: "LabelChoice",
+    columns: dict[str, str | None],
+    *,
+    class_agnostic: bool,
 ) -> "list[Pair]":
-    """What a file says was found, beside labels."""
+    """What a file says was found, beside labels.
+
+    Args:
+        detections: The file.
+        known: The labels.
+        columns: Of the detections, by the option that names them.
+        class_agnostic: All count as one class.
+    """
     from geo_retina.evaluation.files import ComparedFiles, read_pairs
     from geo_retina.labels.formats import VectorOptions
 
     given = known.source.vector
     vector = VectorOptions(
         class_column=given.class_column,
-        score_column=score_column,
+        score_column=columns["--score-column"],
         point_size_m=given.point_size_m,
         raster_crs=given.raster_crs,
     )
@@ -202,17 +249,18 @@ def _pairs_by_file(
             label_format=known.label_format,
             split=known.split,
             only=known.only,
+            detections_class_column=columns["--detections-class-column"],
             class_agnostic=class_agnostic,
         )
     )
 
 
-def _sized(known: "LabelChoice", distance_m: float | None) -> "LabelChoice":
-    """Labels whose points are as wide as the distance they are matched by, unless stated."""
+def _sized(known: "LabelChoice", size_m: float | None) -> "LabelChoice":
+    """Labels whose points are this wide, unless stated."""
     vector = known.source.vector
-    if distance_m is None or vector.point_size_m is not None:
+    if size_m is None or vector.point_size_m is not None:
         return known
-    sized = replace(vector, point_size_m=distance_m)
+    sized = replace(vector, point_size_m=size_m)
     return replace(known, source=replace(known.source, vector=sized))
 
 

@@ -80,16 +80,25 @@ def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:
         )
 
 
-def with_labels(data: Path) -> None:
-    """Labels that are named take the place of the recipe's."""
-    if data != Path():
-        raise ConfigError("--data is for evaluations without --labels; leave it out")
+def data_folder(data: Path, labels: str | None, detections: str | None) -> None:
+    """Beside --labels, refuse a data folder that is not there, or that nothing is read from."""
+    if data == Path() or labels is None:
+        return
+    if detections is not None:
+        raise ConfigError("--data is for a model that carries its recipe; leave it out")
+    if not data.is_dir():
+        raise ConfigError(f"--data {data}: expected the folder that the recipe's paths start from")
 
 
-def with_model(score_column: str | None) -> None:
-    """A model needs no columns."""
-    if score_column is not None:
-        raise ConfigError("--score-column is for --detections; leave it out")
+def with_model(columns: dict[str, str | None]) -> None:
+    """A model needs no columns.
+
+    Args:
+        columns: By the option that names them.
+    """
+    given = [flag for flag, column in columns.items() if column is not None]
+    if given:
+        raise ConfigError(f"{', '.join(given)}: for --detections; leave out")
 
 
 def with_detections(options: dict[str, Any], work: dict[str, Any]) -> None:

@@ -9,6 +9,7 @@ from geo_retina.card import Calibrated, Metric, ModelCard
 from geo_retina.errors import ModelError
 from geo_retina.evaluation.calibration import ScoreMap
 from geo_retina.evaluation.summary import Evaluation
+from geo_retina.evaluation.words import counted
 from geo_retina.model.calibrate import calibrated_network
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 
@@ -57,7 +58,7 @@ def calibrated_card(card: ModelCard, evaluation: Evaluation, found: ScoreMap) ->
         found: The map.
     """
     before = card.calibrated or Calibrated(temperature=1, shift=0)
-    where = f"{len(evaluation.rasters)} rasters, {evaluation.quality.labels:,} labels"
+    where = f"{counted(len(evaluation.rasters), 'raster')}, {evaluation.quality.labels:,} labels"
     errors = {
         "calibration error (ECE) before": evaluation.calibration.ece,
         "calibration error (ECE), held out": found.ece,

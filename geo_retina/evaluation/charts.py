@@ -7,7 +7,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
-COLOURS = ("#2563eb", "#dc2626", "#16a34a", "#d97706", "#7c3aed", "#0891b2", "#be185d", "#4d7c0f")
+COLOURS = ("#0072b2", "#e69f00", "#000000", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#999999")
+"""Okabe and Ito's, made for the colour-blind (jfly.uni-koeln.de/color); the clearest first."""
 
 _WIDTH, _HEIGHT = 420, 320
 _LEFT, _TOP, _RIGHT, _BOTTOM = 48, 14, 12, 42

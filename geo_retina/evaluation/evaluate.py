@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geo_retina.defaults import MATCH_IOU
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.calibration import calibration, fit_score_map
+from geo_retina.evaluation.confusion import confusion_matrix
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
     COCO_IOUS,
@@ -36,6 +37,9 @@ from geo_retina.evaluation.thresholds import best_thresholds, choose_groups
 from geo_retina.space import boxes as box_arrays
 
 _NAN = float("nan")
+_SEVERAL = 2
+_SAME_SIDE = 0.01
+"""Sides of boxes that differ by less, as a share, are equal."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,7 +119,7 @@ def evaluate_detections(
         _at_coco_ious(pairs, candidates, rule),
         [
             (sizes, match_pairs(pairs, candidates, threshold=rule.threshold, sizes=sizes))
-            for sizes in options.sizes()
+            for sizes in ([] if _are_points(pairs, rule) else options.sizes())
         ],
     )
     best = best_f1(precision_recall(matches)).score
@@ -152,6 +156,9 @@ def evaluate_detections(
         drawn=groups.what,
         offset_px=_offset(pairs, matches, cut),
         rasters=_counts(pairs, matches, cut),
+        confusion=None
+        if len(matches.class_names) < _SEVERAL
+        else confusion_matrix(pairs, candidates, matches, threshold=rule.threshold, score=cut),
     )
 
 
@@ -162,6 +169,19 @@ def match_rule(*, iou: float, distance_m: float | None) -> MatchRule:
         LabelError: The IoU or the distance is out of range.
     """
     return IouRule(iou) if distance_m is None else DistanceRule(distance_m)
+
+
+def _are_points(pairs: Sequence[Pair], rule: MatchRule) -> bool:
+    """Whether the labels are matched by distance and all have one size on the ground."""
+    if not isinstance(rule, DistanceRule):
+        return False
+    sides = [
+        np.sqrt(box_arrays.area(pair.labels.boxes) * np.prod(pair.grid.gsd_m()))
+        for pair in pairs
+        if pair.grid is not None and len(pair.labels)
+    ]
+    known = np.concatenate([np.zeros(0), *sides])
+    return not len(known) or bool(np.ptp(known) <= _SAME_SIDE * known.max())
 
 
 @dataclass(frozen=True, slots=True, eq=False)

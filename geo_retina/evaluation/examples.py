@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.errors import GeoRetinaError
-from geo_retina.evaluation.maps import as_data_address
+from geo_retina.evaluation.maps import FALSE_ALARM, FOUND, MISSED, as_data_address
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.imagery.raster import open_raster
 from geo_retina.labels.pictures import (
-    GREEN,
-    RED,
-    YELLOW,
     Outline,
     draw_outlines,
     read_picture,
@@ -78,7 +75,7 @@ def misses(pairs: Sequence[Pair], matches: Matches, *, score: float, most: int) 
 def example_picture(example: Example, *, score: float) -> str | None:
     """Picture as a `data:` address; None, with a warning, where the raster cannot be read.
 
-    Labels are green, detections of at least `score` yellow, the example itself red.
+    Labels are blue, detections of at least `score` orange, the example itself magenta.
     """
     try:
         with open_raster(example.pair.name, pixel_coordinates=True) as raster:
@@ -96,9 +93,9 @@ def example_picture(example: Example, *, score: float) -> str | None:
         return None
     found = example.pair.detections
     outlines = [
-        Outline(example.pair.labels.boxes, GREEN),
-        Outline(found.boxes[found.scores >= np.float32(score)], YELLOW),
-        Outline(example.box[None], RED),
+        Outline(example.pair.labels.boxes, FOUND),
+        Outline(found.boxes[found.scores >= np.float32(score)], FALSE_ALARM),
+        Outline(example.box[None], MISSED),
     ]
     zoom = _PICTURE_PX / max(window.width, window.height)
     return as_data_address(draw_outlines(picture, outlines, window=window, zoom=zoom))

@@ -1,12 +1,14 @@
 """Evaluate files: detections of any format against labels of any format."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up
+from geo_retina.evaluation.words import counted
 from geo_retina.labels.choice import refuse_no_rows
 from geo_retina.labels.csv_table import header_of
 from geo_retina.labels.features import VECTOR_SUFFIXES
@@ -38,6 +40,9 @@ class ComparedFiles:
     """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
     detection_format: str | None = None
     """Likewise; a folder holds vector files, or YOLO's beside labels in YOLO."""
+    detections_class_column: str | None = None
+    """Column with the class of the detections; None = the labels' column where the detections have
+    it, otherwise what their format takes by default."""
     split: str | None = None
     """Only rasters of this split; None = all. Detections on others are left out."""
     only: str | Path | None = None
@@ -60,11 +65,14 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     detection_format = _detection_format(files, label_format)
     labels = files.labels
     detections = files.detections
-    column = labels.vector.class_column
-    if label_format == DEEPFOREST and column in header_of(Path(labels.path)):
-        if detection_format == VECTOR:  # the column of classes is that of the labels
-            detections = _with_class_column(detections, None)
-    elif detection_format == VECTOR and label_format != VECTOR:  # or that of the detections
+    column, own = labels.vector.class_column, files.detections_class_column
+    labels_have_it = label_format == VECTOR or (
+        label_format == DEEPFOREST and column in header_of(Path(labels.path))
+    )
+    column_is_theirs = detection_format == VECTOR and not labels_have_it
+    if own is not None:
+        detections = _with_class_column(detections, own)
+    elif column_is_theirs:
         labels = _with_class_column(labels, None)
     labelled = read_labels(labels, label_format=label_format)
     refuse_no_rows(labelled, source=labels.path)
@@ -74,7 +82,13 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         splits = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "(none)"
         raise LabelError(f"{files.labels.path}: no raster of split {files.split!r}; has {splits}")
     refuse_missing_images(known, source=labels.path, some_may_lack=False)
-    found = _read_detections(detections, detection_format, known)
+    with _naming_own_column():
+        found = _read_detections(
+            detections,
+            detection_format,
+            known,
+            column_is_sure=own is not None or column_is_theirs,
+        )
     left_out = {Path(item.raster).name for item in labelled} - {
         Path(item.raster).name for item in known
     }
@@ -84,7 +98,32 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     if files.class_agnostic:
         known = [replace(item, labels=item.labels.as_one_class()) for item in known]
         found = [replace(item, labels=item.labels.as_one_class()) for item in found]
-    return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
+    pairs = pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
+    one_file = detection_format == VECTOR and not Path(detections.path).is_dir()
+    named = {Path(item.raster).name for item in found if len(item.labels) or not one_file}
+    return [replace(pair, has_entry=Path(pair.name).name in named) for pair in pairs]
+
+
+@contextmanager
+def _naming_own_column() -> Iterator[None]:
+    """Let errors about the column of classes name the option of the detections."""
+    try:
+        yield
+    except LabelError as error:
+        if "--class-column" not in str(error):
+            raise
+        text = str(error).replace("--class-column", "--detections-class-column")
+        raise LabelError(text) from error
+
+
+def missing_entries(pairs: Sequence[Pair]) -> list[str]:
+    """A sentence on labelled rasters that the detections do not name; none where there are none."""
+    lacking = [pair for pair in pairs if not pair.has_entry and pair.labels.counted.any()]
+    if not lacking:
+        return []
+    have = "has" if len(lacking) == 1 else "have"
+    rasters = f"{len(lacking)} of {counted(len(pairs), 'raster')}"
+    return [f"{rasters} {have} no entry in the detections: all their labels count as missed."]
 
 
 def _with_class_column(source: LabelSource, column: str | None) -> LabelSource:
@@ -113,35 +152,76 @@ def _detection_format(files: ComparedFiles, label_format: str) -> str:
 
 
 def _read_detections(
-    source: LabelSource, name: str, known: Sequence[LabelledRaster]
+    source: LabelSource,
+    name: str,
+    known: Sequence[LabelledRaster],
+    *,
+    column_is_sure: bool,
 ) -> list[LabelledRaster]:
+    """Read detections in one of the formats.
+
+    Args:
+        source: What to read.
+        name: The format.
+        known: The rasters that vector files are read for.
+        column_is_sure: The stated column is that of the detections; otherwise it is the labels'
+            and taken where the detections have it too.
+    """
     folder = Path(source.path)
+    options = source.vector
     if name == VECTOR and folder.is_dir():
         return [
             item
             for raster in (item.raster for item in known)
             for file in _files_of(folder, Path(raster).stem)
             for item in read_vector(
-                file, [raster], class_names=source.class_names, options=source.vector
+                file,
+                [raster],
+                class_names=source.class_names,
+                options=options if column_is_sure else _with_own_column(options, file),
             )
         ]
+    if name == VECTOR and not column_is_sure:
+        options = _with_own_column(options, folder)
+        source = replace(source, vector=options)
     if name == VECTOR and source.images is None:
         return read_vector(
             source.path,
             [item.raster for item in known],
             class_names=source.class_names,
-            options=source.vector,
+            options=options,
         )
     if name != VECTOR:  # what else is stated is of the labels
-        stated = source.vector
-        column = stated.class_column if name == DEEPFOREST else None
+        column = options.class_column
+        own = name == DEEPFOREST and column in header_of(folder)
         vector = VectorOptions(
-            score_column=stated.score_column,
-            point_size_m=stated.point_size_m,
-            class_column=column if column in header_of(Path(source.path)) else None,
+            score_column=options.score_column,
+            point_size_m=options.point_size_m,
+            class_column=column if own or column_is_sure else None,
         )
         source = replace(source, vector=vector, first_pixel=0)
     return read_labels(source, label_format=name)
+
+
+def _with_own_column(options: VectorOptions, file: Path) -> VectorOptions:
+    """Without the column of classes, where the file lacks it: then it is `class`, if any."""
+    if options.class_column is None or options.class_column in columns_of(file):
+        return options
+    return replace(options, class_column=None)
+
+
+def columns_of(file: Path) -> list[str]:
+    """Names of the columns of a vector file; none where it cannot be read."""
+    import pyogrio
+
+    try:
+        if file.suffix.lower() in (".parquet", ".geoparquet"):
+            from pyarrow.parquet import read_schema
+
+            return [str(name) for name in read_schema(file).names]
+        return [str(name) for name in pyogrio.read_info(file)["fields"]]
+    except (OSError, ValueError, RuntimeError):  # whoever reads it says why
+        return []
 
 
 def _files_of(folder: Path, stem: str) -> list[Path]:

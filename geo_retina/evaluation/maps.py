@@ -13,19 +13,18 @@ from PIL import Image
 from geo_retina.errors import GeoRetinaError
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.words import counted
 from geo_retina.imagery.quicklook import read_small
-from geo_retina.labels.pictures import (
-    GREEN,
-    RED,
-    YELLOW,
-    Outline,
-    draw_outlines,
-)
+from geo_retina.labels.pictures import Outline, draw_outlines
 from geo_retina.space.windows import Window
+
+FOUND, MISSED, FALSE_ALARM = (100, 143, 255), (220, 38, 127), (255, 176, 0)
+"""Blue, magenta and orange: three of IBM's colours that stay apart for the colour-blind."""
 
 _log = logging.getLogger(__name__)
 
 _JPEG_QUALITY = 80
+_FULL_COLOUR = 0  # of every pixel: shared by four, it would fade on outlines one pixel wide
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -50,7 +49,7 @@ class MistakeMap:
         """Counts, for people."""
         return (
             f"{len(self.found)} found, {len(self.missed)} missed, "
-            f"{len(self.false_alarms)} false alarms"
+            f"{counted(len(self.false_alarms), 'false alarm')}"
         )
 
 
@@ -87,7 +86,7 @@ def mistake_maps(
 
 
 def draw_map(item: MistakeMap, *, most_px: int = 640) -> Image.Image:
-    """Draw a raster with found labels green, missed ones red, false alarms yellow.
+    """Draw a raster with found labels blue, missed ones magenta, false alarms orange.
 
     Args:
         item: What to draw.
@@ -100,9 +99,9 @@ def draw_map(item: MistakeMap, *, most_px: int = 640) -> Image.Image:
     picture = Image.fromarray(pixels)
     window = Window(0, 0, round(picture.width / zoom), round(picture.height / zoom))
     outlines = [
-        Outline(item.found, GREEN),
-        Outline(item.false_alarms, YELLOW),
-        Outline(item.missed, RED),
+        Outline(item.found, FOUND),
+        Outline(item.false_alarms, FALSE_ALARM),
+        Outline(item.missed, MISSED),
     ]
     return draw_outlines(picture, outlines, window=window, zoom=zoom)
 
@@ -119,5 +118,5 @@ def map_picture(item: MistakeMap) -> str | None:
 def as_data_address(picture: Image.Image) -> str:
     """A picture as a JPEG inside an address, so that a page needs no other file."""
     stream = io.BytesIO()
-    picture.save(stream, "JPEG", quality=_JPEG_QUALITY)
+    picture.save(stream, "JPEG", quality=_JPEG_QUALITY, subsampling=_FULL_COLOUR)
     return f"data:image/jpeg;base64,{base64.b64encode(stream.getvalue()).decode()}"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
+from geo_retina.evaluation.words import counted
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
@@ -36,6 +37,8 @@ class Pair:
     """Needed for distances in metres and for counts per hectare."""
     area: Polygon | MultiPolygon | None = None
     """The part that was labelled, in pixels; objects with their centre elsewhere do not count."""
+    has_entry: bool = True
+    """False where a file of detections does not name the raster at all."""
 
     def __post_init__(self) -> None:
         known = len(self.labels.class_names)
@@ -52,7 +55,7 @@ class Pair:
             return self
         found = self.detections.select(_contains(self.area, self.detections.boxes))
         known = self.labels.select(_contains(self.area, self.labels.boxes))
-        return Pair(self.name, found, known, self.site, self.grid, self.area)
+        return replace(self, detections=found, labels=known)
 
     def hectares(self) -> float | None:
         """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""
@@ -102,8 +105,8 @@ def pair_up(
     lost = sorted(by_name.keys() - set(names))
     if lost:
         raise LabelError(
-            f"detections lie on {len(lost)} rasters without labels: {', '.join(lost[:_LISTED])}; "
-            "evaluate on rasters that were labelled, if only as empty"
+            f"detections lie on {counted(len(lost), 'raster')} without labels: "
+            f"{', '.join(lost[:_LISTED])}; evaluate on rasters that were labelled, if only as empty"
         )
     return [
         Pair(
@@ -130,7 +133,8 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
     if strange:
         raise LabelError(
             f"{name}: expected detections of the labels' classes {', '.join(class_names)}, got "
-            f"also {', '.join(strange)}; rename them, {ONE_CLASS_HINT}"
+            f"also {', '.join(strange)}; rename them, name the column of their classes "
+            f"(--detections-class-column), {ONE_CLASS_HINT}"
         )
     new_id = np.array([class_names.index(known) for known in found.class_names])
     return Detections.of(found.boxes, found.scores, new_id[found.class_ids])

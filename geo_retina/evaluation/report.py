@@ -18,7 +18,8 @@ from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import PrecisionRecall, precision_recall
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.summary import Evaluation
-from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.evaluation.tables import outcome_markdown
+from geo_retina.evaluation.words import counted
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
 
@@ -56,7 +57,7 @@ def write_report(
     evaluation: Evaluation,
     path: str | os.PathLike[str],
     *,
-    title: str = "Evaluation",
+    title: str | None = None,
     pictures: int = 24,
 ) -> ReportFiles:
     """Write an HTML page that needs no other file and no network, and JSON beside it.
@@ -66,7 +67,8 @@ def write_report(
             their names lead to, and left out where they lead to none.
         evaluation: What came out.
         path: The page, `.html`; the numbers go into the same name with `.json`.
-        title: Heading of the page.
+        title: Heading of the page; None names the model or the file of detections, if
+            `evaluation.about` does.
         pictures: Most misses, and most false alarms, to show.
 
     Raises:
@@ -77,7 +79,8 @@ def write_report(
     candidates = [rule.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=rule.threshold)
     body = [
-        _markdown_html(evaluation_markdown(evaluation)),
+        _about(evaluation),
+        _markdown_html(outcome_markdown(evaluation)),
         _row([_precision_chart(matches, pairs), _threshold_chart(precision_recall(matches))]),
         _row([_reliability_chart(evaluation), _size_chart(pairs, matches, score)]),
         _maps(mistake_maps(pairs, matches, score=score, most=_MOST_MAPS), score),
@@ -93,9 +96,35 @@ def write_report(
         ),
     ]
     html = Path(path)
+    if title is None:
+        title = (
+            "Evaluation" if evaluation.about is None else f"Evaluation of {evaluation.about.name}"
+        )
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
     return ReportFiles(_write(html, page), _write(html.with_suffix(".json"), numbers))
+
+
+def _about(evaluation: Evaluation) -> str:
+    """Table of what was evaluated on what; empty where the caller did not tell."""
+    about = evaluation.about
+    if about is None:
+        return ""
+    labels, rasters = evaluation.quality.labels, len(evaluation.rasters)
+    origin = "the best F1 on these data" if evaluation.score_is_best_f1 else about.score_origin
+    made = "detections" if about.model is None else "model"
+    rows = [
+        (made, about.source),
+        ("labels", about.labels),
+        ("part", about.part or "all"),
+        ("number", f"{counted(labels, 'label')} on {counted(rasters, 'raster')}"),
+        ("match by", str(evaluation.rule)),
+        ("score", f"{evaluation.score:.3f} ({origin})"),
+        ("date", about.date),
+        ("versions", ", ".join(f"{name} {text}" for name, text in about.versions.items())),
+    ]
+    cells = [f"<tr><th>{escape(name)}</th><td>{escape(text)}</td></tr>" for name, text in rows]
+    return f"<table>{''.join(cells)}</table>"
 
 
 def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
@@ -188,7 +217,7 @@ def _gallery(heading: str, examples: Sequence[Example], score: float) -> str:
     ]
     if not figures:
         return ""
-    legend = "<p>Labels green, detections yellow, the mistake red.</p>"
+    legend = "<p>Labels blue, detections orange, the mistake magenta.</p>"
     return f"<h2>{escape(heading)}</h2>{legend}{_row(figures)}"
 
 
@@ -204,7 +233,7 @@ def _maps(maps: Sequence[MistakeMap], score: float) -> str:
     ]
     if not figures:
         return ""
-    legend = "<p>Found labels green, missed ones red, false alarms yellow.</p>"
+    legend = "<p>Found labels blue, missed ones magenta, false alarms orange.</p>"
     heading = f"Maps at score {score:.2f}, most mistakes first"
     return f"<h2>{heading}</h2>{legend}{_row(figures)}"
 

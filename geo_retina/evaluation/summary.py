@@ -4,7 +4,9 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from geo_retina.evaluation.about import About
 from geo_retina.evaluation.calibration import Calibration, ScoreMap
+from geo_retina.evaluation.confusion import Confusion
 from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.rules import MatchRule
@@ -42,6 +44,7 @@ class Quality:
     ap50_95: float
     """Mean 101-point average precision over the IoUs 0.50, 0.55, ... 0.95."""
     by_size: tuple[SizeQuality, ...]
+    """Empty where labels are points, which have one size."""
     best: OperatingPoint
     """At the score with the best F1 here."""
     at_score: OperatingPoint
@@ -102,6 +105,10 @@ class Evaluation:
     """Median of detection centre less label centre over the hits, x and y: far from 0, labels or
     imagery are misplaced."""
     rasters: tuple[RasterCount, ...]
+    confusion: Confusion | None = None
+    """At `score`; None where there is one class."""
+    about: About | None = None
+    """What was evaluated on what, where the caller told."""
 
     @property
     def counts(self) -> CountError:

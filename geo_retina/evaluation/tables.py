@@ -2,26 +2,41 @@
 
 import math
 
+from geo_retina.evaluation.about import BEFOREHAND
+from geo_retina.evaluation.confusion import Confusion
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.summary import CountError, Evaluation, Quality
 from geo_retina.evaluation.thresholds import Interval, Threshold
+from geo_retina.evaluation.words import counted, three_digits
 
 _DEFINITIONS = (
     "AP: area under the interpolated precision-recall curve. AP101, AP50, AP50:95 and AP by size: "
     "COCO's 101 points."
 )
+_SIZES_OVERLAP = (
+    "A bound belongs to both sizes beside it, as in COCO: an object of that very size counts in "
+    "both, so the labels by size add up to more than all."
+)
 
 
 def evaluation_markdown(evaluation: Evaluation) -> str:
-    """Describe the outcome in Markdown that is also readable as plain text."""
+    """Describe what was evaluated, if that is known, and the outcome."""
+    head = "" if evaluation.about is None else f"{evaluation.about}\n\n"
+    return head + outcome_markdown(evaluation)
+
+
+def outcome_markdown(evaluation: Evaluation) -> str:
+    """Describe the outcome, cautions first."""
     if not evaluation.quality.labels:
         return _false_alarms_only(evaluation)
     rows = [evaluation.quality, *evaluation.classes, *evaluation.sites]
     labels, rasters = evaluation.quality.labels, len(evaluation.rasters)
     parts = [
-        f"{labels} labels on {rasters} rasters, match by {evaluation.rule}.",
+        *_cautions(evaluation),
+        f"{counted(labels, 'label')} on {counted(rasters, 'raster')}, match by {evaluation.rule}.",
         _quality_table(rows),
         _point_line(evaluation),
+        _confusion_table(evaluation.confusion),
         _size_table(rows),
         _threshold_table(evaluation.thresholds),
         f"Intervals of 95 % by drawing from {evaluation.drawn}.",
@@ -38,10 +53,12 @@ def _false_alarms_only(evaluation: Evaluation) -> str:
     alarms = evaluation.quality.at_score.detections
     per_ha = evaluation.counts.bias_per_ha
     ground = "" if math.isnan(per_ha) else f", {per_ha:.2f} per hectare"
+    rasters = counted(len(evaluation.rasters), "raster")
     by_score = [item for item in evaluation.calibration.bins if item.detections]
     parts = [
-        f"No labels on {len(evaluation.rasters)} rasters: only false alarms can be counted.",
-        f"At score {evaluation.score:.3f}: {alarms} false alarms{ground}.",
+        *_cautions(evaluation),
+        f"No labels on {rasters}: only false alarms can be counted.",
+        f"At score {evaluation.score:.3f}: {counted(alarms, 'false alarm')}{ground}.",
         markdown_table(
             ("score", "false alarms"),
             [(f"{item.low:.1f} to {item.high:.1f}", str(item.detections)) for item in by_score],
@@ -53,7 +70,10 @@ def _false_alarms_only(evaluation: Evaluation) -> str:
 
 
 def _point_line(evaluation: Evaluation) -> str:
-    origin = "the best F1 on these data" if evaluation.score_is_best_f1 else "chosen beforehand"
+    about = evaluation.about
+    origin = BEFOREHAND if about is None else about.score_origin
+    if evaluation.score_is_best_f1:
+        origin = "the best F1 on these data"
     point = evaluation.quality.at_score
     return (
         f"At score {evaluation.score:.3f} ({origin}): precision {_number(point.precision)}, "
@@ -62,7 +82,6 @@ def _point_line(evaluation: Evaluation) -> str:
 
 
 def _scores_line(evaluation: Evaluation) -> str:
-    right, down = map(_number, evaluation.offset_px)
     better = ""
     if evaluation.score_map is not None:
         found = evaluation.score_map
@@ -72,8 +91,19 @@ def _scores_line(evaluation: Evaluation) -> str:
         )
     return (
         f"Scores: expected calibration error {_number(evaluation.calibration.ece)}, mean score "
-        f"less hit rate {_number(evaluation.calibration.bias)}.{better} Hits lie {right} px to "
-        f"the right and {down} px below their labels (median)."
+        f"less hit rate {_number(evaluation.calibration.bias)}.{better}"
+        f"{_offset_words(*evaluation.offset_px)}"
+    )
+
+
+def _offset_words(right_px: float, down_px: float) -> str:
+    """Where hits lie from their labels; empty without hits."""
+    if math.isnan(right_px):
+        return ""
+    across, along = ("left", "right")[right_px >= 0], ("above", "below")[down_px >= 0]
+    return (
+        f" Hits lie {_number(abs(right_px))} px to the {across} and {_number(abs(down_px))} px "
+        f"{along} their labels (median)."
     )
 
 
@@ -95,10 +125,34 @@ def _quality_table(rows: list[Quality]) -> str:
 
 def _size_table(rows: list[Quality]) -> str:
     names = [size.name for size in rows[0].by_size]
-    return markdown_table(
+    if not names:
+        return ""
+    table = markdown_table(
         ("AP101 by size", *names),
         [(row.name, *(f"{_number(s.ap)} ({s.labels})" for s in row.by_size)) for row in rows],
     )
+    twice = sum(size.labels for size in rows[0].by_size) > rows[0].labels
+    return f"{table}\n\n{_SIZES_OVERLAP}" if twice else table
+
+
+def _confusion_table(confusion: Confusion | None) -> str:
+    """Rows are labels, columns what was found; empty with one class."""
+    if confusion is None:
+        return ""
+    return markdown_table(
+        ("label \\ found as", *confusion.class_names, "missed"),
+        [
+            (name, *map(str, row))
+            for name, row in zip(
+                (*confusion.class_names, "false alarm"), confusion.counts, strict=True
+            )
+        ],
+    )
+
+
+def _cautions(evaluation: Evaluation) -> list[str]:
+    told = () if evaluation.about is None else evaluation.about.cautions
+    return [f"Caution: {text}" for text in told]
 
 
 def _threshold_table(thresholds: tuple[Threshold, ...]) -> str:
@@ -121,7 +175,8 @@ def _threshold_table(thresholds: tuple[Threshold, ...]) -> str:
 
 def _mistakes_line(mistakes: Mistakes) -> str:
     return (
-        f"Detections: {mistakes.hits} hits, {mistakes.duplicates} duplicates, "
+        f"Detections: {counted(mistakes.hits, 'hit')}, "
+        f"{counted(mistakes.duplicates, 'duplicate')}, "
         f"{mistakes.badly_placed} badly placed, {mistakes.confused} of the wrong class, "
         f"{mistakes.background} on nothing. Labels not found: {mistakes.missed} missed, "
         f"{mistakes.missed_but_near} with a badly placed or confused detection near."
@@ -129,10 +184,13 @@ def _mistakes_line(mistakes: Mistakes) -> str:
 
 
 def _counts_line(counts: CountError) -> str:
-    per_ha = "" if math.isnan(counts.bias_per_ha) else f", {counts.bias_per_ha:+.2f} per hectare"
+    per_ha = ""
+    if not math.isnan(counts.bias_per_ha):
+        sign = "+" if counts.bias_per_ha > 0 else ""
+        per_ha = f", {sign}{three_digits(counts.bias_per_ha)} per hectare"
     return (
-        f"Counts: off by {_number(counts.mean_absolute)} a raster, bias {_number(counts.bias)} a "
-        f"raster ({_number(100 * counts.relative)} %{per_ha})."
+        f"Counts: off by {three_digits(counts.mean_absolute)} a raster, bias "
+        f"{three_digits(counts.bias)} a raster ({three_digits(100 * counts.relative)} %{per_ha})."
     )
 
 

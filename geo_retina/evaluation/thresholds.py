@@ -17,6 +17,7 @@ from geo_retina.evaluation.metrics import (
     precision_recall,
 )
 from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.words import counted
 from geo_retina.space import boxes as box_arrays
 
 _TAILS = (0.025, 0.975)
@@ -24,6 +25,9 @@ _LEAST_GROUPS = 2
 _ENOUGH_RASTERS = 10
 _BLOCKS = 50
 _LEAST_OBJECTS = 5
+_AP = 2
+"""Where the average precision stands in what a draw is measured by."""
+_NAN = float("nan")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +50,8 @@ class Threshold:
     f1: Interval
     """Of the F1 at the score chosen here, on redrawn groups: the threshold is not redrawn."""
     ap: Interval
-    """Of the area under the interpolated precision-recall curve."""
+    """Of the area under the interpolated precision-recall curve; of `all`, of its mean over the
+    classes that have labels, each draw's own."""
     groups: int
     """Rasters or blocks that were drawn from."""
 
@@ -62,6 +67,15 @@ class Groups:
     count: int
     what: str
     """Such as `31 rasters` or `48 blocks of 250 px`."""
+
+    def of_class(self, matches: Matches, class_id: int) -> "Groups":
+        """The groups of `matches.of_class(class_id)`."""
+        return Groups(
+            self.of_detections[matches.class_ids == class_id],
+            self.of_labels[matches.label_class_ids == class_id],
+            self.count,
+            self.what,
+        )
 
 
 def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | None) -> Groups:
@@ -88,7 +102,7 @@ def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | 
 
 def raster_groups(matches: Matches, *, rasters: int) -> Groups:
     """Draw whole rasters, those without objects included."""
-    return Groups(matches.raster_ids, matches.label_raster_ids, rasters, f"{rasters} rasters")
+    return Groups(matches.raster_ids, matches.label_raster_ids, rasters, counted(rasters, "raster"))
 
 
 def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) -> Groups:
@@ -115,7 +129,7 @@ def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) ->
     if len(of_known):
         of_found = np.where(matches.label_of >= 0, of_known[matches.label_of], of_found)
     count = int(numbers.max(initial=-1)) + 1
-    return Groups(of_found, of_known, count, f"{count} blocks of {block_px:g} px")
+    return Groups(of_found, of_known, count, f"{counted(count, 'block')} of {block_px:g} px")
 
 
 def best_thresholds(
@@ -123,58 +137,80 @@ def best_thresholds(
 ) -> tuple[Threshold, ...]:
     """Best threshold of all classes together; if there are several, also of each with labels.
 
+    Each draw is one for all: the average precision of `all` is the mean over the classes that have
+    labels in it, as `Quality.ap` is.
+
     Args:
         matches: All classes.
         groups: What to draw; of `matches`.
         samples: Bootstrap samples.
         seed: The same seed gives the same intervals.
     """
-    found = [_threshold("all", matches, groups, samples=samples, seed=seed)]
-    if len(matches.class_names) == 1:
-        return tuple(found)
-    for class_id, name in enumerate(matches.class_names):
-        known = matches.label_class_ids == class_id
-        if not known.any():
-            continue
-        part = Groups(
-            groups.of_detections[matches.class_ids == class_id],
-            groups.of_labels[known],
-            groups.count,
-            groups.what,
-        )
-        found.append(_threshold(name, matches.of_class(class_id), part, samples=samples, seed=seed))
-    return tuple(found)
-
-
-def _threshold(
-    name: str, matches: Matches, groups: Groups, *, samples: int, seed: int
-) -> Threshold:
-    curve = precision_recall(matches)
-    best = best_f1(curve)
-    if groups.count < _LEAST_GROUPS or not samples or not len(curve.scores):
-        unknown = Interval(float("nan"), float("nan"))
-        return Threshold(name, best, unknown, unknown, unknown, groups.count)
-    counted = ~matches.ignored
-    order = np.argsort(-matches.scores[counted], kind="stable")
-    draw = _Draw(
-        scores=curve.scores,
-        hits=matches.hits[counted][order],
-        of_detections=groups.of_detections[counted][order],
-        labels=np.bincount(groups.of_labels[~matches.label_ignored], minlength=groups.count),
-    )
+    parts = [_Part.of("all", matches, groups)]
+    if len(matches.class_names) > 1:
+        known = np.unique(matches.label_class_ids).tolist()
+        parts += [
+            _Part.of(
+                matches.class_names[class_id],
+                matches.of_class(class_id),
+                groups.of_class(matches, class_id),
+            )
+            for class_id in known
+        ]
+    if groups.count < _LEAST_GROUPS or not samples or not len(parts[0].draw.scores):
+        return tuple(part.threshold(None) for part in parts)
     rng = np.random.default_rng(seed)
     even = np.full(groups.count, 1 / groups.count)
-    rows = np.array(
-        [draw.measure(rng.multinomial(groups.count, even), best.score) for _ in range(samples)]
-    )
-    score, f1, ap = (_interval(column) for column in rows.T)
-    return Threshold(name, best, score, f1, ap, groups.count)
+    draws = np.array([_measure(parts, rng.multinomial(groups.count, even)) for _ in range(samples)])
+    return tuple(part.threshold(draws[:, index]) for index, part in enumerate(parts))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Part:
+    """All classes, or one of them: what each draw is measured by."""
+
+    name: str
+    best: OperatingPoint
+    draw: "_Draw"
+    groups: int
+
+    @classmethod
+    def of(cls, name: str, matches: Matches, groups: Groups) -> "_Part":
+        curve = precision_recall(matches)
+        counted = ~matches.ignored
+        order = np.argsort(-matches.scores[counted], kind="stable")
+        labels = groups.of_labels[~matches.label_ignored]
+        draw = _Draw(
+            scores=curve.scores,
+            hits=matches.hits[counted][order],
+            of_detections=groups.of_detections[counted][order],
+            labels=np.bincount(labels, minlength=groups.count),
+        )
+        return cls(name, best_f1(curve), draw, groups.count)
+
+    def threshold(self, draws: NDArray[np.float64] | None) -> Threshold:
+        """The threshold with the intervals of (samples, 3) draws; None = there are none."""
+        if draws is None or not len(self.draw.scores):
+            unknown = Interval(_NAN, _NAN)
+            return Threshold(self.name, self.best, unknown, unknown, unknown, self.groups)
+        score, f1, ap = (_interval(column) for column in draws.T)
+        return Threshold(self.name, self.best, score, f1, ap, self.groups)
+
+
+def _measure(parts: Sequence[_Part], weights: NDArray[np.int64]) -> NDArray[np.float64]:
+    """(parts, 3) best score, F1 and average precision of one draw; the first part is `all`."""
+    rows = np.array([part.draw.measure(weights, part.best.score) for part in parts])
+    of_classes = rows[1:, _AP]
+    known = of_classes[np.isfinite(of_classes)]  # a class without labels here has none
+    if len(known):
+        rows[0, _AP] = known.mean()
+    return rows
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
     """Of the draws that define it: without labels there is no F1, without detections no score."""
     known = values[np.isfinite(values)]
-    low, high = np.quantile(known, _TAILS) if len(known) else (float("nan"), float("nan"))
+    low, high = np.quantile(known, _TAILS) if len(known) else (_NAN, _NAN)
     return Interval(float(low), float(high))
 
 
@@ -195,9 +231,9 @@ class _Draw:
         hits = np.cumsum(times * self.hits)
         labels = int(weights @ self.labels)
         if not labels:
-            return float("nan"), float("nan"), float("nan")
-        if not kept[-1]:
-            return float("nan"), 0.0, 0.0
+            return _NAN, _NAN, _NAN
+        if not len(kept) or not kept[-1]:
+            return _NAN, 0.0, 0.0
         f1 = 2 * hits / (kept + labels)
         ends = np.diff(self.scores, append=-np.inf) != 0
         best = float(self.scores[ends][np.argmax(f1[ends])])

@@ -145,7 +145,7 @@ def test_a_part_of_the_rasters(
     found = [] if source == "model" else ["--detections", _shifted(field)]
     done = run("--labels", "boxes.csv", "--images", "images", *chosen, *found)
     assert done.exit_code == 0, done.output
-    assert "on 1 rasters" in done.stdout
+    assert "on 1 raster," in done.stdout
     assert (model.calls > 0) == (source == "model")
 
 
@@ -194,6 +194,48 @@ def test_detections_of_a_vector_file(field: Path) -> None:
     assert json.loads((field / "e.json").read_text())["quality"]["ap50"] == pytest.approx(1)
 
 
+def test_detections_have_their_own_column_of_classes(field: Path) -> None:
+    text = (field / "boxes.csv").read_text()
+    (field / "known.csv").write_text(text.replace("label", "species", 1))
+    rows = [f"{row},0.9" for row in text.splitlines()[1:] if row.startswith("a.tif")]
+    (field / "found.csv").write_text(
+        "\n".join(["image_path,xmin,ymin,xmax,ymax,kind,split,score", *rows])
+    )
+    words = ("--labels", field / "known.csv", "--images", field / "images",
+             "--class-column", "species", "--detections", field / "found.csv",
+             "--json", field / "e.json")  # fmt: skip
+    refused = run(*words, "--detections-class-column", "absent")
+    assert refused.exit_code == 2
+    assert "absent" in refused.stderr
+
+    done = run(*words, "--detections-class-column", "kind")
+
+    assert done.exit_code == 0, done.stderr
+    said = "1 of 2 rasters has no entry in the detections: all their labels count as missed."
+    assert f"Caution: {said}" in done.stdout
+    about = json.loads((field / "e.json").read_text())["about"]
+    assert about["cautions"] == [said]
+    assert (about["name"], about["model"]) == ("found.csv", None)
+    assert (about["labels"], about["detections"]) == (
+        str(field / "known.csv"),
+        str(field / "found.csv"),
+    )
+
+
+def test_the_report_names_the_model_and_what_it_was_evaluated_on(field: Path, model: Any) -> None:
+    done = run("--labels", field / "boxes.csv", "--images", field / "images", "--split", "a",
+               "--report", field / "e.html")  # fmt: skip
+    assert done.exit_code == 0, done.output
+    assert done.stdout.startswith("tree-crowns (")
+    assert f"against {field / 'boxes.csv'}, split a." in done.stdout
+    assert "<h1>Evaluation of tree-crowns</h1>" in (field / "e.html").read_text()
+    about = json.loads((field / "e.json").read_text())["about"]
+    assert (about["part"], about["cautions"]) == ("split a", [])
+    assert about["model"].endswith("tree-crowns.safetensors")
+    assert set(about["versions"]) >= {"python", "geo_retina"}
+    assert model.calls > 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -221,6 +263,8 @@ def test_detections_of_a_vector_file(field: Path) -> None:
         (["--labels", "boxes.csv", "--json", "boxes.csv"], "boxes.csv would be overwritten"),
         (["--labels", "boxes.csv", "--data", "x"], "--data"),
         (["--labels", "boxes.csv", "--score-column", "x"], "--score-column"),
+        (["--labels", "boxes.csv", "--detections-class-column", "x"], "--detections-class-column"),
+        (["--labels", "boxes.csv", "--detections", "y", "--data", "images"], "--data is for a"),
         (["--labels", "boxes.csv", "--detections", "y", "--chip", "96"], "--chip: for a model"),
         (["--labels", "boxes.csv", "--detections", "y", "--bands", "1"], "--bands: for a model"),
         (["--model", "tree-crowns", "--split", "val"], "need --labels"),

@@ -1,6 +1,7 @@
 import json
 import math
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,11 @@ from affine import Affine
 from pyproj import CRS
 
 from geo_retina.errors import LabelError
+from geo_retina.evaluation.about import About
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.pairs import Pair, pair_up
 from geo_retina.evaluation.tables import evaluation_markdown
+from geo_retina.evaluation.words import three_digits
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.detections import Detections
@@ -56,6 +59,85 @@ def test_a_given_score_is_used_and_said() -> None:
     assert not found.score_is_best_f1
     assert found.rasters[0].detections == 2
     assert "At score 0.700 (chosen beforehand)" in evaluation_markdown(found)
+
+
+def test_the_text_says_what_was_evaluated_and_what_misleads() -> None:
+    about = About(
+        name="m",
+        model="m.safetensors",
+        labels="x.csv",
+        part="split val",
+        score_origin="chosen on these same rasters",
+        cautions=("one thing.", "another."),
+    )
+    for known in (4, 0):
+        found = replace(evaluate_detections([pair(known=known)], score=0.7), about=about)
+        text = evaluation_markdown(found)
+        assert text.startswith("m (m.safetensors) against x.csv, split val.\n\nCaution: one thing.")
+        assert "\n\nCaution: another.\n\n" in text
+        said = "At score 0.700 (chosen on these same rasters)" in text
+        assert said == (known > 0)
+
+
+def test_one_of_a_thing_is_singular() -> None:
+    text = evaluation_markdown(evaluate_detections([pair(known=1, found=1)]))
+    assert text.startswith("1 label on 1 raster, match by")
+    assert "Detections: 1 hit, 0 duplicates, " in text
+    text = evaluation_markdown(evaluate_detections([pair(known=0, found=1)]))
+    assert text.startswith("No labels on 1 raster:")
+    assert "1 false alarm, " in text
+    raster_alone = [replace(pair(), grid=None)]
+    assert evaluate_detections(raster_alone).drawn == "1 raster"
+
+
+@pytest.mark.parametrize(
+    ("x", "y", "said"),
+    [
+        (1.5, 0.25, "1.500 px to the right and 0.250 px below"),
+        (-1.5, -0.25, "1.500 px to the left and 0.250 px above"),
+    ],
+)
+def test_offsets_are_told_without_a_sign(x: float, y: float, said: str) -> None:
+    known = pair()
+    moved = known.labels.boxes + np.array([x, y, x, y])
+    found = Detections.of(moved, np.full(4, 0.9), np.zeros(4))
+    text = evaluation_markdown(evaluate_detections([replace(known, detections=found)]))
+    assert f"Hits lie {said} their labels (median)." in text
+    nothing = evaluation_markdown(evaluate_detections([pair(found=0)]))
+    assert "Hits lie" not in nothing
+
+
+def test_counts_have_no_needless_digits() -> None:
+    assert [three_digits(value) for value in (20, 0.1234, -1530.12, math.nan)] == [
+        "20",
+        "0.123",
+        "-1530",
+        "-",
+    ]
+    text = evaluation_markdown(evaluate_detections([pair(found=24, known=4)], score=0.1))
+    assert "Counts: off by 20 a raster, bias 20 a raster (500 %, +9.99 per hectare)." in text
+    third = [pair(), pair("b.tif", found=4), pair("c.tif", found=4)]
+    text = evaluation_markdown(evaluate_detections(third, score=0.1))
+    assert "off by 0.333 a raster, bias -0.333 a raster (-8.33 %" in text
+
+
+def test_points_of_one_size_have_no_sizes() -> None:
+    points = [pair("a.tif"), pair("b.tif")]
+    found = evaluate_detections(points, distance_m=3)
+    assert found.quality.by_size == ()
+    assert "by size |" not in evaluation_markdown(found)
+    assert "by size |" in evaluation_markdown(evaluate_detections(points))
+    labels = Labels.of([[0, 0, 10, 10], [50, 0, 70, 20]], [0, 0], ("tree",))
+    boxes = evaluate_detections([replace(points[0], labels=labels)], distance_m=3)
+    assert [item.labels for item in boxes.quality.by_size] == [2, 0, 0]
+
+
+def test_an_object_of_a_bounds_own_size_is_said_to_count_twice() -> None:
+    labels = Labels.of([[0, 0, 32, 32], [50, 0, 60, 10]], [0, 0], ("tree",))
+    one = Pair("a.tif", Detections.empty(), labels)
+    text = evaluation_markdown(evaluate_detections([one]))
+    assert "A bound belongs to both sizes beside it" in text
+    assert "A bound belongs" not in evaluation_markdown(evaluate_detections([pair()]))
 
 
 def test_sites_and_classes_are_told_apart() -> None:
@@ -135,7 +217,7 @@ def test_pairs_are_made_by_file_name() -> None:
 @pytest.mark.parametrize(
     ("raster", "name", "scores", "message"),
     [
-        ("c.tif", "tree", [0.5], r"1 rasters without labels: c\.tif"),
+        ("c.tif", "tree", [0.5], r"1 raster without labels: c\.tif"),
         ("a.tif", "tree", None, "need a score"),
         ("a.tif", "palm", [0.5], "shrub, tree, got also palm; .* --class-agnostic"),
     ],

@@ -10,7 +10,7 @@ from affine import Affine
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
-from geo_retina.evaluation.files import ComparedFiles, read_pairs
+from geo_retina.evaluation.files import ComparedFiles, missing_entries, read_pairs
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
@@ -75,7 +75,7 @@ def test_a_raster_without_labels_matters_only_where_something_was_found_on_it(
     (pair,) = read_pairs(files)
     assert len(pair.detections) == 2
     (folder / "labels.csv").write_text(f"{text[0]}\nb.tif,,,,,,train")
-    with pytest.raises(LabelError, match=r"1 rasters without labels: a\.tif"):
+    with pytest.raises(LabelError, match=r"1 raster without labels: a\.tif"):
         read_pairs(files)
 
 
@@ -177,3 +177,84 @@ def test_missing_rasters_name_the_option(folder: Path) -> None:
     (folder / "b.tif").unlink()
     with pytest.raises(LabelError, match=r"1 of its 2 rasters do not exist.*--images"):
         read_pairs(compared(folder, "found"))
+
+
+def with_species(folder: Path) -> ComparedFiles:
+    """Labels and detections in vector files; of the labels the class is in `species`."""
+    known = detections(folder / "a.tif").drop(columns="score")
+    known["species"] = ["oak", "pine"]
+    known.to_file(folder / "known.gpkg")
+    found = detections(folder / "a.tif")
+    found["class"] = ["oak", "oak"]
+    found["kind"] = ["pine", "pine"]
+    found.to_file(folder / "found.gpkg")
+    found.to_parquet(folder / "found.parquet")
+    column = VectorOptions(class_column="species")
+    return ComparedFiles(
+        labels=LabelSource(
+            path=str(folder / "known.gpkg"), images=str(folder / "a.tif"), vector=column
+        ),
+        detections=LabelSource(
+            path=str(folder / "found.gpkg"), images=str(folder / "a.tif"), vector=column
+        ),
+    )
+
+
+def found_classes(files: ComparedFiles) -> list[str]:
+    (pair,) = read_pairs(files)
+    assert pair.labels.class_names == ("oak", "pine")
+    return [pair.labels.class_names[key] for key in pair.detections.class_ids]
+
+
+@pytest.mark.parametrize("found", ["found.gpkg", "found.parquet", "found"])
+def test_detections_without_the_labels_column_have_their_own(folder: Path, found: str) -> None:
+    files = with_species(folder)
+    frame = gpd.read_file(folder / "found.gpkg")
+    frame.to_file(folder / "found" / "a.gpkg")
+    files = replace(files, detections=replace(files.detections, path=str(folder / found)))
+    assert found_classes(files) == ["oak", "oak"]
+    assert found_classes(replace(files, detections_class_column="kind")) == ["pine", "pine"]
+    with pytest.raises(LabelError, match="expected a column 'absent'"):
+        read_pairs(replace(files, detections_class_column="absent"))
+
+
+def test_detections_with_the_labels_column_keep_it(folder: Path) -> None:
+    files = with_species(folder)
+    frame = gpd.read_file(folder / "found.gpkg").assign(species=["pine", "oak"])
+    frame.to_file(folder / "found.gpkg")
+    assert found_classes(files) == ["pine", "oak"]
+
+
+def test_detections_whose_class_is_in_no_known_column_name_the_option(folder: Path) -> None:
+    files = with_species(folder)
+    gpd.read_file(folder / "found.gpkg").drop(columns="class").to_file(folder / "found.gpkg")
+    with pytest.raises(LabelError, match="--detections-class-column"):
+        read_pairs(files)
+
+
+def test_a_csv_of_detections_may_have_its_own_column(folder: Path) -> None:
+    rows = [f"a.tif,{','.join(map(str, box))},tree,0.5" for box in BOXES.tolist()]
+    (folder / "found.csv").write_text(
+        "\n".join(["image_path,xmin,ymin,xmax,ymax,kind,score", *rows])
+    )
+    files = replace(compared(folder, "found.csv"), detections_class_column="kind")
+    assert len(read_pairs(files)[0].detections) == 2
+    with pytest.raises(LabelError, match="absent"):
+        read_pairs(replace(files, detections_class_column="absent"))
+
+
+@pytest.mark.parametrize("found", ["found.geojson", "found", "found.csv"])
+def test_labelled_rasters_that_the_detections_do_not_name_are_told(
+    folder: Path, found: str
+) -> None:
+    header = "image_path,xmin,ymin,xmax,ymax,label,score"
+    (folder / "found.csv").write_text(f"{header}\na.tif,2,3,12,11,tree,0.5")
+    assert missing_entries(read_pairs(compared(folder, found))) == [], "b.tif has no labels"
+    text = (folder / "labels.csv").read_text().replace("b.tif,,,,,,", "b.tif,2,3,12,11,tree,")
+    (folder / "labels.csv").write_text(text)
+    assert missing_entries(read_pairs(compared(folder, found))) == [
+        "1 of 2 rasters has no entry in the detections: all their labels count as missed."
+    ]
+    if found == "found.csv":
+        (folder / found).write_text(f"{header}\na.tif,2,3,12,11,tree,0.5\nb.tif,,,,,,")
+        assert missing_entries(read_pairs(compared(folder, found))) == []

@@ -1,6 +1,7 @@
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree as ET
 
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from geo_retina.errors import OutputError
+from geo_retina.evaluation.about import About
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.pairs import Pair
@@ -37,7 +39,7 @@ def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) 
     assert "<h1>A &amp; B</h1>" in page
     assert page.count("<svg") == 4
     assert page.count("data:image/jpeg;base64,") == 1 + 2 + 1  # a false alarm, two misses, a map
-    assert "1 found, 2 missed, 1 false alarms" in page
+    assert "1 found, 2 missed, 1 false alarm" in page
     assert "plot&lt;1&gt;.tif at 60, 50" in page
     assert not re.findall(r'(?:src|href)="(?!data:)', page)
     for chart in re.findall(r"<svg.*?</svg>", page, re.DOTALL):
@@ -45,6 +47,61 @@ def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) 
     # The largest miss comes first.
     assert page.index("at 120, 50") < page.index("at 60, 10")
     assert json.loads(files.json.read_text()) == evaluation.to_dict()
+
+
+ABOUT = About(
+    name="crowns <2>",
+    model="runs/x/x.safetensors",
+    labels="labels.gpkg",
+    part="split test",
+    cautions=("the numbers are optimistic.",),
+    date="2026-03-31",
+    versions={"geo_retina": "0.1.0"},
+)
+
+
+def test_the_page_and_the_json_say_what_was_evaluated(tmp_path: Path, pair: Pair) -> None:
+    evaluation = evaluate_detections([pair], iou=0.5, score=0.4, options=QUICK)
+    files = write_report([pair], replace(evaluation, about=ABOUT), tmp_path / "report.html")
+    page = files.html.read_text()
+    assert "<title>Evaluation of crowns &lt;2&gt;</title>" in page
+    head = re.findall(r"<tr><th>(.*?)</th><td>(.*?)</td></tr>", page)
+    assert dict(head) == {
+        "model": "crowns &lt;2&gt; (runs/x/x.safetensors)",
+        "labels": "labels.gpkg",
+        "part": "split test",
+        "number": "3 labels on 1 raster",
+        "match by": "IoU 0.5",
+        "score": "0.400 (chosen beforehand)",
+        "date": "2026-03-31",
+        "versions": "geo_retina 0.1.0",
+    }
+    assert "<p>Caution: the numbers are optimistic.</p>" in page
+    numbers = json.loads(files.json.read_text())
+    assert numbers["about"]["model"] == "runs/x/x.safetensors"
+    assert numbers["about"]["cautions"] == ["the numbers are optimistic."]
+    assert (numbers["about"]["part"], numbers["about"]["date"]) == ("split test", "2026-03-31")
+    assert (numbers["rule"], numbers["score"]) == ("IoU 0.5", 0.4)
+
+
+def test_a_file_of_detections_names_the_page(tmp_path: Path, pair: Pair) -> None:
+    about = About(name="found.gpkg", detections="x/found.gpkg", labels="labels.gpkg")
+    evaluation = replace(evaluate_detections([pair], options=QUICK), about=about)
+    page = write_report([pair], evaluation, tmp_path / "report.html").html.read_text()
+    assert "<h1>Evaluation of found.gpkg</h1>" in page
+    assert "<th>detections</th><td>x/found.gpkg</td>" in page
+    assert "(the best F1 on these data)</td>" in page
+    assert "<th>part</th><td>all</td>" in page
+    assert re.search(r"<th>date</th><td>\d{4}-\d\d-\d\d</td>", page)
+    assert "geo_retina " in dict(re.findall(r"<th>(.*?)</th><td>(.*?)</td>", page))["versions"]
+
+
+def test_the_page_shows_which_class_was_taken_for_which(tmp_path: Path, pair: Pair) -> None:
+    two = replace(pair, labels=Labels.of(pair.labels.boxes, [1, 0, 0], ("oak", "pine")))
+    evaluation = evaluate_detections([two], iou=0.5, score=0.5, options=QUICK)
+    page = write_report([two], evaluation, tmp_path / "report.html").html.read_text()
+    assert "<tr><th>label \\ found as</th><th>oak</th><th>pine</th><th>missed</th></tr>" in page
+    assert "<tr><td>pine</td><td>1</td><td>0</td><td>0</td></tr>" in page
 
 
 def test_tables_keep_their_columns(tmp_path: Path, pair: Pair) -> None:
@@ -104,5 +161,5 @@ def test_bars_are_as_high_as_their_values() -> None:
         edges=np.array([0.0, 1.0, 2.0]),
         labels=["0", "1", "2"],
     )
-    heights = [float(value) for value in re.findall(r'height="([\d.]+)" fill="#2563eb" f', chart)]
+    heights = [float(value) for value in re.findall(r'height="([\d.]+)" fill="#0072b2" f', chart)]
     assert heights == [132, 264]

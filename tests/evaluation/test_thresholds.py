@@ -5,6 +5,7 @@ import pytest
 from affine import Affine
 from pyproj import CRS
 
+from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import average_precision, precision_recall
 from geo_retina.evaluation.pairs import Pair
@@ -73,8 +74,73 @@ def test_thresholds_lie_where_hits_begin_and_inside_their_intervals() -> None:
         assert item.score.low <= item.best.score <= item.score.high
         assert item.f1.low <= item.best.f1 <= item.f1.high
         assert item.groups == 12
-    ap = average_precision(precision_recall(table))
+    ap = np.mean([average_precision(precision_recall(table.of_class(key))) for key in (0, 1)])
     assert found[0].ap.low < ap < found[0].ap.high
+
+
+def unequal(rasters: int) -> list[Pair]:
+    """A common class that is found, a rare one that is not and lacks on half the rasters."""
+    rng = np.random.default_rng(3)
+    pairs = []
+    for number in range(rasters):
+        x = np.arange(30.0) * 20
+        known = np.stack([x, x * 0, x + 10, x * 0 + 10], axis=1)
+        rare = 3 * (number % 2)
+        ids = np.where(np.arange(30) < rare, 1, 0)
+        shift = np.where(rng.random(30) < np.where(ids == 1, 0.7, 0.2), 300.0, 0.0)
+        found = known + np.stack([shift * 0, shift] * 2, axis=1)
+        detections = Detections.of(found, rng.uniform(0.1, 1, 30), ids)
+        labels = Labels.of(known, ids, ("common", "rare", "absent"))
+        pairs.append(Pair(f"{number}.tif", detections, labels))
+    return pairs
+
+
+def test_the_interval_of_all_is_that_of_the_mean_over_classes() -> None:
+    pairs = unequal(6)
+    table = table_of(pairs)
+    quick = EvaluationOptions(bootstrap_samples=0)
+    estimate = evaluate_detections(pairs, iou=0.5, options=quick).quality.ap
+
+    found = best_thresholds(table, raster_groups(table, rasters=6), samples=60, seed=5)
+
+    rng, drawn = np.random.default_rng(5), []
+    for _ in range(60):
+        times = rng.multinomial(6, np.full(6, 1 / 6))
+        sample = [pair for pair, many in zip(pairs, times, strict=True) for _ in range(many)]
+        drawn.append(evaluate_detections(sample, iou=0.5, options=quick).quality.ap)
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    assert [item.name for item in found] == ["all", "common", "rare"]
+    assert (found[0].ap.low, found[0].ap.high) == pytest.approx((low, high))
+    assert low < estimate < high
+    pooled = average_precision(precision_recall(table))
+    assert not low < pooled < high, "the curve of all objects is another quantity"
+
+
+def test_a_class_that_is_never_found_counts_in_the_interval_of_all() -> None:
+    pairs = [
+        replace(pair, detections=pair.detections.select(pair.detections.class_ids == 0))
+        for pair in made_up(8)
+    ]
+    table = table_of(pairs)
+    everything, first, second = best_thresholds(table, raster_groups(table, rasters=8), samples=50)
+    assert everything.ap.high == pytest.approx(first.ap.high / 2)
+    assert np.isnan(second.ap.high)
+
+
+def test_one_class_is_all_there_is() -> None:
+    pairs = made_up(6)
+    one = [
+        replace(
+            pair,
+            detections=pair.detections.select(pair.detections.class_ids == 0),
+            labels=Labels.of(pair.labels.boxes[::2], [0] * 20, ("a",)),
+        )
+        for pair in pairs
+    ]
+    table, alone = table_of(pairs), table_of(one)
+    _, first, _ = best_thresholds(table, raster_groups(table, rasters=6), samples=50)
+    (only,) = best_thresholds(alone, raster_groups(alone, rasters=6), samples=50)
+    assert (only.ap, only.f1, only.score) == (first.ap, first.f1, first.score)
 
 
 def test_the_same_seed_gives_the_same_interval() -> None:

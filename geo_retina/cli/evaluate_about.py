@@ -1,0 +1,66 @@
+"""What `geo-retina evaluate` says of the detections and labels that it compares."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from geo_retina.cli import evaluate_recipe as recipe
+
+if TYPE_CHECKING:
+    from geo_retina.evaluation.about import About
+    from geo_retina.evaluation.pairs import Pair
+    from geo_retina.labels.choice import LabelChoice
+    from geo_retina.training.val_side import ValSide
+
+
+def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -> "About":
+    """A model on labels that were named."""
+    from geo_retina.evaluation.about import About
+    from geo_retina.evaluation.seen import cautions
+    from geo_retina.model.checkpoint import read_info
+
+    info = read_info(name)
+    folder = None if data == Path() else data
+    seen = recipe.known_rasters(name, pairs, labels=known.source.path, data=folder)
+    return About(
+        name=info.card.name,
+        model=str(info.path),
+        labels=known.source.path,
+        part=_part(known),
+        cautions=tuple(cautions(pairs, seen)),
+    )
+
+
+def of_val_side(name: str, side: "ValSide", data: Path, score: float | None) -> "About":
+    """A model on the val side of its own recipe, with the score that the user stated, if any."""
+    from geo_retina.evaluation.about import BEFOREHAND, About
+    from geo_retina.model.checkpoint import read_info
+
+    info = read_info(name)
+    stated = score is not None
+    return About(
+        name=info.card.name,
+        model=str(info.path),
+        labels=f"the val side of its recipe, paths from {data.absolute()}",
+        score_origin=BEFOREHAND if stated else recipe.score_origin(side.settings),
+        cautions=tuple(recipe.weights_caution(side.settings) if stated else ()),
+    )
+
+
+def of_file(detections: str, known: "LabelChoice", pairs: "list[Pair]") -> "About":
+    """A file of detections on labels."""
+    from geo_retina.evaluation.about import About
+    from geo_retina.evaluation.files import missing_entries
+
+    return About(
+        name=Path(detections).name,
+        detections=detections,
+        labels=known.source.path,
+        part=_part(known),
+        cautions=tuple(missing_entries(pairs)),
+    )
+
+
+def _part(known: "LabelChoice") -> str:
+    """Which of the labelled rasters were chosen; empty = all."""
+    chosen = {"split": known.split, "only": known.only}
+    return ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
