@@ -9,7 +9,7 @@ import typer
 
 from geo_retina.cli import label_options as options
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import exit_codes, refuse_given
+from geo_retina.cli.reporting import counted, exit_codes, refuse_given
 
 if TYPE_CHECKING:
     from geo_retina.labels.choice import LabelChoice
@@ -51,6 +51,9 @@ def chips(
     ] = 0.3,
     empty: Annotated[float, typer.Option(help="Share of the chips without labels to keep.")] = 0.1,
     suffix: Annotated[ChipSuffix, typer.Option(help="tif keeps bands and CRS.")] = ChipSuffix.TIF,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Remove the chips of an earlier cut first.")
+    ] = False,
     divide_by: Annotated[
         DivideBy | None,
         typer.Option(help="[default: as the labels say]", rich_help_panel=_SPLITTING),
@@ -112,10 +115,11 @@ def chips(
                 source="--divide-by",
             )
             labelled = division.divide(labelled)
-        cut = cut_chips(labelled, out, options=chip_options)
+        cut = cut_chips(labelled, out, options=chip_options, overwrite=overwrite)
         print(
-            f"cut      {cut.chips:,} chips, {cut.empty_chips:,} of them empty; {cut.labels:,} "
-            f"labels, and {cut.ignored:,} that show too little and are marked as ignored"
+            f"cut      {counted(cut.chips, 'chip')}, {cut.empty_chips:,} of them empty; "
+            f"{counted(cut.labels, 'label')}, and {cut.ignored:,} that show too little and are "
+            "marked as ignored"
         )
         if len({item.split for item in labelled}) > 1:
             print(audit_splits(labelled).to_text())

@@ -35,7 +35,8 @@ Classes = Annotated[
 ClassColumn = Annotated[
     str | None,
     typer.Option(
-        help="Column with the class. [default: class in a vector file, label in a CSV]",
+        help='Column with the class; "" = all is one class. '
+        "[default: class, else label, of a vector file; label of a CSV]",
         rich_help_panel=_LABELS,
     ),
 ]
@@ -59,6 +60,7 @@ Area = Annotated[
         help="Vector file: polygons inside which all is labelled.", rich_help_panel=_LABELS
     ),
 ]
+AreaLayer = Annotated[str | None, typer.Option(help="Layer of --area.", rich_help_panel=_LABELS)]
 FirstPixel = Annotated[
     int,
     typer.Option(min=0, max=1, help="VOC: number of the first pixel.", rich_help_panel=_LABELS),
@@ -82,6 +84,7 @@ def label_choice(
     crs: LabelCrs = None,
     layer: Layer = None,
     area: Area = None,
+    area_layer: AreaLayer = None,
     first_pixel: FirstPixel = 0,
     only: Only = None,
     split: Split = None,
@@ -95,7 +98,12 @@ def label_choice(
         images=images,
         class_names=None if classes is None else tuple(map(str.strip, classes.split(","))),
         vector=VectorOptions(
-            class_column=class_column, point_size_m=point_size_m, crs=crs, layer=layer, area=area
+            class_column=class_column,
+            point_size_m=point_size_m,
+            crs=crs,
+            layer=layer,
+            area=area,
+            area_layer=area_layer,
         ),
         first_pixel=first_pixel,
     )

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.imagery.regridded import RegriddedRaster
+from geo_retina.labels.earlier_chips import CHIPS, clear_chips
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
@@ -74,7 +75,11 @@ class CutChips:
 
 
 def cut_chips(
-    labelled: Sequence[LabelledRaster], folder: str | os.PathLike[str], *, options: ChipOptions
+    labelled: Sequence[LabelledRaster],
+    folder: str | os.PathLike[str],
+    *,
+    options: ChipOptions,
+    overwrite: bool = False,
 ) -> CutChips:
     """Cut chips into `folder/chips` and describe each split in `folder/<split>.json`.
 
@@ -84,13 +89,15 @@ def cut_chips(
 
     Args:
         labelled: Rasters and their labels.
-        folder: Made if it is not there; files of the same name are replaced.
+        folder: Made if it is not there.
         options: How to cut.
+        overwrite: Remove the chips and COCO files that an earlier call wrote into the folder; other
+            files stay.
 
     Raises:
         LabelError: A raster's bands cannot be written as PNG, the classes differ, or no chip fits
             into the areas of a split.
-        OutputError: The folder cannot be written.
+        OutputError: The folder cannot be written, or holds chips of an earlier call.
         GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
@@ -98,8 +105,9 @@ def cut_chips(
     class_names = shared_class_names(item.labels for item in labelled)
     _refuse_splits_without_chips(labelled, options)
     target = Path(folder)
+    clear_chips(target, labelled, overwrite=overwrite)
     try:
-        (target / "chips").mkdir(parents=True, exist_ok=True)
+        (target / CHIPS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target}: the folder cannot be made: {error}") from error
     books: dict[str, _Book] = {}
@@ -111,8 +119,8 @@ def cut_chips(
                 _refuse_for_png(raster)
             for window, labels in _chosen(own, raster, name, options):
                 file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
-                if _write_chip(raster, window, target / "chips" / file):
-                    book.add(f"chips/{file}", own, window, labels)
+                if _write_chip(raster, window, target / CHIPS / file):
+                    book.add(f"{CHIPS}/{file}", own, window, labels)
     paths = []
     for split, book in sorted(books.items()):
         paths.append(target / f"{split}.json")

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.image_paths import locate_images
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 
@@ -24,7 +25,8 @@ def read_coco(
 
     Args:
         path: JSON file with `images`, `annotations` and `categories`.
-        image_folder: Where the images lie; None = beside the JSON file.
+        image_folder: Where the images lie; None = beside the JSON file. An image whose `file_name`
+            leads nowhere is taken from this folder by its name.
         class_names: Names of class ids 0..K-1; None takes the file's categories in the order of
             their ids.
         results: JSON list of detections (`image_id, category_id, bbox, score`) to read in place of
@@ -43,16 +45,15 @@ def read_coco(
     source = Path(path if results is None else results)
     rows = content.get("annotations", []) if results is None else _read_json(source)
     try:
-        categories = {row["id"]: str(row["name"]) for row in content["categories"]}
+        categories = {row["id"]: str(row["name"]).strip() for row in content["categories"]}
         if class_names is None:
             class_names = [categories[key] for key in sorted(categories)]
         images = {row["id"]: str(row["file_name"]) for row in content["images"]}
         of_image = _by_image(rows, images, source)
-        folder = Path(path).parent if image_folder is None else Path(image_folder)
+        folder = Path(path).parent if image_folder is None else image_folder
+        paths = locate_images(images.values(), folder, source=path)
         return [
-            LabelledRaster(
-                str(folder / name), _labels(of_image[key], categories, class_names, source)
-            )
+            LabelledRaster(paths[name], _labels(of_image[key], categories, class_names, source))
             for key, name in images.items()
         ]
     except (KeyError, TypeError, ValueError) as error:

@@ -31,7 +31,7 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
 
     Args:
         csv: The file.
-        class_column: Column with the class; None = `label`.
+        class_column: Column with the class; None = `label`; empty = none.
 
     Raises:
         LabelError: The file cannot be read, lacks a column, holds a half-empty or non-numeric box,
@@ -66,7 +66,7 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
     empty = table[list(BOX)].isna()
     _refuse_row(csv, empty.any(axis=1) & ~empty.all(axis=1), "a box with empty coordinates")
     _refuse_row(csv, table[IMAGE].isna(), "no image_path")
-    classes = class_column or LABEL
+    classes = LABEL if class_column is None else class_column
     if classes in table:
         _refuse_row(csv, table[classes].isna() & ~empty.any(axis=1), f"a box without {classes}")
     return table

@@ -50,7 +50,7 @@ def read_deepforest_csv(
         class_names: Names of class ids 0..K-1; None takes the names that occur, in alphabetical
             order.
         class_column: Column with the class; None = `label`. A file without it, and without other
-            columns of text, has one class.
+            columns of text, has one class. Empty: all is one class.
 
     Returns:
         One entry an image, in the order of first mention.
@@ -98,21 +98,26 @@ def _class_of_rows(
             while other columns or several classes say that there is more than one.
     """
     column = class_column or LABEL
-    if column in table:
+    if class_column != "" and column in table:
         return table[column].astype(str).to_numpy(dtype=object)
     known = tuple(class_names or ("object",))
-    texts = further_text_columns(table)
-    if class_column is not None or texts or len(known) > 1:
+    if class_column == "" and len(known) > 1:
+        raise LabelError(
+            f"{source}: nothing tells {', '.join(known)} apart; state the column with the class, "
+            f"one of {', '.join(map(str, table.columns))}: --class-column (class_column in a "
+            "recipe)"
+        )
+    texts = [] if class_column == "" else further_text_columns(table)
+    if class_column or texts or len(known) > 1:
         others = ", ".join(texts or map(str, table.columns))
         raise LabelError(
             f"{source}: has no column {column!r} with the class, but {others}; state the one with "
-            "the class: --class-column (class_column in a recipe), or leave such columns out of "
-            "the file if there is one class"
+            'the class: --class-column (class_column in a recipe), "" where all is one class'
         )
-    if len(table):
+    if len(table) and class_column is None:
         logger.warning(
             "%s: has no column %r; all %d rows are taken as one class, %r; another column: "
-            "--class-column",
+            "--class-column (class_column in a recipe)",
             source, LABEL, len(table), known[0],
         )  # fmt: skip
     return np.full(len(table), known[0], dtype=object)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pyproj
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.wording import counted, fid_list
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -26,7 +27,7 @@ def read_features(
     *,
     layer: str | None,
     crs: str | None,
-    choose: str = "state which with layer (--layer)",
+    choose: str = "state which with --layer (layer in a recipe)",
 ) -> "gpd.GeoDataFrame":
     """Read features with their columns; null and empty geometries are left out with a warning.
 
@@ -35,6 +36,10 @@ def read_features(
         layer: Layer to read; None = the only one with geometries.
         crs: CRS to assign; None = the file's own.
         choose: What to do about a file with several layers, for the error's text.
+
+    Returns:
+        The features; their index is the number that each has in the file (fid), in a Parquet file
+        its row from 0.
 
     Raises:
         LabelError: The file cannot be read, has several layers and none was named, or `crs` is
@@ -48,9 +53,14 @@ def read_features(
         raise LabelError(f"{file}: no such file")
     try:
         if Path(file).suffix.lower() in (".parquet", ".geoparquet"):
-            frame = gpd.read_parquet(file)
+            frame = gpd.read_parquet(file).reset_index(drop=True)
         else:
-            frame = gpd.read_file(file, layer=layer or _only_layer(file, choose), engine="pyogrio")
+            frame = gpd.read_file(
+                file,
+                layer=layer or _only_layer(file, choose),
+                engine="pyogrio",
+                fid_as_index=True,
+            )
     except (OSError, ValueError, RuntimeError, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, LabelError):
             raise
@@ -59,26 +69,41 @@ def read_features(
         raise LabelError(f"{file}: expected features with geometries, found a plain table")
     if crs is not None:
         frame = frame.set_crs(_parse_crs(crs), allow_override=True)
-    usable = ~(frame.geometry.isna() | frame.geometry.is_empty)
+    usable = ~(frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     if not usable.all():
-        logger.warning("%s: left out %d features without geometry", file, int((~usable).sum()))
-    return frame[usable.to_numpy()].reset_index(drop=True)
+        lost = frame.index[~usable]
+        logger.warning(
+            "%s: left out %s without geometry (%s)",
+            file, counted(len(lost), "feature"), fid_list(lost),
+        )  # fmt: skip
+    return frame[usable]
 
 
 def column_of(
-    frame: "gpd.GeoDataFrame", name: str | None, default: str, *, source: str
+    frame: "gpd.GeoDataFrame", name: str | None, *defaults: str, source: str, option: str
 ) -> "pd.Series[str] | None":
-    """Column `name`, or, where none is named, the column `default` if there is one.
+    """Column `name`, or, where none is named, the first of the columns `defaults` that is there.
+
+    Args:
+        frame: Features.
+        name: As stated; None = not.
+        defaults: Columns to look for.
+        source: The file, for the error's text.
+        option: The recipe's key that states `name`, likewise.
 
     Raises:
         LabelError: There is no column `name`.
     """
     if name is None:
-        found: pd.Series[str] | None = frame.get(default, None)
-        return found
+        name = next((default for default in defaults if default in frame), None)
+        if name is None:
+            return None
     if name not in frame:
         columns = ", ".join(frame.columns.drop(frame.geometry.name)) or "none"
-        raise LabelError(f"{source}: expected a column {name!r}, found {columns}")
+        raise LabelError(
+            f"{source}: expected a column {name!r}, found {columns}; state one of them with "
+            f"--{option.replace('_', '-')} ({option} in a recipe)"
+        )
     column: pd.Series[str] = frame[name]
     return column
 

@@ -17,8 +17,9 @@ from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
 from geo_retina.labels.vector import VectorOptions, read_area, read_vector
-from geo_retina.labels.voc import read_voc
+from geo_retina.labels.voc import ANNOTATIONS, read_voc
 from geo_retina.labels.xview import read_xview
+from geo_retina.labels.yolo_sets import is_yolo
 
 __all__ = [
     "DEEPFOREST",
@@ -71,7 +72,8 @@ class LabelSource:
         """
         if self.images is None:
             raise LabelError(
-                f"{self.path}: this format does not name its rasters: pass images (--images)"
+                f"{self.path}: this format does not name its rasters: pass images (--images, or "
+                "images in a recipe)"
             )
         return self.images
 
@@ -114,7 +116,7 @@ READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     VECTOR: _read_vector,
     VOC: lambda s: read_voc(s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel),
     "xview": lambda s: read_xview(s.path, s.images_needed(), class_names=s.class_names),
-    YOLO: lambda s: read_yolo(s.path, s.images_needed(), class_names=s.class_names),
+    YOLO: lambda s: read_yolo(s.path, s.images, class_names=s.class_names),
 }
 
 
@@ -129,6 +131,7 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
         LabelError: The format is unknown, an option has no effect on it, or the labels cannot be
             read.
     """
+    _refuse_missing_labels(source.path)
     name = format_of(source.path) if label_format is None else label_format
     if name not in READERS:
         raise LabelError(f"expected a label format among {', '.join(READERS)}, got {name!r}")
@@ -139,8 +142,15 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
         return labelled
     crs = source.vector.raster_crs
     grids = [read_grid(item.raster, crs=crs) for item in labelled]
-    areas = areas_on(read_area(source.vector.area), grids)
+    area = read_area(source.vector.area, layer=source.vector.area_layer)
+    areas = areas_on(area, grids)
     return [replace(item, area=area) for item, area in zip(labelled, areas, strict=True)]
+
+
+def _refuse_missing_labels(path: str) -> None:
+    """Refuse labels that are not there."""
+    if not is_elsewhere(path) and not Path(path).exists():
+        raise LabelError(f"{path}: no such file or folder; expected labels there")
 
 
 def _refuse_missing_folder(source: LabelSource) -> None:
@@ -163,6 +173,11 @@ def _refuse_idle(source: LabelSource, name: str) -> None:
         idle.remove("class_column")
     if source.first_pixel and name != VOC:
         idle.append("first_pixel")
+    if source.vector.area_layer is not None and source.vector.area is None:
+        raise LabelError(
+            f"{source.path}: expected an area with the layer {source.vector.area_layer!r}, got "
+            "none; name it with --area (area in a recipe)"
+        )
     if idle:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in idle)
         raise LabelError(f"{source.path}: {flags} would have no effect on {name} labels: leave out")
@@ -171,9 +186,12 @@ def _refuse_idle(source: LabelSource, name: str) -> None:
 def format_of(path: str) -> str:
     """Tell the format of a label file from its ending and, for JSON, from its first keys.
 
+    A folder tells it by XML files (VOC), by a YAML file of a data set, or by text files with a
+    class id and shares of the image in each line (YOLO).
+
     Raises:
-        LabelError: The file does not tell. Folders of text files (YOLO, DOTA) and of CSV files
-            (points) never do.
+        LabelError: The file does not tell. Folders of DOTA's text files and of CSV files (points)
+            never do.
     """
     file = Path(path)
     suffix = file.suffix.lower()
@@ -183,9 +201,21 @@ def format_of(path: str) -> str:
         return VECTOR
     if suffix == ".csv":
         return VECTOR if _has_wkt(file) else DEEPFOREST
-    if suffix == ".xml" or (file.is_dir() and any(file.glob("*.xml"))):
+    if suffix == ".xml" or _holds_voc(file):
         return VOC
-    raise LabelError(f"{path}: does not tell its format; state one of {', '.join(READERS)}")
+    if is_yolo(file):
+        return YOLO
+    _refuse_missing_labels(path)
+    raise LabelError(
+        f"{path}: does not tell its format; state one of {', '.join(READERS)}: --format (format in "
+        "a recipe)"
+    )
+
+
+def _holds_voc(folder: Path) -> bool:
+    return folder.is_dir() and any(
+        any(place.glob("*.xml")) for place in (folder, folder / ANNOTATIONS)
+    )
 
 
 def _has_wkt(file: Path) -> bool:

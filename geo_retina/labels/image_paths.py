@@ -11,13 +11,13 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
 IMAGE = "image_path"
 """Column of a table of labels that names the raster of each object."""
 
-_LISTED = 5
 _SEPARATORS = re.compile(r"[/\\]")
 _ELSEWHERE = re.compile(r".*://|/vsi|[A-Za-z0-9_]{2,}:")
 """How URLs, GDAL's virtual files and its datasets (`NETCDF:...`) begin."""
@@ -106,8 +106,8 @@ def named_images(
         return None
     if lost:
         raise LabelError(
-            f"{source}: its column image_path names {len(lost)} rasters that are not in {folder}: "
-            f"{', '.join(lost[:_LISTED])}; state the folder of all of them with --images"
+            f"{source}: its column image_path names {counted(len(lost), 'raster')} not in "
+            f"{folder}: {listed(lost)}; state the folder of all with --images (images in a recipe)"
         )
     return np.array(found, dtype=object)
 
@@ -138,7 +138,11 @@ def refuse_missing_images(
     rasters = list(dict.fromkeys(item.raster for item in labelled))
     lost = [name for name in rasters if not is_elsewhere(name) and not Path(name).exists()]
     if lost and (len(lost) == len(rasters) or not some_may_lack):
+        missing = (
+            f"its raster {lost[0]} does not exist"
+            if len(rasters) == 1
+            else f"{len(lost)} of its {len(rasters)} rasters do not exist, such as {lost[0]}"
+        )
         raise LabelError(
-            f"{source}: {len(lost)} of its {len(rasters)} rasters do not exist, such as {lost[0]}; "
-            "state the folder they lie in with --images (images in a recipe)"
+            f"{source}: {missing}; state the folder they lie in with --images (images in a recipe)"
         )

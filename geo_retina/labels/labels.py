@@ -1,7 +1,8 @@
 """What is known to be in a raster: boxes with class ids, as a struct of arrays."""
 
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -9,6 +10,9 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.wording import counted, listed
+
+logger = logging.getLogger(__name__)
 
 
 class UnknownClassError(LabelError):
@@ -34,14 +38,16 @@ class Labels:
     ignored: NDArray[np.bool_] | None = None
     """(N,) True where finding the object counts neither for nor against (COCO `iscrowd`, VOC and
     DOTA `difficult`); None where every object counts."""
+    fids: NDArray[np.int64] | None = None
+    """(N,) number in its file of the feature that each object is of; None where there are none."""
 
     def __post_init__(self) -> None:
         count = len(self.boxes)
-        columns = [self.class_ids, self.scores, self.ignored]
+        columns = [self.class_ids, self.scores, self.ignored, self.fids]
         lengths = {len(column) for column in columns if column is not None}
         if self.boxes.shape != (count, 4) or lengths != {count}:
             raise LabelError(
-                "expected boxes (N, 4) and class_ids, scores, ignored of length N, got boxes "
+                "expected boxes (N, 4) and class_ids, scores, ignored, fids of length N, got boxes "
                 f"{self.boxes.shape} and lengths {sorted(lengths)}"
             )
         if count and not 0 <= self.class_ids.min() <= self.class_ids.max() < len(self.class_names):
@@ -105,15 +111,16 @@ class Labels:
             self.class_names,
             None if self.scores is None else self.scores[index],
             None if self.ignored is None else self.ignored[index],
+            None if self.fids is None else self.fids[index],
         )
 
     def with_boxes(self, boxes: NDArray[np.float64]) -> "Labels":
         """The same labels at other places; `boxes` is (N, 4)."""
-        return Labels(boxes, self.class_ids, self.class_names, self.scores, self.ignored)
+        return replace(self, boxes=boxes)
 
     def as_one_class(self, name: str = ANY_CLASS) -> "Labels":
         """The same objects, all of one class."""
-        return Labels(self.boxes, np.zeros(len(self), np.int64), (name,), self.scores, self.ignored)
+        return replace(self, class_ids=np.zeros(len(self), np.int64), class_names=(name,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -151,6 +158,8 @@ def class_ids_of(
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Turn class names into ids.
 
+    Blanks around a name that no class has are taken off, with a warning.
+
     Args:
         names: Class name of each object.
         class_names: Names of ids 0..K-1; None takes the names that occur, in alphabetical order.
@@ -161,7 +170,10 @@ def class_ids_of(
 
     Raises:
         UnknownClassError: A name is not among `class_names`.
+        LabelError: A name is empty.
     """
+    stated = set(class_names or ())
+    names = [name if name in stated else name.strip() for name in _told(names, stated, source)]
     known = tuple(sorted(set(names))) if class_names is None else tuple(class_names)
     id_of = {name: index for index, name in enumerate(known)}
     unknown = sorted({name for name in names if name not in id_of})
@@ -172,3 +184,24 @@ def class_ids_of(
             "(--classes, or card.class_names in a recipe)"
         )
     return np.array([id_of[name] for name in names], dtype=np.int64), known
+
+
+def _told(names: Sequence[str], stated: set[str], source: str) -> Sequence[str]:
+    """The names, with a warning of blanks that will be taken off.
+
+    Raises:
+        LabelError: A name is empty.
+    """
+    empty = sum(not name.strip() for name in names)
+    if empty:
+        raise LabelError(
+            f"{source}: expected a class for each object, {counted(empty, 'object')} of "
+            f"{len(names):,} without; complete or remove them"
+        )
+    padded = sorted({name for name in names if name != name.strip() and name not in stated})
+    if padded:
+        logger.warning(
+            "%s: took off blanks around the class names %s",
+            source, listed(map(repr, padded)),
+        )  # fmt: skip
+    return names

@@ -14,6 +14,7 @@ from shapely.geometry.base import BaseGeometry
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.ground import distances_m, footprint, in_metres
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.wording import counted
 from geo_retina.space.windows import Window
 
 _ROWS_AT_ONCE = 512
@@ -80,7 +81,8 @@ class LeakageReport:
     def to_text(self) -> str:
         """Describe the outcome in some lines of plain text."""
         lines = [
-            f"{n}: {rasters} rasters, {labels} labels" for n, rasters, labels in self.per_split
+            f"{name}: {counted(rasters, 'raster')}, {counted(labels, 'label')}"
+            for name, rasters, labels in self.per_split
         ]
         lines += [
             f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) hold the "
@@ -100,7 +102,8 @@ class LeakageReport:
         if self.shared_sites:
             lines.append(f"in several splits: the sites {', '.join(self.shared_sites)}")
         if self.unplaced:
-            lines.append(f"{self.unplaced} rasters without georeference: only pixels compared")
+            unplaced = counted(self.unplaced, "raster")
+            lines.append(f"{unplaced} without georeference: only pixels compared")
         return "\n".join(lines)
 
 

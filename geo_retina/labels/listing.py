@@ -5,8 +5,7 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
-
-_SHOWN = 5
+from geo_retina.labels.wording import counted, listed
 
 
 def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> list[LabelledRaster]:
@@ -31,7 +30,7 @@ def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> li
     lost = sorted(names - known)
     if lost or not names:
         raise LabelError(
-            f"{listing} names {len(names)} images, {len(lost)} of them are not among the "
-            f"{len(labelled)} labelled ones: {', '.join(lost[:_SHOWN]) or 'it is empty'}"
+            f"{listing} names {counted(len(names), 'image')}, {len(lost)} of them are not among "
+            f"the {len(labelled)} labelled ones: {listed(lost) or 'it is empty'}"
         )
     return chosen

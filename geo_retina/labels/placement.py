@@ -31,7 +31,7 @@ def world_frame(
     grid: Grid,
     *,
     source: str,
-    assign: str = "pass crs (--labels-crs), such as EPSG:4326",
+    assign: str = "pass crs (--labels-crs, crs in a recipe), such as EPSG:4326",
 ) -> "gpd.GeoDataFrame":
     """Reproject features to the CRS of `grid`; they stay as they are where it has none.
 
@@ -49,7 +49,9 @@ def world_frame(
         return frame  # coordinates are pixels of the raster
     if frame.crs is None:
         fit = fitting_crs(_corner_points(frame), grid)
-        hint = "" if fit is None else f"; the coordinates would fit the raster as {fit}"
+        hint = "" if fit is None else f"; the coordinates would fit the raster as {fit.name}"
+        if fit is not None and not fit.is_crs:
+            raise LabelError(f"{source}: states no CRS{hint}: {fit.remedy}")
         raise LabelError(f"{source}: states no CRS; {assign}{hint}")
     try:
         return frame if frame.crs == grid.crs else frame.to_crs(grid.crs)
@@ -124,9 +126,9 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         return
     fit = fitting_crs(_corner_points(frame), referenced[0])
     hint = (
-        f"; as {fit} the coordinates would fit: pass crs (--labels-crs), or correct the file"
-        if fit is not None
-        else "; is it the right raster?"
+        "; is it the right raster?"
+        if fit is None
+        else f"; as {fit.name} the coordinates would fit: {fit.remedy}"
     )
     where = (
         f"in which the nearest feature lies {metres / 1000:,.1f} km away from the raster"

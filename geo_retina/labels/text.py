@@ -7,16 +7,18 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import find_image, list_images, read_grid, refuse_strays
+from geo_retina.labels.files import find_image, read_grid
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.labels.wording import listed
+from geo_retina.labels.yolo_sets import find_yolo
 
 _YOLO_BOX, _YOLO_BOX_AND_SCORE, _YOLO_POLYGON = 5, 6, 7
 _DOTA_CORNERS = 8
 
 
 def read_yolo(
-    folder: str | PathLike[str],
-    image_folder: str | PathLike[str],
+    path: str | PathLike[str],
+    images: str | PathLike[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
 ) -> list[LabelledRaster]:
@@ -25,26 +27,34 @@ def read_yolo(
     A line `class x1 y1 x2 y2 x3 y3 ...` (YOLO-seg, YOLO-OBB) becomes the box around the polygon.
 
     Args:
-        folder: Holds `.txt` files named like the images.
-        image_folder: Holds the images; an image without text file has no objects.
-        class_names: Names of class ids 0..K-1; None reads them from `classes.txt` in `folder`.
+        path: Folder of `.txt` files named like the images; a data set's YAML file (`names`,
+            `path`, `train`, `val`, `test`); or a folder with such a file, or with `images` and
+            `labels`, in it or in a folder for each split.
+        images: Where the images lie, see `find_yolo`; an image without text file has no objects.
+        class_names: Names of class ids 0..K-1; None takes those of the data set, from its YAML
+            file or `classes.txt`. Where the data set has names too, classes go by their names.
 
     Returns:
-        One entry an image, in alphabetical order.
+        One entry an image, in alphabetical order within a split; `split` is the YAML file's or the
+        folder's.
 
     Raises:
         LabelError: There is no text file, a line cannot be read, a class is unknown, or a text file
             has no image.
     """
-    names = _yolo_names(Path(folder)) if class_names is None else tuple(class_names)
-    images = list_images(image_folder)
-    files = {file.stem: file for file in Path(folder).glob("*.txt") if file.name != "classes.txt"}
-    if not files:
-        raise LabelError(f"{folder}: expected .txt files in the folder, found none")
-    refuse_strays(files.values(), images, image_folder)
+    found = find_yolo(Path(path), None if images is None else str(images))
+    if class_names is None and found.class_names is None:
+        raise LabelError(
+            f"{path}: YOLO numbers its classes: state their names, --classes (card.class_names in "
+            "a recipe), or list them in classes.txt, one a line"
+        )
+    own = tuple(found.class_names or class_names or ())
+    wanted = own if class_names is None else tuple(class_names)
     return [
-        LabelledRaster(image, _yolo_labels(files.get(Path(image).stem), image, names))
-        for image in images
+        LabelledRaster(
+            item.image, _yolo_labels(item.labels, item.image, own, wanted), split=item.split
+        )
+        for item in found.images
     ]
 
 
@@ -83,30 +93,28 @@ def read_dota(
     return labelled
 
 
-def _yolo_names(folder: Path) -> tuple[str, ...]:
-    file = folder / "classes.txt"
-    if not file.is_file():
-        raise LabelError(f"{folder}: YOLO numbers its classes: pass class_names or add {file.name}")
-    return tuple(line.strip() for line in file.read_text().splitlines() if line.strip())
-
-
-def _yolo_labels(file: Path | None, image: str, class_names: tuple[str, ...]) -> Labels:
+def _yolo_labels(
+    file: Path | None, image: str, own: tuple[str, ...], wanted: tuple[str, ...]
+) -> Labels:
+    """Labels of one image, with the classes `wanted`; the file's ids number `own`."""
     rows = [] if file is None else [_yolo_row(file, *line) for line in _lines(file)]
     if not rows:
-        return Labels.empty(class_names)
+        return Labels.empty(wanted)
     grid = read_grid(image)
     boxes = np.array([row[1] for row in rows]) * [grid.width, grid.height, grid.width, grid.height]
     scores = [row[2] for row in rows]
     has_scores = all(score is not None for score in scores)
-    try:
-        return Labels.of(
-            boxes,
-            [row[0] for row in rows],
-            class_names,
-            scores=np.array(scores, dtype=np.float32) if has_scores else None,
+    strange = sorted({row[0] for row in rows if not 0 <= row[0] < len(own)})
+    if strange:
+        raise LabelError(
+            f"{file}: class ids must be in 0..{len(own) - 1} ({', '.join(own)}), got "
+            f"{listed(strange)}; name all classes: --classes (card.class_names in a recipe), or in "
+            "the data set's own file"
         )
-    except LabelError as error:
-        raise LabelError(f"{file}: {error}") from error
+    ids, known = class_ids_of([own[row[0]] for row in rows], wanted, source=str(file))
+    return Labels.of(
+        boxes, ids, known, scores=np.array(scores, dtype=np.float32) if has_scores else None
+    )
 
 
 def _yolo_row(

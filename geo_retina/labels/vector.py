@@ -11,23 +11,21 @@ import shapely
 from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.features import column_of, read_features, text_columns
+from geo_retina.labels.features import column_of, read_features
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.image_paths import IMAGE, named_images
-from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.parts import separate_objects
 from geo_retina.labels.placement import POLYGONS, areas_on, in_pixels, refuse_far, world_frame
 from geo_retina.labels.points import boxes_around
+from geo_retina.labels.vector_classes import SCORE_COLUMN, classes_of
+from geo_retina.labels.wording import counted, fid_list
 from geo_retina.space.grid import Grid
 
 if TYPE_CHECKING:
     import geopandas as gpd
 
 logger = logging.getLogger(__name__)
-
-CLASS_COLUMN = "class"
-"""Column that names the class where no other is stated; geo_retina writes this one."""
-SCORE_COLUMN = "score"
-"""Column that holds the score where no other is stated; geo_retina writes this one."""
 
 _POINT, _MULTIPOINT = 0, 4
 
@@ -37,7 +35,8 @@ class VectorOptions:
     """What a vector file does not say about itself."""
 
     class_column: str | None = None
-    """Column with the class name; None = `class` where there is one, otherwise one class."""
+    """Column with the class name; None = `class`, else `label`, else one class for a file without
+    any text. Empty: all features are of one class, whatever the columns."""
     score_column: str | None = None
     """Column with the score in [0, 1]; None = `score` where there is one, otherwise no scores."""
     point_size_m: float | None = None
@@ -50,6 +49,8 @@ class VectorOptions:
     """Layer to read; None = the only one with geometries."""
     area: str | None = None
     """Vector file with the polygons inside which all objects are labelled; None = everywhere."""
+    area_layer: str | None = None
+    """Layer of `area` to read; None = the only one with geometries."""
 
 
 def read_vector(
@@ -63,14 +64,15 @@ def read_vector(
     """Read the features of a vector file that lie on each of `rasters`.
 
     Polygons become enclosing boxes in the raster's own pixel frame: on a rotated grid a box that
-    geo_retina wrote comes back unchanged. An object that the raster's edge cuts keeps its whole
+    geo_retina wrote comes back unchanged. Parts of a feature that lie apart are objects of their
+    own, see `separate_objects`. An object that the raster's edge cuts keeps its whole
     box; `clean_labels` cuts it. Coordinates for a raster without CRS are its pixels, y down.
 
     Args:
         path: GeoJSON, GeoPackage, Shapefile, FlatGeobuf or GeoParquet.
         rasters: One or more rasters, each with its own CRS.
         class_names: Names of class ids 0..K-1; None takes the names that occur in the file, in
-            alphabetical order, or `object` where it has no class column.
+            alphabetical order, or `object` where it has one class and does not name it.
         options: What the file does not say about itself.
         image_folder: That `rasters` are all images of. Where the file has a column `image_path`,
             its features lie on the rasters that it names, and only these were labelled.
@@ -79,13 +81,14 @@ def read_vector(
         One entry a raster, in their order; a raster without features has no objects.
 
     Raises:
-        LabelError: The file cannot be read, states no CRS, holds unknown classes or geometries that
-            are neither polygons nor points, lies over a kilometre from all rasters, or names some
-            rasters that are there and some that are not.
+        LabelError: The file cannot be read, states no CRS, holds unknown classes, none, or does not
+            tell which column they are in, holds geometries that are neither polygons nor points,
+            lies over a kilometre from all rasters, or names some rasters that are there and some
+            that are not.
     """
     options = options or VectorOptions()
     frame = read_features(path, layer=options.layer, crs=options.crs)
-    area = None if options.area is None else read_area(options.area)
+    area = None if options.area is None else read_area(options.area, layer=options.area_layer)
     named = None
     if image_folder is not None and IMAGE in frame:
         named = named_images(frame[IMAGE], rasters, folder=image_folder, source=str(path))
@@ -109,13 +112,18 @@ def read_vector(
     ]
 
 
-def read_area(path: str | PathLike[str]) -> "gpd.GeoDataFrame":
+def read_area(path: str | PathLike[str], *, layer: str | None = None) -> "gpd.GeoDataFrame":
     """Read the ground inside which all objects are labelled, for `placement.area_on`.
 
+    Args:
+        path: Vector file with polygons.
+        layer: Layer to read; None = the only one with geometries.
+
     Raises:
-        LabelError: The file cannot be read, or has several layers.
+        LabelError: The file cannot be read, or has several layers and none was named.
     """
-    return read_features(path, layer=None, crs=None, choose="export one to a file of its own")
+    choose = "state which with --area-layer (area_layer in a recipe)"
+    return read_features(path, layer=layer, crs=None, choose=choose)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,20 +149,11 @@ class _Objects:
         images: NDArray[np.object_] | None,
         source: str,
     ) -> "_Objects":
-        if _multipoints(frame):
-            frame = frame.explode(index_parts=False)
-            images = None if images is None else images[frame.index.to_numpy()]
-            frame = frame.reset_index(drop=True)
-        kinds = shapely.get_type_id(frame.geometry.to_numpy())
-        if not np.isin(kinds, (_POINT, *POLYGONS)).all():
-            found = ", ".join(sorted(set(frame.geom_type)))
-            raise LabelError(f"{source}: expected polygons or points, found {found}")
-        if (kinds == _POINT).any() and options.point_size_m is None:
-            raise LabelError(
-                f"{source}: holds points; state the side of the box around each, metres: "
-                "--point-size-m, or point_size_m in a recipe"
-            )
-        ids, names = _classes(frame, class_names, options.class_column, source=source)
+        _refuse_other_kinds(frame, source=source)
+        frame, rows = separate_objects(frame)
+        _tell_of_parts(frame, source=source)
+        _refuse_sizeless(frame, options, source=source)
+        ids, names = classes_of(frame, class_names, options.class_column, source=source)
         scores = _scores(frame, options.score_column, source=source)
         return cls(
             frame,
@@ -163,7 +162,7 @@ class _Objects:
             scores,
             options.point_size_m,
             source,
-            images,
+            None if images is None else images[rows],
         )
 
     def on(self, grid: Grid, raster: str) -> Labels:
@@ -185,22 +184,63 @@ class _Objects:
             assert self.point_size_m is not None  # noqa: S101  # checked on reading
             boxes[points] = boxes_around(boxes[points, :2], grid, size_m=self.point_size_m)
         kept = near[inside]
-        return Labels.of(
+        return Labels(
             boxes[inside],
             self.class_ids[kept],
             self.class_names,
             scores=None if self.scores is None else self.scores[kept],
+            fids=self.frame.index.to_numpy()[kept].astype(np.int64),
         )
 
 
-def _multipoints(frame: "gpd.GeoDataFrame") -> bool:
-    return bool((shapely.get_type_id(frame.geometry.to_numpy()) == _MULTIPOINT).any())
+def _refuse_other_kinds(frame: "gpd.GeoDataFrame", *, source: str) -> None:
+    """Complain about what is neither polygons nor points."""
+    usable = np.isin(
+        shapely.get_type_id(frame.geometry.to_numpy()), (_POINT, _MULTIPOINT, *POLYGONS)
+    )
+    others = frame[~usable]
+    if len(others):
+        found = ", ".join(
+            f"{counted(len(group), str(kind))} ({fid_list(group.index)})"
+            for kind, group in others.groupby(others.geom_type)
+        )
+        them, polygons = ("it", "a polygon") if len(others) == 1 else ("them", "polygons")
+        raise LabelError(
+            f"{source}: expected polygons or points, found {found}; remove {them}, or make {them} "
+            f"{polygons}"
+        )
+
+
+def _refuse_sizeless(frame: "gpd.GeoDataFrame", options: VectorOptions, *, source: str) -> None:
+    """Complain about points whose size is not stated."""
+    points = shapely.get_type_id(frame.geometry.to_numpy()) == _POINT
+    if not points.any() or options.point_size_m is not None:
+        return
+    some = "" if points.all() else f" ({fid_list(frame.index[points].unique())}) among polygons"
+    raise LabelError(
+        f"{source}: holds {counted(int(points.sum()), 'point')}{some}; state the side of the box "
+        "around each, metres: --point-size-m, or point_size_m in a recipe"
+        + ("" if points.all() else "; or remove what is no object")
+    )
+
+
+def _tell_of_parts(frame: "gpd.GeoDataFrame", *, source: str) -> None:
+    """Say which features were several polygons apart from each other."""
+    polygons = np.isin(shapely.get_type_id(frame.geometry.to_numpy()), POLYGONS)
+    fids = frame.index[polygons & frame.index.duplicated(keep=False)]
+    if len(fids):
+        features = fids.unique()
+        logger.warning(
+            "%s: %s with parts that lie apart (%s): taken as %s, one for each part",
+            source, counted(len(features), "feature"), fid_list(features),
+            counted(len(fids), "object"),
+        )  # fmt: skip
 
 
 def _scores(
     frame: "gpd.GeoDataFrame", score_column: str | None, *, source: str
 ) -> NDArray[np.float32] | None:
-    column = column_of(frame, score_column, SCORE_COLUMN, source=source)
+    column = column_of(frame, score_column, SCORE_COLUMN, source=source, option="score_column")
     if column is None:
         return None
     try:
@@ -210,34 +250,3 @@ def _scores(
             f"{source}: expected numbers in the column {column.name!r}: {error}"
         ) from error
     return scores
-
-
-def _classes(
-    frame: "gpd.GeoDataFrame",
-    class_names: Sequence[str] | None,
-    class_column: str | None,
-    *,
-    source: str,
-) -> tuple[NDArray[np.int64], tuple[str, ...]]:
-    column = column_of(frame, class_column, CLASS_COLUMN, source=source)
-    if column is not None:
-        if column.isna().any():
-            raise LabelError(
-                f"{source}: feature {int(column.isna().argmax()) + 1} has no class in the column "
-                f"{column.name!r}; complete or remove it"
-            )
-        return class_ids_of(column.astype(str).tolist(), class_names, source=source)
-    known = tuple(class_names or ("object",))
-    texts = [name for name in text_columns(frame) if name not in (frame.geometry.name, IMAGE)]
-    if len(frame) and texts and len(known) == 1:
-        logger.warning(
-            "%s: has no column %r; all %d features are taken as one class, %r; if the class is "
-            "in one of the columns %s, state it with --class-column",
-            source, CLASS_COLUMN, len(frame), known[0], ", ".join(texts),
-        )  # fmt: skip
-    if len(known) > 1:
-        raise LabelError(
-            f"{source}: has no column {CLASS_COLUMN!r} to tell {', '.join(known)} apart; name the "
-            f"column with class_column: {', '.join(frame.columns.drop(frame.geometry.name))}"
-        )
-    return np.zeros(len(frame), np.int64), known

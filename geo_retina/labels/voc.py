@@ -1,4 +1,4 @@
-"""Labels in Pascal VOC form: one XML file an image."""
+"""Labels in Pascal VOC form: one XML file an image, also in folders as the devkit's."""
 
 from collections.abc import Sequence
 from os import PathLike
@@ -8,7 +8,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.image_paths import locate_images
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+
+ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
+"""Folders of a VOC data set."""
+_LISTS = Path("ImageSets", "Main")
+_SPLITS = ("train", "val", "test")
 
 
 def read_voc(
@@ -18,11 +24,15 @@ def read_voc(
     class_names: Sequence[str] | None = None,
     first_pixel: int = 0,
 ) -> list[LabelledRaster]:
-    """Read one VOC XML file, or all of a folder.
+    """Read one VOC XML file, all of a folder, or a data set laid out as the VOC devkit's.
+
+    In a data set the XML files lie in `Annotations`, the images in `JPEGImages`, and
+    `ImageSets/Main/train.txt`, `val.txt` and `test.txt` name the images of the splits.
 
     Args:
-        xml: A file, or a folder with `.xml` files.
-        image_folder: Where the images lie; None = beside the XML file.
+        xml: A file, a folder with `.xml` files, or a folder with the folder `Annotations`.
+        image_folder: Where the images lie; None = `JPEGImages` of a data set, else beside the XML
+            file. An image whose path leads nowhere is taken from this folder by its name.
         class_names: Names of class ids 0..K-1; None takes the names that occur, in alphabetical
             order.
         first_pixel: 0 where `xmin..xmax` are pixel edges from 0, as LabelImg, CVAT and DeepForest
@@ -33,19 +43,53 @@ def read_voc(
         One entry a file, in alphabetical order; `difficult` objects are marked as ignored.
 
     Raises:
-        LabelError: A file cannot be read, or holds an unknown class or an object without box.
+        LabelError: A file cannot be read, or holds an unknown class or an object without box or
+            class; an image is in the lists of two splits.
     """
     path = Path(xml)
-    files = sorted(path.glob("*.xml")) if path.is_dir() else [path]
+    root = _root(path)
+    folder = root / ANNOTATIONS if path == root else path
+    files = sorted(folder.glob("*.xml")) if folder.is_dir() else [path]
     if not files:
-        raise LabelError(f"{path}: expected .xml files in the folder, found none")
-    parsed = [(file, _parse(file)) for file in files]
+        raise LabelError(f"{folder}: expected .xml files in the folder, found none")
+    parsed = {file: _parse(file) for file in files}
     if class_names is None:
-        class_names = sorted({name for _, root in parsed for name in _names(root)})
+        class_names = sorted({name for found in parsed.values() for name in _names(found)})
+    images = {file: _image(file, found) for file, found in parsed.items()}
+    if image_folder is None and root is not None and (root / IMAGES).is_dir():
+        image_folder = root / IMAGES
+    paths = locate_images(images.values(), image_folder or files[0].parent, source=path)
+    splits = {} if root is None else _splits(root / _LISTS)
     return [
-        _labelled(file, root, image_folder, class_names=class_names, first_pixel=first_pixel)
-        for file, root in parsed
+        LabelledRaster(
+            paths[images[file]],
+            _labels(file, found, class_names=class_names, first_pixel=first_pixel),
+            split=splits.get(file.stem, ""),
+        )
+        for file, found in parsed.items()
     ]
+
+
+def _root(path: Path) -> Path | None:
+    """The data set's folder, of itself or of its annotations; None where there is none."""
+    if (path / ANNOTATIONS).is_dir():
+        return path
+    annotations = path if path.is_dir() else path.parent
+    return annotations.parent if annotations.name == ANNOTATIONS else None
+
+
+def _splits(lists: Path) -> dict[str, str]:
+    """Split of each image that the lists name, by its name without ending."""
+    splits: dict[str, str] = {}
+    for split in _SPLITS:
+        file = lists / f"{split}.txt"
+        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+            for name in line.split()[:1]:
+                if splits.setdefault(name, split) != split:
+                    raise LabelError(
+                        f"{file}: names {name}, which {splits[name]}.txt names too; leave it in one"
+                    )
+    return splits
 
 
 def _parse(file: Path) -> ET.Element:
@@ -60,25 +104,22 @@ def _names(root: ET.Element) -> list[str]:
     return [(node.findtext("name") or "").strip() for node in root.iter("object")]
 
 
-def _labelled(
-    file: Path,
-    root: ET.Element,
-    image_folder: str | PathLike[str] | None,
-    *,
-    class_names: Sequence[str],
-    first_pixel: int,
-) -> LabelledRaster:
+def _image(file: Path, root: ET.Element) -> str:
     image = root.findtext("filename")
     if not image:
         raise LabelError(f"{file}: expected a <filename> element that names the image")
-    folder = file.parent if image_folder is None else Path(image_folder)
+    return image
+
+
+def _labels(
+    file: Path, root: ET.Element, *, class_names: Sequence[str], first_pixel: int
+) -> Labels:
     nodes = list(root.iter("object"))
     boxes = np.array([_box(node, file) for node in nodes], dtype=np.float64).reshape(-1, 4)
     boxes[:, :2] -= first_pixel
     ids, known = class_ids_of(_names(root), class_names, source=str(file))
     difficult = np.array([node.findtext("difficult", "0").strip() == "1" for node in nodes])
-    labels = Labels.of(boxes, ids, known, ignored=difficult if difficult.any() else None)
-    return LabelledRaster(str(folder / image), labels)
+    return Labels.of(boxes, ids, known, ignored=difficult if difficult.any() else None)
 
 
 def _box(node: ET.Element, file: Path) -> list[float]:

@@ -103,7 +103,7 @@ class CsvSource(_Source):
     images: str
     """Folder of the images; relative to the data folder."""
     class_column: str | None = None
-    """Column with the class; None = `label`."""
+    """Column with the class; None = `label`. Empty: all is one class."""
 
     @property
     def name(self) -> str:
@@ -148,9 +148,10 @@ class AnySource(_Source):
     images: str | None = None
     """The raster, a folder of rasters, or a URL; left out, beside the labels."""
     format: str | None = None
-    """Such as `yolo` or `points`; left out, told by the file."""
+    """Such as `dota` or `points`; left out, told by the file."""
     class_column: str | None = None
-    """Of a vector file: column with the class name."""
+    """Of a vector file or a CSV: column with the class name; None = `class`, else `label`, of a
+    CSV `label`. Empty: all is one class."""
     score_column: str | None = None
     """Of a vector file: column with the score."""
     point_size_m: float | None = Field(default=None, gt=0)
@@ -161,6 +162,8 @@ class AnySource(_Source):
     """Of a vector file: layer to read."""
     area: str | None = None
     """Vector file with the polygons inside which all objects are labelled."""
+    area_layer: str | None = None
+    """Layer of `area` to read."""
     first_pixel: int = Field(default=0, ge=0, le=1)
     """Of VOC files: the number of the first pixel."""
 
@@ -181,6 +184,7 @@ class AnySource(_Source):
                 crs=self.crs,
                 layer=self.layer,
                 area=None if self.area is None else _path(folder, self.area),
+                area_layer=self.area_layer,
             ),
             first_pixel=self.first_pixel,
         )

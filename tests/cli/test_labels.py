@@ -64,13 +64,15 @@ def test_splits_that_leak_are_a_fault(
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["none.csv"], "none.csv"),
+        (["none.csv"], "none.csv: no such file"),
+        (["none.json"], "none.json: no such file"),
+        (["labels.csv", "--area-layer", "plots"], "name it with --area"),
         (["labels.csv", "--format", "docx"], "expected a label format among"),
         (["labels.csv", "--classes", "car"], "expected the classes car"),
         (["labels.csv", "--split", "test"], "belongs to the split 'test'"),
         (["labels.csv", "--sheet", "none/sheet.png"], "folder"),
         (["labels.csv", "--images", "nowhere"], "nowhere: no such file or folder"),
-        (["labels.csv", "--images", "elsewhere"], "of its 1 rasters do not exist"),
+        (["labels.csv", "--images", "elsewhere"], "its raster elsewhere/a.tif does not exist"),
         (["labels.csv", "--images", "elsewhere"], "--images"),
         (["header.csv"], "header.csv: has no rows"),
         (["class.csv"], "--class-column"),
@@ -120,4 +122,29 @@ def test_the_class_of_a_csv_may_have_its_own_column(labelled: Path) -> None:
     labelled.write_text(labelled.read_text().replace("ymax,label", "ymax,class"))
     done = run(labelled, "--class-column", "class")
     assert done.exit_code == 0, done.output
-    assert "classes: tree " in done.stdout
+    assert "classes: 'tree' " in done.stdout
+
+
+def test_chips_are_not_mixed_with_those_of_an_earlier_cut(labelled: Path, tmp_path: Path) -> None:
+    def cut(*arguments: object) -> Any:
+        command = ["chips", labelled, "--output", tmp_path / "out", "--chip", 60, *arguments]
+        return CliRunner().invoke(app, list(map(str, command)))
+
+    assert cut().exit_code == 0
+    again = cut()
+    assert again.exit_code == 2
+    assert "pass --overwrite" in again.stderr
+    done = cut("--overwrite")
+    assert done.exit_code == 0, done.output
+    assert "4 chips" in done.stdout
+
+
+def test_a_yolo_data_set_is_checked_as_it_lies(tmp_path: Path) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.effect_noise((40, 40), 90).convert("RGB").save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.txt").write_text("0 0.5 0.5 0.25 0.25\n")
+    (tmp_path / "data.yaml").write_text("names: [big tree]\ntrain: images\n")
+    done = run(tmp_path)
+    assert done.exit_code == 0, done.output
+    assert "1 label on 1 raster, 0 without objects\nclasses: 'big tree' 1\n" in done.stdout

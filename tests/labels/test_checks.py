@@ -1,10 +1,13 @@
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import rasterio
+import shapely
 from PIL import Image
 
 from geo_retina.labels.checks import check_labels
@@ -68,7 +71,7 @@ def test_faults_are_counted_and_named(planted: LabelledRaster) -> None:
     report = check_labels([moved(planted, 9, 9), _with(planted, boxes)])
     assert (report.totals.swapped, report.totals.duplicates, report.totals.too_small) == (1, 1, 1)
     assert not report.is_clean
-    assert "1 swapped, 1 too small, 1 duplicates" in report.to_text()
+    assert "1 swapped, 1 too small, 1 duplicate" in report.to_text()
 
 
 def test_misregistration_is_reported_per_site(planted: LabelledRaster) -> None:
@@ -123,6 +126,59 @@ def test_crowded_objects_do_not_meet_their_neighbours_edges(
     shift = estimate_shift([item])
     assert shift.labels >= 100
     assert not shift.is_suspect
+
+
+def test_an_outline_among_the_labels_is_something_to_mend(planted: LabelledRaster) -> None:
+    boxes = np.concatenate([planted.labels.boxes, [[2.0, 2, 398, 398]]])
+    labels = Labels.of(boxes, np.zeros(len(boxes)), ["tank"])
+    report = check_labels([replace(planted, labels=labels)])
+    assert not report.is_clean
+    assert "to mend: 1 suspect box\n" in report.to_text()
+    assert "1 suspect box: label 122 (x 2 to 398, y 2 to 398 px: 28 times" in report.to_text()
+    json.dumps(report.to_dict())
+
+
+def test_class_names_that_look_alike_are_to_mend(planted: LabelledRaster) -> None:
+    names = ["Big Tree", "big-tree", "bigtree", "bush"]
+    labels = Labels.of(planted.labels.boxes, np.arange(121) % 4, names)
+    report = check_labels([replace(planted, labels=labels)])
+    assert not report.is_clean
+    assert "to mend: class names, see below" in report.to_text()
+    assert "look alike: 'Big Tree', 'big-tree', 'bigtree'; if" in report.to_text()
+    assert "'bush' 30" in report.to_text()
+
+
+def test_rasters_of_other_kinds_are_to_mend(
+    tmp_path: Path, planted: LabelledRaster, write_raster_at: Writer
+) -> None:
+    with rasterio.open(planted.raster) as file:
+        pixels = file.read()
+    four = write_raster_at(tmp_path / "four.tif", np.concatenate([pixels, pixels[:1]]))
+    report = check_labels([planted, planted, replace(planted, raster=str(four))])
+    assert not report.is_clean
+    assert "to mend: rasters of different kinds, see below" in report.to_text()
+    assert "3 bands on 1 raster; 4 bands on four.tif" in report.to_text()
+    coarse = write_raster_at(tmp_path / "coarse.tif", pixels, gsd=0.2)
+    report = check_labels([planted, replace(planted, raster=str(coarse))])
+    assert report.is_clean
+    assert "warning: rasters of different GSD: " in report.to_text()
+
+
+def test_a_raster_that_shows_nothing_is_to_mend(
+    tmp_path: Path, planted: LabelledRaster, write_raster_at: Writer
+) -> None:
+    black = write_raster_at(tmp_path / "black.tif", np.zeros((3, SIDE, SIDE), np.uint8))
+    report = check_labels([replace(planted, raster=str(black))])
+    assert report.problems[0].note == "the pixels under its labels are all alike"
+
+
+def test_many_rasters_without_objects_are_a_warning(planted: LabelledRaster) -> None:
+    empty = LabelledRaster(planted.raster, Labels.empty(["tank"]))
+    searched = replace(empty, area=shapely.box(0, 0, 9, 9))
+    said = "warning: 2 of 3 rasters without any object; "
+    assert said in check_labels([planted, empty, empty]).to_text()
+    assert "warning" not in check_labels([planted, empty]).to_text()
+    assert "warning" not in check_labels([planted, searched, searched]).to_text()
 
 
 def test_every_problem_is_something_to_mend(planted: LabelledRaster) -> None:

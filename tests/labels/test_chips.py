@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -169,7 +170,34 @@ def test_png_chips(tmp_path: Path, labelled: LabelledRaster, write_raster_at: Wr
     path = write_raster_at(tmp_path / "wide.tif", np.zeros((5, 40, 40), np.uint8))
     item = LabelledRaster(str(path), labelled.labels)
     with pytest.raises(LabelError, match="this has 5 of uint8; cut chips as tif"):
-        cut_chips([item], tmp_path / "out", options=options)
+        cut_chips([item], tmp_path / "other", options=options)
+
+
+def test_a_folder_that_holds_chips_is_refused_or_cleared(
+    tmp_path: Path, labelled: LabelledRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    out = tmp_path / "out"
+    cut_chips([labelled], out, options=ChipOptions(chip_px=32))
+    own = out / "chips" / "own_1_2.tif"
+    own.write_text("not of an earlier cut")
+    (out / "notes.json").write_text('{"images": []}')
+    options = ChipOptions(chip_px=48, empty_share=0)
+    with pytest.raises(OutputError, match=r"holds chips of an earlier cut.*--overwrite"):
+        cut_chips([labelled], out, options=options)
+    moved = replace(labelled, split="val")
+    cut = cut_chips([moved], out, options=options, overwrite=True)
+    assert [file.name for file in sorted(out.glob("*.json"))] == ["notes.json", "val.json"]
+    assert own.exists()
+    assert "left 1 file that no COCO file" in caplog.text
+    assert len(list((out / "chips").iterdir())) == cut.chips + 1
+
+
+def test_chips_are_not_cut_over_themselves(tmp_path: Path, labelled: LabelledRaster) -> None:
+    cut_chips([labelled], tmp_path, options=ChipOptions(chip_px=48))
+    chips = read_coco(tmp_path / "train.json")
+    with pytest.raises(OutputError, match="is to be cut"):
+        cut_chips(chips, tmp_path, options=ChipOptions(chip_px=32), overwrite=True)
+    assert Path(chips[0].raster).exists()
 
 
 def test_rasters_of_one_name_do_not_overwrite_each_other(

@@ -244,3 +244,15 @@ def test_logs_stay_quiet_where_all_is_stated(
     with caplog.at_level(logging.INFO):
         read_deepforest_csv(written(tmp_path, "a.tif,1,1,2,2,Tree"))
     assert not caplog.records
+
+
+def test_all_may_be_stated_to_be_one_class(tmp_path: Path) -> None:
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,species\na.tif,1,1,9,9,oak\na.tif,2,2,9,9,\n")
+    with pytest.raises(LabelError, match=r'--class-column \(class_column in a recipe\), "" where'):
+        read_deepforest_csv(csv)
+    (item,) = read_deepforest_csv(csv, class_column="")
+    assert item.labels.class_names == ("object",)
+    assert len(item.labels) == 2
+    with pytest.raises(LabelError, match="nothing tells oak, ash apart"):
+        read_deepforest_csv(csv, class_column="", class_names=("oak", "ash"))

@@ -24,6 +24,7 @@ from geo_retina.labels.formats import (
     read_yolo,
 )
 from geo_retina.space.detections import Detections
+from geo_retina.training.sources import AnySource
 
 WIDTH, HEIGHT = 40, 20
 
@@ -71,6 +72,46 @@ def test_voc_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(voc_text((1, 2, 3, 4)).replace("<xmax>3</xmax>", ""))
     with pytest.raises(LabelError, match="object 'tank'"):
         read_voc(tmp_path / "a.xml")
+
+
+@pytest.fixture
+def voc_set(tmp_path: Path) -> Path:
+    """A data set laid out as the devkit's, with one image in train."""
+    for folder in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (tmp_path / "voc" / folder).mkdir(parents=True)
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "voc" / "JPEGImages" / "a.png")
+    (tmp_path / "voc" / "Annotations" / "a.xml").write_text(voc_text((1, 2, 10, 12)))
+    (tmp_path / "voc" / "ImageSets" / "Main" / "train.txt").write_text("a\n")
+    return tmp_path / "voc"
+
+
+@pytest.mark.parametrize("path", ["", "Annotations", "Annotations/a.xml"])
+def test_a_voc_data_set_is_read_from_its_folders(voc_set: Path, path: str) -> None:
+    (item,) = read_labels(LabelSource(path=str(voc_set / path)))
+    assert item.raster == str(voc_set / "JPEGImages" / "a.png")
+    assert item.split == "train"
+
+
+def test_an_image_in_two_lists_of_voc_is_refused(voc_set: Path) -> None:
+    (voc_set / "ImageSets" / "Main" / "val.txt").write_text("a -1\n")
+    with pytest.raises(LabelError, match=r"names a, which train\.txt names too"):
+        read_voc(voc_set)
+
+
+@pytest.mark.parametrize("kind", ["coco", "voc"])
+def test_images_of_paths_that_lead_nowhere_are_found_by_name(
+    tmp_path: Path, images: Path, kind: str
+) -> None:
+    if kind == "voc":
+        path = tmp_path / "a.xml"
+        path.write_text(voc_text((1, 2, 3, 4)).replace("a.png", r"C:\data\a.png"))
+        found = read_voc(path, images)
+    else:
+        path, content = tmp_path / "labels.json", coco_dict()
+        content["images"] = [{"id": 3, "file_name": "elsewhere/a.png"}]
+        path.write_text(json.dumps(content))
+        found = read_coco(path, images)
+    assert [item.raster for item in found] == [str(images / "a.png")]
 
 
 def coco_dict() -> dict[str, list[dict[str, object]]]:
@@ -158,9 +199,12 @@ def test_yolo_says_what_is_wrong(tmp_path: Path, images: Path, line: str, messag
 
 
 def test_yolo_needs_class_names_and_images(tmp_path: Path, images: Path) -> None:
-    with pytest.raises(LabelError, match="pass class_names"):
-        read_yolo(tmp_path, images)
     (tmp_path / "c.txt").write_text("0 0.5 0.5 0.25 0.5")
+    with pytest.raises(LabelError, match=r"no image in .* for c\.txt"):
+        read_yolo(tmp_path, images)
+    (tmp_path / "a.txt").write_text("")
+    with pytest.raises(LabelError, match=r"--classes \(card\.class_names in a recipe\)"):
+        read_yolo(tmp_path, str(images / "a.*"))
     with pytest.raises(LabelError, match=r"no image in .* for c\.txt"):
         read_yolo(tmp_path, images, class_names=["tank"])
 
@@ -226,8 +270,10 @@ def test_format_is_told_by_the_file(tmp_path: Path, images: Path) -> None:
     assert list(formats.values()) == ["coco", "xview", "vector", "voc"]
     assert format_of("trees.gpkg") == "vector"
     assert format_of("trees.csv") == "deepforest"
-    with pytest.raises(LabelError, match="state one of coco, deepforest"):
+    with pytest.raises(LabelError, match=r"state one of coco, deepforest.*--format"):
         format_of(str(images))
+    with pytest.raises(LabelError, match="nowhere: no such file or folder"):
+        format_of(str(tmp_path / "nowhere"))
 
 
 def test_every_reader_is_reached_by_name(tmp_path: Path, images: Path) -> None:
@@ -283,6 +329,40 @@ def test_every_format_takes_an_area(tmp_path: Path, write_raster: Callable[..., 
 
 
 @pytest.mark.parametrize("name", ["labels.csv", "labels.gpkg"])
+def test_a_layer_of_the_area_may_be_chosen(
+    tmp_path: Path, write_raster: Callable[..., Path], name: str
+) -> None:
+    raster = write_raster("a.tif", np.zeros((3, HEIGHT, WIDTH), np.uint8))
+    grid = read_grid(raster)
+    for layer, side in (("small", 10.0), ("large", 20.0)):
+        shape = shapely.Polygon(grid.box_corners(np.array([[0.0, 0, side, side]]))[0])
+        frame = gpd.GeoDataFrame(geometry=[shape], crs=grid.crs)
+        frame.to_file(tmp_path / "area.gpkg", layer=layer)
+    (tmp_path / "labels.csv").write_text(
+        "image_path,xmin,ymin,xmax,ymax,label\na.tif,1,1,9,9,tree\n"
+    )
+    frame.to_file(tmp_path / "labels.gpkg")
+    vector = VectorOptions(area=str(tmp_path / "area.gpkg"))
+    source = LabelSource(path=str(tmp_path / name), images=str(raster), vector=vector)
+    if name == "labels.csv":
+        source = replace(source, images=None)
+    with pytest.raises(LabelError, match=r"found 2: small, large; .*--area-layer \(area_layer"):
+        read_labels(source)
+    (item,) = read_labels(replace(source, vector=replace(vector, area_layer="small")))
+    assert item.area is not None
+    assert item.area.bounds == pytest.approx((0, 0, 10, 10), abs=1e-6)
+    with pytest.raises(LabelError, match="name it with --area"):
+        read_labels(replace(source, vector=VectorOptions(area_layer="small")))
+    recipe = AnySource(
+        kind="labels", labels=name, images="a.tif" if name == "labels.gpkg" else None,
+        area="area.gpkg", area_layer="small",
+    )  # fmt: skip
+    (item,) = recipe.read(tmp_path, ("tree",))
+    assert item.area is not None
+    assert item.area.bounds == pytest.approx((0, 0, 10, 10), abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["labels.csv", "labels.gpkg"])
 def test_an_area_that_lies_on_no_raster_is_refused(
     tmp_path: Path, write_raster: Callable[..., Path], name: str
 ) -> None:
@@ -333,6 +413,9 @@ def test_a_folder_without_labels_is_an_error(
         class_names=("tree",),
         vector=VectorOptions(point_size_m=1),
     )
+    with pytest.raises(LabelError, match="mistyped: no such file or folder"):
+        read_labels(source, label_format=label_format)
+    (tmp_path / "mistyped").mkdir()
     with pytest.raises(LabelError, match="found none"):
         read_labels(source, label_format=label_format)
 

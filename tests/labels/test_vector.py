@@ -123,7 +123,7 @@ def test_multipoints_are_several_objects_and_lines_are_refused(
     (item,) = read_vector(path, [raster], options=VectorOptions(point_size_m=1))
     assert len(item.labels) == 2
     gpd.GeoDataFrame(geometry=[shapely.linestrings(corners)], crs=UTM33).to_file(path)
-    with pytest.raises(LabelError, match="expected polygons or points, found LineString"):
+    with pytest.raises(LabelError, match=r"found 1 LineString \(fid 1\); remove it"):
         read_vector(path, [raster])
 
 
@@ -148,9 +148,12 @@ def test_classes_come_from_the_column_that_is_named(tmp_path: Path, raster: Path
     assert item.labels.class_names == ("ash", "oak")
     with pytest.raises(LabelError, match="found also 'ash'"):
         read_vector(path, [raster], class_names=["oak"], options=named)
-    with pytest.raises(LabelError, match=r"tell oak, ash apart; .* class_column: species"):
+    with pytest.raises(LabelError, match=r"columns of text: species; .*class_column"):
         read_vector(path, [raster], class_names=["oak", "ash"])
-    with pytest.raises(LabelError, match="expected a column 'genus', found species"):
+    one = VectorOptions(class_column="")
+    with pytest.raises(LabelError, match=r"nothing tells oak, ash apart.*class_column"):
+        read_vector(path, [raster], class_names=["oak", "ash"], options=one)
+    with pytest.raises(LabelError, match=r"found species; .*--class-column \(class_column"):
         read_vector(path, [raster], options=VectorOptions(class_column="genus"))
 
 
@@ -199,8 +202,35 @@ def test_pixel_coordinates_beside_a_georeferenced_raster_are_recognised(
 ) -> None:
     path = tmp_path / "labels.geojson"
     gpd.GeoDataFrame(geometry=shapely.box(*BOXES.T), crs="EPSG:4326").to_file(path)
-    with pytest.raises(LabelError, match="as pixels of the raster"):
+    said = r"as pixels of the raster .*no CRS can help\. Write them as COCO"
+    with pytest.raises(LabelError, match=said) as refused:
         read_vector(path, [raster])
+    assert "--labels-crs" not in str(refused.value)
+    path = tmp_path / "labels.gpkg"
+    gpd.GeoDataFrame(geometry=shapely.box(*BOXES.T), crs=None).to_file(path)
+    with pytest.raises(LabelError, match="no CRS can help") as refused:
+        read_vector(path, [raster])
+    assert "--labels-crs" not in str(refused.value)
+
+
+def test_degrees_are_no_pixels_of_a_large_raster(tmp_path: Path, write_raster_at: Writer) -> None:
+    raster = write_raster_at(tmp_path / "large.tif", np.zeros((1, 90, 90), np.uint8), gsd=0.2)
+    path = tmp_path / "labels.gpkg"
+    frame = polygons(raster).to_crs("EPSG:4326").set_crs(UTM33, allow_override=True)
+    frame.to_file(path)
+    with pytest.raises(LabelError, match="as EPSG:4326"):
+        read_vector(path, [raster])
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", UTM33])
+def test_swapped_coordinates_are_recognised(tmp_path: Path, raster: Path, crs: str) -> None:
+    frame = polygons(raster).to_crs(crs)
+    swapped = shapely.transform(frame.geometry.to_numpy(), lambda points: points[:, ::-1])
+    path = tmp_path / "labels.gpkg"
+    gpd.GeoDataFrame(geometry=swapped, crs=crs).to_file(path)
+    with pytest.raises(LabelError, match="x and y look swapped: exchange them") as refused:
+        read_vector(path, [raster])
+    assert "--labels-crs" not in str(refused.value)
 
 
 def test_labels_just_beside_the_raster_leave_it_empty(tmp_path: Path, raster: Path) -> None:
@@ -250,7 +280,8 @@ def test_missing_and_unreadable_files_are_named(tmp_path: Path, raster: Path) ->
 @pytest.mark.parametrize(
     ("columns", "said"),
     [
-        ({"class": ["oak", None]}, "feature 2 has no class"),
+        ({"class": ["oak", None]}, r"'class', 1 feature without \(fid 2\)"),
+        ({"label": ["oak", " "]}, r"'label', 1 feature without \(fid 2\).*class_column"),
         ({"score": ["high", "low"]}, "expected numbers in the column 'score'"),
     ],
 )
@@ -295,8 +326,11 @@ def test_an_area_says_what_to_do_without_a_crs_or_with_two_layers(
     frame = polygons(raster)
     frame.to_file(area, layer="one")
     frame.to_file(area, layer="two")
-    with pytest.raises(LabelError, match="export one to a file of its own"):
+    with pytest.raises(LabelError, match=r"found 2: one, two; .*--area-layer \(area_layer in"):
         read_vector(labels, [raster], options=VectorOptions(area=str(area)))
+    options = VectorOptions(area=str(area), area_layer="two")
+    (item,) = read_vector(labels, [raster], options=options)
+    assert item.area is not None
     bare = tmp_path / "bare.gpkg"
     frame.set_crs(None, allow_override=True).to_file(bare)
     with pytest.raises(LabelError, match="ogr2ogr -a_srs"):
@@ -338,16 +372,78 @@ def test_labels_just_beside_a_large_raster_are_no_mistake(
     assert len(item.labels) == 0
 
 
-def test_text_without_a_class_column_is_told(
+def test_text_without_a_class_column_is_refused_until_stated(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, height=[3.5, 4], image_path=["raster.tif"] * 2).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert item.labels.class_names == ("object",)
+    polygons(raster, species=["oak", "ash"], plot=["a", "b"]).to_file(path)
+    with pytest.raises(
+        LabelError, match=r"'class' nor 'label', but .*species, plot; .*--class-col"
+    ):
+        read_vector(path, [raster])
+    (item,) = read_vector(path, [raster], options=VectorOptions(class_column=""))
+    assert item.labels.class_names == ("object",)
+    frame = polygons(raster, species=["oak", "ash"], label=["tree", "bush"])
+    frame.to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert item.labels.class_names == ("bush", "tree")
+    frame.assign(**{"class": ["a", "b"]}).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert item.labels.class_names == ("a", "b")
+
+
+def test_features_keep_their_number_in_the_file(
+    tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes = np.array([[x, 5.0, x + 4, 9] for x in range(0, 50, 5)])
+    frame = polygons(raster, boxes, **{"class": ["oak"] * 10})
+    frame.loc[[0, 1], "geometry"] = None
+    path = tmp_path / "labels.gpkg"
+    frame.to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert "left out 2 features without geometry (fid 1, 2)" in caplog.text
+    assert item.labels.fids is not None
+    assert item.labels.fids.tolist() == [3, 4, 5, 6, 7, 8, 9, 10]
+    frame.loc[3:, "class"] = None
+    frame.to_file(path)
+    said = r"7 features without \(fid 4, 5, 6, 7, 8 and 2 more\)"
+    with pytest.raises(LabelError, match=said):
+        read_vector(path, [raster])
+
+
+def test_rows_of_a_parquet_file_are_numbered_whatever_its_index(
+    tmp_path: Path, raster: Path
+) -> None:
+    path = tmp_path / "labels.parquet"
+    frame = polygons(raster).set_index([["a", "b"]]).rename_geometry("shape")
+    frame.to_parquet(path)
+    (item,) = read_vector(path, [raster])
+    assert item.labels.fids is not None
+    assert item.labels.fids.tolist() == [0, 1]
+
+
+def test_strays_of_another_kind_are_counted_and_named(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    frame = polygons(raster, np.array([[x, 5.0, x + 4, 9] for x in range(0, 25, 5)]))
+    frame.loc[[1, 3], "geometry"] = [frame.geometry[at].centroid for at in (1, 3)]
+    frame.to_file(path)
+    with pytest.raises(LabelError, match=r"2 points \(fid 2, 4\) among polygons; .*point_size_m"):
+        read_vector(path, [raster])
+    frame.loc[[1, 3], "geometry"] = [frame.geometry[at].boundary for at in (0, 2)]
+    frame.to_file(path)
+    with pytest.raises(LabelError, match=r"2 LineStrings \(fid 2, 4\); remove them"):
+        read_vector(path, [raster])
+
+
+def test_blanks_around_a_class_are_taken_off(
     tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = tmp_path / "labels.gpkg"
-    polygons(raster, height=[3.5, 4], image_path=["raster.tif"] * 2).to_file(path)
-    read_vector(path, [raster])
-    assert not caplog.records
-    polygons(raster, species=["oak", "ash"]).to_file(path)
-    read_vector(path, [raster])
-    assert "one class, 'object'; if the class is in one of the columns species, " in caplog.text
+    polygons(raster, **{"class": ["oak ", "oak"]}).to_file(path)
+    (item,) = read_vector(path, [raster], class_names=["oak"])
+    assert item.labels.class_ids.tolist() == [0, 0]
+    assert "blanks around the class names 'oak '" in caplog.text
 
 
 @pytest.mark.parametrize("suffix", [".gpkg", ".shp"])
@@ -371,7 +467,7 @@ def test_the_column_image_path_names_the_rasters(
     (only,) = read_labels(source)
     assert len(only.labels) == 2
     polygons(raster, image_path=["a.tif", "d.tif"]).to_file(path)
-    with pytest.raises(LabelError, match=r"names 1 rasters that are not in .*: d\.tif"):
+    with pytest.raises(LabelError, match=r"names 1 raster not in .*: d\.tif"):
         read_labels(source)
     (one,) = read_labels(LabelSource(path=str(path), images=str(raster)))
     assert len(one.labels) == 2

@@ -1,0 +1,75 @@
+"""Chips that an earlier call left in a folder: refused, or removed."""
+
+import json
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from geo_retina.errors import OutputError
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.wording import counted
+
+logger = logging.getLogger(__name__)
+
+CHIPS = "chips"
+"""Folder of the chips, beside the COCO files."""
+_BESIDE = ".aux.xml"
+"""What GDAL may add to a chip's name."""
+
+
+def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: bool) -> None:
+    """Make sure that a folder holds no chips of an earlier call.
+
+    Args:
+        folder: Of the COCO files; may not be there.
+        labelled: What is about to be cut.
+        overwrite: Remove the COCO files that an earlier call wrote, and the chips that they name.
+
+    Raises:
+        OutputError: There are chips and `overwrite` is False, they are what is about to be cut, or
+            they cannot be removed.
+    """
+    earlier = [file for book in folder.glob("*.json") for file in _written(book)]
+    present = list((folder / CHIPS).iterdir()) if (folder / CHIPS).is_dir() else []
+    if not overwrite and (earlier or present):
+        raise OutputError(
+            f"{folder}: holds chips of an earlier cut, {counted(len(present), 'file')} in {CHIPS}; "
+            "name another folder, or pass --overwrite (overwrite=True) to remove them first"
+        )
+    cut = {Path(item.raster).resolve() for item in labelled}
+    own = next((file for file in {*earlier, *present} if file.resolve() in cut), None)
+    if own is not None:
+        raise OutputError(f"{own}: is to be cut, and might be overwritten; name another folder")
+    _remove(earlier)
+    others = set(present) - set(earlier)
+    if others:
+        logger.warning(
+            "%s: left %s that no COCO file of an earlier cut names",
+            folder / CHIPS, counted(len(others), "file"),
+        )  # fmt: skip
+
+
+def _written(book: Path) -> list[Path]:
+    """A COCO file of chips, and the files of its chips; nothing where it is another JSON file."""
+    try:
+        images = json.loads(book.read_text(encoding="utf-8"))["images"]
+        names = [Path(image["file_name"]).name for image in images]
+        ours = all(
+            {"raster", "window"} <= set(image) and image["file_name"] == f"{CHIPS}/{name}"
+            for image, name in zip(images, names, strict=True)
+        )
+    except (OSError, ValueError, KeyError, TypeError):
+        return []
+    if not names or not ours:
+        return []
+    chips = [book.parent / CHIPS / name for name in names]
+    beside = [chip.with_name(chip.name + _BESIDE) for chip in chips]
+    return [*(file for file in (*chips, *beside) if file.is_file()), book]
+
+
+def _remove(files: Iterable[Path]) -> None:
+    for file in files:
+        try:
+            file.unlink()
+        except OSError as error:
+            raise OutputError(f"{file}: cannot be removed: {error}") from error

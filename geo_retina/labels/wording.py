@@ -1,0 +1,22 @@
+"""Numbers and lists in messages."""
+
+from collections.abc import Iterable
+
+_SHOWN = 5
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """`1 raster`, `2 rasters`; `plural` where an s does not make it."""
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def listed(values: Iterable[object], *, shown: int = _SHOWN) -> str:
+    """The first values and the number of the others: `a, b and 3 more`."""
+    texts = [str(value) for value in values]
+    more = len(texts) - shown
+    return ", ".join(texts[:shown]) + (f" and {more:,} more" if more > 0 else "")
+
+
+def fid_list(fids: Iterable[object]) -> str:
+    """Features by their number in the file: `fid 2, 5`."""
+    return f"fid {listed(fids)}"

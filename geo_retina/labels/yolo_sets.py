@@ -1,0 +1,276 @@
+"""Which text file of a YOLO data set belongs to which image, and what its classes are called."""
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from geo_retina.errors import LabelError
+from geo_retina.labels.data_yaml import DataYaml, find_data_yaml, is_data_yaml, read_data_yaml
+from geo_retina.labels.files import RASTER_SUFFIXES, list_images, refuse_strays
+from geo_retina.labels.wording import counted, listed
+
+logger = logging.getLogger(__name__)
+
+_LABELS, _IMAGES, _CLASSES = "labels", "images", "classes.txt"
+_LOOKED_AT = 5
+"""Files, and lines of each, that tell whether a folder holds YOLO's."""
+_BOX_NUMBERS, _BOX_AND_SCORE_NUMBERS, _LEAST_POLYGON = 4, 5, 6
+_WITHIN = (-1.0, 2.0)
+"""Shares of an image lie in 0..1, or little outside."""
+
+
+@dataclass(frozen=True, slots=True)
+class YoloImage:
+    """An image of a data set, and its labels."""
+
+    image: str
+    labels: Path | None
+    """Text file; None for an image without objects."""
+    split: str = ""
+    """As the YAML file or the folders say."""
+
+
+@dataclass(frozen=True, slots=True)
+class YoloSet:
+    """The images of a data set and the names of its classes."""
+
+    images: tuple[YoloImage, ...]
+    class_names: tuple[str, ...] | None
+    """Names of class ids 0..K-1; None where no file has them."""
+
+
+def is_yolo(path: Path) -> bool:
+    """Tell a YOLO data set by its YAML file, or by numbers in its text files."""
+    if is_data_yaml(path) or find_data_yaml(path) is not None:
+        return True
+    if not path.is_dir():
+        return False
+    folders = [path, *(labels for _, labels, _ in _branches(path, path / _IMAGES))]
+    return any(_holds_yolo(folder) for folder in folders)
+
+
+def find_yolo(path: Path, images: str | None) -> YoloSet:
+    """List the images of a data set with their text files.
+
+    Args:
+        path: YAML file; folder with `images` and `labels`, in it or in a folder for each split; or
+            folder of text files.
+        images: Of a YAML file, what its entries are relative to; else where the images lie. None =
+            as the file says; `images` beside `labels`; beside the text files.
+
+    Raises:
+        LabelError: No image or no text file is found, or a text file has no image.
+    """
+    file = path if is_data_yaml(path) else find_data_yaml(path)
+    described = None
+    if file is not None:
+        described = _described(file, images)
+        if described.splits:
+            return YoloSet(_of_yaml(described), described.names or _listed_names(path))
+    branches = _branches(path, path / _IMAGES if images is None else Path(images))
+    if branches and not any(path.glob("*.txt")):
+        found = _of_branches(branches)
+    else:
+        found = _of_folder(path, images)
+    return YoloSet(found, _class_names(path, described))
+
+
+def _described(file: Path, images: str | None) -> DataYaml:
+    """What the YAML file says, of paths relative to `images`, or to the folder of this `images`."""
+    if images is None:
+        return read_data_yaml(file)
+    described = read_data_yaml(file, root=Path(images))
+    if any(place.exists() for places in described.splits.values() for place in places):
+        return described
+    above = Path(images).absolute().parent
+    return read_data_yaml(file, root=above) if Path(images).name == _IMAGES else described
+
+
+def _branches(root: Path, images: Path) -> list[tuple[Path, Path, str]]:
+    """Folders of images and of labels, and the split, in a data set's folder."""
+    if (root / _LABELS).is_dir():
+        return [(images, root / _LABELS, "")]
+    splits = sorted(root.iterdir()) if root.is_dir() else []
+    return [
+        (split / _IMAGES, split / _LABELS, split.name)
+        for split in splits
+        if (split / _LABELS).is_dir() and (split / _IMAGES).is_dir()
+    ]
+
+
+def _of_branches(branches: Iterable[tuple[Path, Path, str]]) -> tuple[YoloImage, ...]:
+    found = []
+    for images, labels, split in branches:
+        files = set(_text_files(labels))
+        if not files:
+            raise LabelError(f"{labels}: expected .txt files in the folder, found none")
+        for image in _images_below(images):
+            place = Path(image).relative_to(images)
+            file = labels / place.with_suffix(".txt")
+            own = split or (place.parts[0] if len(place.parts) > 1 else "")
+            found.append(YoloImage(image, file if file in files else None, own))
+        lost = sorted(files - {item.labels for item in found})
+        if lost:
+            names = listed(file.relative_to(labels) for file in lost)
+            raise LabelError(f"no image in {images} for {names} in {labels}")
+    return tuple(found)
+
+
+def _of_folder(folder: Path, images: str | None) -> tuple[YoloImage, ...]:
+    """Text files of one folder, and the images that have their names."""
+    if images is None:
+        images = _images_beside(folder)
+    files = {file.stem: file for file in folder.glob("*.txt") if file.name != _CLASSES}
+    if not files:
+        raise LabelError(f"{folder}: expected .txt files in the folder, found none")
+    found = list_images(images)
+    refuse_strays(files.values(), found, images)
+    return tuple(YoloImage(image, files.get(Path(image).stem)) for image in found)
+
+
+def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
+    """Images of the splits that are there."""
+    found, lost = [], []
+    for split, places in described.splits.items():
+        for place in places:
+            if not place.exists():
+                lost.append(f"{place} ({split})")
+                continue
+            images = _listed_images(place, described) if place.is_file() else _images_below(place)
+            found += [YoloImage(image, _file_of(Path(image)), split) for image in images]
+    remedy = "state what its paths are relative to with --images (images in a recipe)"
+    if lost:
+        if not found:
+            raise LabelError(f"{described.file}: no such file or folder: {listed(lost)}; {remedy}")
+        logger.warning(
+            "%s: left out what is not there: %s; %s", described.file, listed(lost), remedy
+        )
+    if not any(item.labels for item in found):
+        raise LabelError(
+            f"{described.file}: found {counted(len(found), 'image')} and no text file with labels, "
+            f"such as {_text_path(Path(found[0].image)) if found else '(no image)'}"
+        )
+    return tuple(found)
+
+
+def _listed_images(listing: Path, described: DataYaml) -> list[str]:
+    """Images that a text file lists, relative to it or to the data set's folder."""
+    try:
+        lines = listing.read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise LabelError(f"{listing}: expected a text file that lists images: {error}") from error
+    images = []
+    for line in filter(None, map(str.strip, lines)):
+        beside, below = listing.parent / line, described.root / line
+        images.append(below if below.exists() and not beside.exists() else beside)
+    lost = [image for image in images if not image.exists()]
+    if lost:
+        raise LabelError(
+            f"{listing}: {len(lost)} of {counted(len(images), 'listed image')} not there: "
+            f"{listed(lost)}; state what the paths are relative to with --images (images in a "
+            "recipe)"
+        )
+    return [str(image) for image in images]
+
+
+def _file_of(image: Path) -> Path | None:
+    file = _text_path(image)
+    return file if file.is_file() else None
+
+
+def _text_path(image: Path) -> Path:
+    """Where the labels of an image belong: in `labels` in place of the last `images`, or beside."""
+    return _swapped(image.parent, _IMAGES, _LABELS) / f"{image.stem}.txt"
+
+
+def _images_beside(folder: Path) -> str:
+    counterpart = _swapped(folder, _LABELS, _IMAGES)
+    for place in (counterpart, folder):
+        if place.is_dir() and any(_is_image(file) for file in place.iterdir()):
+            return str(place)
+    raise LabelError(
+        f"{folder}: this format does not name its rasters, and none lies in {counterpart}: state "
+        "where they are with --images (images in a recipe)"
+    )
+
+
+def _swapped(path: Path, one: str, other: str) -> Path:
+    """The path with another name for the last folder called `one`."""
+    parts = list(path.parts)
+    if one not in parts:
+        return path
+    last = len(parts) - 1 - parts[::-1].index(one)
+    return Path(*parts[:last], other, *parts[last + 1 :])
+
+
+def _class_names(path: Path, described: DataYaml | None) -> tuple[str, ...] | None:
+    """Names from `classes.txt` or the YAML file, of the folder or of its data set."""
+    if described is not None and described.names is not None:
+        return described.names
+    own = _listed_names(path)
+    if own is not None or _LABELS not in path.parts:
+        return own
+    labels = path
+    while labels.name != _LABELS:
+        labels = labels.parent
+    for folder in (labels, labels.parent):
+        file = find_data_yaml(folder)
+        names = _listed_names(folder) or (None if file is None else read_data_yaml(file).names)
+        if names is not None:
+            return names
+    return None
+
+
+def _listed_names(path: Path) -> tuple[str, ...] | None:
+    """Names in `classes.txt`, of a folder or beside a file, or of its folder of labels."""
+    folder = path if path.is_dir() else path.parent
+    for file in (folder / _CLASSES, folder / _LABELS / _CLASSES):
+        if file.is_file():
+            lines = file.read_text(encoding="utf-8").splitlines()
+            return tuple(line.strip() for line in lines if line.strip())
+    return None
+
+
+def _images_below(folder: Path) -> list[str]:
+    images = [str(file) for file in sorted(folder.rglob("*")) if _is_image(file)]
+    if not images:
+        raise LabelError(f"{folder}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
+    return images
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in RASTER_SUFFIXES
+
+
+def _text_files(folder: Path) -> list[Path]:
+    return [file for file in sorted(folder.rglob("*.txt")) if file.name != _CLASSES]
+
+
+def _holds_yolo(folder: Path) -> bool:
+    """Whether the first lines of the first text files are a class id and shares of the image."""
+    files = folder.rglob("*.txt") if folder.name == _LABELS else folder.glob("*.txt")
+    texts = islice((file for file in files if file.name != _CLASSES), _LOOKED_AT)
+    lines = [line for file in texts for line in _first_lines(file)]
+    return bool(lines) and all(_is_yolo_line(line.split()) for line in lines)
+
+
+def _first_lines(file: Path) -> list[str]:
+    try:
+        with file.open(encoding="utf-8") as lines:
+            return [line for line in islice(lines, _LOOKED_AT) if line.strip()]
+    except (OSError, ValueError):
+        return ["not a text file"]
+
+
+def _is_yolo_line(fields: Sequence[str]) -> bool:
+    try:
+        values = [float(field) for field in fields[1:]]
+    except ValueError:
+        return False
+    count = len(values)
+    polygon = count >= _LEAST_POLYGON and count % 2 == 0
+    sized = count in (_BOX_NUMBERS, _BOX_AND_SCORE_NUMBERS) or polygon
+    low, high = _WITHIN
+    return sized and fields[0].isdecimal() and all(low <= value <= high for value in values)

@@ -1,0 +1,21 @@
+import pytest
+
+from geo_retina.labels.wording import counted, fid_list, listed
+
+
+@pytest.mark.parametrize(
+    ("number", "said"), [(0, "0 rasters"), (1, "1 raster"), (2000, "2,000 rasters")]
+)
+def test_nouns_are_counted(number: int, said: str) -> None:
+    assert counted(number, "raster") == said
+
+
+def test_nouns_with_a_plural_of_their_own() -> None:
+    assert counted(2, "suspect box", "suspect boxes") == "2 suspect boxes"
+
+
+def test_long_lists_are_cut() -> None:
+    assert listed([]) == ""
+    assert listed("abcde") == "a, b, c, d, e"
+    assert listed("abcdefg") == "a, b, c, d, e and 2 more"
+    assert fid_list([3, 9]) == "fid 3, 9"
