@@ -14,6 +14,7 @@ from geo_retina.evaluation.confusion import confusion_matrix
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
     COCO_IOUS,
+    as_detected,
     at_score,
     average_precision,
     best_f1,
@@ -30,6 +31,7 @@ from geo_retina.evaluation.rules import (
     MatchRule,
     Sizes,
     ground_size_ranges,
+    ready_pairs,
     size_ranges,
 )
 from geo_retina.evaluation.summary import Evaluation, Quality, RasterCount, SizeQuality
@@ -111,7 +113,7 @@ def evaluate_detections(
     options = options or EvaluationOptions()
     check_score(score)
     rule = match_rule(iou=iou, distance_m=distance_m)
-    pairs = [pair.inside_area() for pair in pairs]
+    pairs, changes = ready_pairs(pairs, rule)
     candidates = [rule.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=rule.threshold)
     tables = _Tables(
@@ -124,7 +126,7 @@ def evaluate_detections(
     )
     best = best_f1(precision_recall(matches)).score
     is_best_f1 = score is None and matches.counted_labels > 0
-    cut = (best if is_best_f1 else 0.0) if score is None else score
+    cut = (best if is_best_f1 else 0.0) if score is None else as_detected(score)
     groups = choose_groups(pairs, matches, block_px=options.block_px)
     counted = ~matches.ignored
     return Evaluation(
@@ -156,6 +158,7 @@ def evaluate_detections(
         drawn=groups.what,
         offset_px=_offset(pairs, matches, cut),
         rasters=_counts(pairs, matches, cut),
+        changes=changes,
         confusion=None
         if len(matches.class_names) < _SEVERAL
         else confusion_matrix(pairs, candidates, matches, threshold=rule.threshold, score=cut),

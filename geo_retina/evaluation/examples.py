@@ -94,7 +94,7 @@ def example_picture(example: Example, *, score: float) -> str | None:
     found = example.pair.detections
     outlines = [
         Outline(example.pair.labels.boxes, FOUND),
-        Outline(found.boxes[found.scores >= np.float32(score)], FALSE_ALARM),
+        Outline(found.boxes[found.scores >= score], FALSE_ALARM),
         Outline(example.box[None], MISSED),
     ]
     zoom = _PICTURE_PX / max(window.width, window.height)

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from geo_retina.errors import LabelError
-from geo_retina.evaluation.pairs import Pair, pair_up
+from geo_retina.evaluation.pairs import Pair, pair_up, raster_of
 from geo_retina.evaluation.words import counted
 from geo_retina.labels.choice import refuse_no_rows
 from geo_retina.labels.csv_table import header_of
@@ -89,19 +89,22 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
             known,
             column_is_sure=own is not None or column_is_theirs,
         )
-    left_out = {Path(item.raster).name for item in labelled} - {
-        Path(item.raster).name for item in known
-    }
-    found = [item for item in found if Path(item.raster).name not in left_out]
+    one_file = detection_format == VECTOR and not Path(detections.path).is_dir()
+    if one_file:  # which names no raster, but tells which ones have objects
+        found = [item for item in found if len(item.labels)]
+    wanted = {item.raster for item in known}
+    places = raster_of([item.raster for item in found], [item.raster for item in labelled])
+    found = [
+        item
+        for item, place in zip(found, places, strict=True)
+        if place is None or labelled[place].raster in wanted
+    ]
     for item in found:
         item.labels.check_scores(files.detections.path)
     if files.class_agnostic:
         known = [replace(item, labels=item.labels.as_one_class()) for item in known]
         found = [replace(item, labels=item.labels.as_one_class()) for item in found]
-    pairs = pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
-    one_file = detection_format == VECTOR and not Path(detections.path).is_dir()
-    named = {Path(item.raster).name for item in found if len(item.labels) or not one_file}
-    return [replace(pair, has_entry=Path(pair.name).name in named) for pair in pairs]
+    return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
 
 
 @contextmanager

@@ -104,6 +104,11 @@ def coco_average_precision(curve: PrecisionRecall) -> float:
     return float(np.append(curve.interpolated, 0.0)[reached].mean())
 
 
+def as_detected(score: float) -> float:
+    """A score as detections have it, in float32: 0.7 there is less than 0.7."""
+    return float(np.float32(score))
+
+
 def at_score(curve: PrecisionRecall, score: float) -> OperatingPoint:
     """Keep the detections of at least `score`."""
     kept = int(np.searchsorted(-curve.scores, -score, side="right"))

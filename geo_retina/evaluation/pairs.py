@@ -1,5 +1,6 @@
 """Detections beside the labels of the same raster: what an evaluation compares."""
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.evaluation.words import counted
+from geo_retina.labels.cleaning import Changes, clean_labels, ordered_corners
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
@@ -57,6 +59,23 @@ class Pair:
         known = self.labels.select(_contains(self.area, self.labels.boxes))
         return replace(self, detections=found, labels=known)
 
+    def mended(self, *, points: bool) -> tuple["Pair", Changes]:
+        """The same pair with labels as a training has them, and what was done; see `clean_labels`.
+
+        Args:
+            points: Boxes stand for points: they are not cut at the raster's edge, which would move
+                their centres, and near ones are not the same.
+        """
+        if self.grid is None:
+            return self, Changes()
+        known, size = self.labels, {"width": self.grid.width, "height": self.grid.height}
+        if not points:
+            clean = clean_labels(known, **size)
+            return replace(self, labels=clean.labels), clean.changes
+        clean = clean_labels(known, **size, duplicate_iou=1.0)
+        whole = known.with_boxes(ordered_corners(known.boxes)).select(clean.kept)
+        return replace(self, labels=whole), replace(clean.changes, clipped=0)
+
     def hectares(self) -> float | None:
         """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""
         if self.grid is None or self.grid.crs is None:
@@ -84,12 +103,12 @@ def pair_up(
     *,
     grid_of: Callable[[str], Grid] | None = None,
 ) -> list[Pair]:
-    """Put detections that were read from files beside labels, by the file name of the raster.
+    """Put detections that were read from files beside labels of the same raster.
 
     Args:
         labelled: Labels; the result has one pair for each, in their order.
-        found: Detections as the label readers give them, with scores. A raster without an entry
-            has no detections.
+        found: Detections as the label readers give them, with scores; see `raster_of`. A raster
+            without an entry has no detections.
         grid_of: Such as `geo_retina.labels.files.read_grid`, to measure in metres; None where no
             raster shall be opened.
 
@@ -97,28 +116,78 @@ def pair_up(
         LabelError: Detections have no scores, lie on a raster without labels, or have a class that
             the labels do not know.
     """
-    names = [Path(item.raster).name for item in labelled]
-    twice = sorted({name for name in names if names.count(name) > 1})
-    if twice:
-        raise LabelError(f"several labelled rasters are called {', '.join(twice[:_LISTED])}")
-    by_name = {Path(item.raster).name: item.labels for item in found if len(item.labels)}
-    lost = sorted(by_name.keys() - set(names))
+    places = raster_of([item.raster for item in found], [item.raster for item in labelled])
+    lost = [
+        Path(item.raster).name
+        for item, place in zip(found, places, strict=True)
+        if place is None and len(item.labels)
+    ]
     if lost:
         raise LabelError(
             f"detections lie on {counted(len(lost), 'raster')} without labels: "
-            f"{', '.join(lost[:_LISTED])}; evaluate on rasters that were labelled, if only as empty"
+            f"{', '.join(sorted(lost)[:_LISTED])}; evaluate on rasters that were labelled, if only "
+            "as empty"
         )
+    entries = dict(zip(places, found, strict=True))
     return [
         Pair(
             item.raster,
-            _detections(by_name.get(name), item.labels.class_names, name),
+            _detections(
+                entries[number].labels if number in entries else None,
+                item.labels.class_names,
+                Path(item.raster).name,
+            ),
             item.labels,
             item.site,
             None if grid_of is None else grid_of(item.raster),
             item.area,
+            has_entry=number in entries,
         )
-        for item, name in zip(labelled, names, strict=True)
+        for number, item in enumerate(labelled)
     ]
+
+
+def raster_of(found: Sequence[str], labelled: Sequence[str]) -> list[int | None]:
+    """Which labelled raster each raster of a file of detections is: by path, else by file name.
+
+    Args:
+        found: Paths that detections name.
+        labelled: Paths that labels name.
+
+    Returns:
+        A position in `labelled` for each, None where there is none.
+
+    Raises:
+        LabelError: A name fits several labelled rasters, or several entries one of them.
+    """
+    by_path = {_place(raster): number for number, raster in enumerate(labelled)}
+    if len(by_path) < len(labelled):
+        (twice, _), *_ = Counter(map(_place, labelled)).most_common(1)
+        raise LabelError(f"the labels name {twice} more than once; join its entries")
+    places = [by_path.get(_place(raster)) for raster in found]
+    left: dict[str, list[int]] = {}  # by name, those that no path names
+    for number, raster in enumerate(labelled):
+        if number not in places:
+            left.setdefault(Path(raster).name, []).append(number)
+    for number, raster in enumerate(found):
+        named = left.get(Path(raster).name, [])
+        if places[number] is None and len(named) > 1:
+            raise LabelError(
+                f"the detections on {raster} may belong to "
+                f"{', '.join(labelled[place] for place in named[:_LISTED])}: name rasters with "
+                "their folders"
+            )
+        if places[number] is None and named:
+            places[number] = named[0]
+    for place, count in Counter(place for place in places if place is not None).items():
+        if count > 1:
+            raise LabelError(f"detections name {labelled[place]} more than once; join its entries")
+    return places
+
+
+def _place(raster: str) -> str:
+    """A raster's path, however it is spelt; addresses stay as they are."""
+    return raster if "://" in raster or raster.startswith("/vsi") else str(Path(raster).resolve())
 
 
 def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -> Detections:

@@ -17,6 +17,7 @@ from geo_retina.evaluation.maps import MistakeMap, map_picture, mistake_maps
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import PrecisionRecall, precision_recall
 from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.evaluation.words import counted
@@ -74,8 +75,8 @@ def write_report(
     Raises:
         OutputError: The files cannot be written.
     """
-    pairs = [pair.inside_area() for pair in pairs]
     rule, score = evaluation.rule, evaluation.score
+    pairs, _ = ready_pairs(pairs, rule)
     candidates = [rule.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=rule.threshold)
     body = [

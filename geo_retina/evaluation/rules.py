@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair
+from geo_retina.labels.cleaning import Changes
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import Grid
 from geo_retina.space.pairs import Pairs, near_pairs, overlapping_pairs, pair_intersection, pair_iou
@@ -139,6 +140,17 @@ def _centres_in_ignored(pair: Pair) -> Pairs:
 
 
 MatchRule = IouRule | DistanceRule
+
+
+def ready_pairs(pairs: Sequence[Pair], rule: MatchRule) -> tuple[list[Pair], Changes]:
+    """Pairs as they are compared: labels mended, nothing outside the labelled area.
+
+    Returns:
+        The pairs, and what was done to their labels.
+    """
+    mended = [pair.mended(points=isinstance(rule, DistanceRule)) for pair in pairs]
+    changes = sum((done for _, done in mended), Changes())
+    return [pair.inside_area() for pair, _ in mended], changes
 
 
 @dataclass(frozen=True, slots=True)

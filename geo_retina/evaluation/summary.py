@@ -1,7 +1,7 @@
 """The outcome of an evaluation, as plain data."""
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from geo_retina.evaluation.about import About
@@ -11,6 +11,10 @@ from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.rules import MatchRule
 from geo_retina.evaluation.thresholds import Threshold
+from geo_retina.labels.cleaning import Changes
+
+_SCORE_DIGITS = 7
+"""Of a float32: 0.4 is 0.4 again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +109,8 @@ class Evaluation:
     """Median of detection centre less label centre over the hits, x and y: far from 0, labels or
     imagery are misplaced."""
     rasters: tuple[RasterCount, ...]
+    changes: Changes = field(default_factory=Changes)
+    """What was mended in the labels before they were compared."""
     confusion: Confusion | None = None
     """At `score`; None where there is one class."""
     about: About | None = None
@@ -130,6 +136,7 @@ class Evaluation:
             asdict(self)
             | {
                 "rule": str(self.rule),
+                "score": round(self.score, _SCORE_DIGITS),
                 "counts": asdict(self.counts),
                 "quality": _quality_dict(self.quality),
             }

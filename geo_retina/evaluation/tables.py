@@ -34,6 +34,7 @@ def outcome_markdown(evaluation: Evaluation) -> str:
     parts = [
         *_cautions(evaluation),
         f"{counted(labels, 'label')} on {counted(rasters, 'raster')}, match by {evaluation.rule}.",
+        f"Labels were mended: {evaluation.changes}." if evaluation.changes else "",
         _quality_table(rows),
         _point_line(evaluation),
         _confusion_table(evaluation.confusion),

@@ -31,6 +31,16 @@ class Changes:
         """Tell whether anything was changed."""
         return any(asdict(self).values())
 
+    def __add__(self, other: "Changes") -> "Changes":
+        """Sum what was done to both."""
+        mine, theirs = asdict(self), asdict(other)
+        return Changes(**{key: mine[key] + theirs[key] for key in mine})
+
+    def __str__(self) -> str:
+        """Tell what was done, such as `3 swapped, 1 too small`."""
+        done = {key.replace("_", " "): count for key, count in asdict(self).items() if count}
+        return ", ".join(f"{count:,} {what}" for what, count in done.items())
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class CleanedLabels:
@@ -38,6 +48,8 @@ class CleanedLabels:
 
     labels: Labels
     changes: Changes
+    kept: NDArray[np.bool_]
+    """(N,) which of the labels that came are left."""
 
 
 def clean_labels(
@@ -79,7 +91,9 @@ def clean_labels(
         too_small=int(small.sum()),
         duplicates=int(twice.sum()),
     )
-    return CleanedLabels(kept.with_boxes(cut).select(usable), changes)
+    left = finite.copy()
+    left[finite] = usable
+    return CleanedLabels(kept.with_boxes(cut).select(usable), changes, left)
 
 
 def ordered_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 import shapely
@@ -93,7 +93,7 @@ def prepare_rasters(
             clean = clean_labels(item.labels, width=native.width, height=native.height)
             labels = _in_area(clean.labels, item.area)
             scale = np.array([chips.scale_x, chips.scale_y])
-        changes = _sum(changes, clean.changes)
+        changes += clean.changes
         prepared.append(
             TrainingRaster(
                 path=item.raster,
@@ -109,7 +109,8 @@ def prepare_rasters(
         )
     _refuse_labels_off(sum(len(item.labels) for item in labelled), changes, source)
     count = sum(len(item) for item in prepared)
-    _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, _mended(changes))
+    mended = f" (mended: {changes})" if changes else ""
+    _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, mended)
     return prepared
 
 
@@ -178,12 +179,3 @@ def _refuse_labels_off(count: int, changes: Changes, source: str) -> None:
             f"{source}: {changes.outside} of {count} labels lie off their rasters: they belong to "
             "other rasters, another resolution or another CRS; look with `geo-retina labels check`"
         )
-
-
-def _sum(first: Changes, second: Changes) -> Changes:
-    return Changes(**{key: value + getattr(second, key) for key, value in asdict(first).items()})
-
-
-def _mended(changes: Changes) -> str:
-    parts = [f"{count} {key.replace('_', ' ')}" for key, count in asdict(changes).items() if count]
-    return f" (mended: {', '.join(parts)})" if parts else ""

@@ -260,3 +260,47 @@ def test_the_offset_is_that_of_the_detections_that_are_kept() -> None:
     found = Detections.of(moved, np.array([0.9, 0.2]), np.zeros(2))
     one = Pair("a", found, Labels.of(boxes, [0, 0], ("tree",)))
     assert evaluate_detections([one], score=0.5).offset_px == (1, 0)
+
+
+def test_labels_are_mended_as_for_training() -> None:
+    """Each object is found; corners swapped, a double, one off the raster, one cut by its edge."""
+    known = [
+        [30, 30, 10, 10],
+        [40, 40, 60, 60],
+        [40, 40, 60, 60],
+        [400, 40, 420, 60],
+        [190, 70, 240, 90],
+    ]
+    seen = np.array([[10, 10, 30, 30], [40, 40, 60, 60], [190, 70, 200, 90]], float)
+    labels = Labels.of(np.array(known, float), [0] * 5, ("tree",))
+    found = Detections.of(seen, np.array([0.9, 0.8, 0.7]), np.zeros(3))
+    evaluation = evaluate_detections([Pair("a.tif", found, labels, grid=GRID)], iou=0.5)
+    assert evaluation.quality.ap == 1
+    assert evaluation.quality.labels == 3
+    text = evaluation_markdown(evaluation)
+    assert "Labels were mended: 1 swapped, 1 clipped, 1 outside, 1 duplicates." in text
+    assert "mended" not in evaluation_markdown(evaluate_detections([pair()]))
+
+
+def test_points_keep_their_place_at_the_edge_and_beside_each_other() -> None:
+    centres = np.array([[1.0, 50], [100, 50], [100.1, 50.1]])
+    boxes = np.concatenate([centres - 6, centres + 6], axis=1)
+    labels = Labels.of(boxes, [0] * 3, ("tree",))
+    found = Detections.of(boxes, np.array([0.9, 0.8, 0.7]), np.zeros(3))
+    both = Pair("a.tif", found, labels, grid=GRID)
+    assert evaluate_detections([both], distance_m=0.05).quality.ap == 1
+    assert evaluate_detections([both], iou=0.9).quality.labels == 2
+
+
+@pytest.mark.parametrize("score", [0.1, 0.3, 0.6, 0.7, 0.9])
+def test_a_score_counts_itself(score: float) -> None:
+    """Detections have theirs in float32, where 0.7 is less than 0.7."""
+    boxes = np.array([[0, 0, 10, 10], [20, 0, 30, 10]], float)
+    scores = np.full(2, score, np.float32)
+    found = Detections.of(boxes, scores, np.zeros(2))
+    both = Pair("a.tif", found, Labels.of(boxes, [0, 0], ("tree",)), grid=GRID)
+    evaluation = evaluate_detections([both], score=score)
+    assert evaluation.quality.at_score.detections == 2
+    assert evaluation.rasters[0].detections == 2
+    assert evaluation.mistakes.missed == 0
+    assert evaluation.to_dict()["score"] == score

@@ -11,7 +11,7 @@ from affine import Affine
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.files import ComparedFiles, missing_entries, read_pairs
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import Pair, raster_of
 from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import LabelSource, VectorOptions
@@ -258,3 +258,44 @@ def test_labelled_rasters_that_the_detections_do_not_name_are_told(
     if found == "found.csv":
         (folder / found).write_text(f"{header}\na.tif,2,3,12,11,tree,0.5\nb.tif,,,,,,")
         assert missing_entries(read_pairs(compared(folder, found))) == []
+
+
+def test_rasters_of_one_name_in_two_folders_are_told_apart(
+    folder: Path, write_raster_at: Callable[..., Path]
+) -> None:
+    """Detections of the one, which is left out by its split, are not those of the other."""
+    rows = {"a": (10, 10, 20, 20), "b": (40, 40, 60, 60)}
+    labels, found = ["image_path,xmin,ymin,xmax,ymax,label,split"], []
+    for number, (name, box) in enumerate(rows.items()):
+        (folder / "twins" / name).mkdir(parents=True)
+        place = Affine(0.1, 0, 500_000 + 1000 * number, 0, -0.1, 5_400_000)
+        pixels = np.zeros((3, 80, 80), np.uint8)
+        write_raster_at(folder / "twins" / name / "x.tif", pixels, transform=place)
+        corners = ",".join(map(str, box))
+        labels.append(f"{name}/x.tif,{corners},tree,{'val' if name == 'a' else 'train'}")
+        found.append(f"{name}/x.tif,{corners},tree,0.9")
+    (folder / "twins.csv").write_text("\n".join(labels) + "\n")
+    header = "image_path,xmin,ymin,xmax,ymax,label,score"
+    (folder / "found.csv").write_text("\n".join([header, *found]) + "\n")
+    images = str(folder / "twins")
+    files = ComparedFiles(
+        labels=LabelSource(path=str(folder / "twins.csv"), images=images),
+        detections=LabelSource(path=str(folder / "found.csv"), images=images),
+        split="val",
+    )
+    (pair,) = read_pairs(files)
+    assert pair.detections.boxes.tolist() == [list(rows["a"])]
+    assert len(read_pairs(replace(files, split=None))) == 2
+
+
+def test_a_raster_is_found_by_its_path_first_and_by_its_name_where_that_is_clear() -> None:
+    labelled = ["images/a.tif", "images/b/x.tif", "images/c/x.tif"]
+    found = ["./images/../images/c/x.tif", "elsewhere/a.tif", "images/b/x.tif", "other.tif"]
+    assert raster_of(found, labelled) == [2, 0, 1, None]
+    assert raster_of(["elsewhere/x.tif", "images/b/x.tif"], labelled) == [2, 1]
+    with pytest.raises(LabelError, match=r"may belong to images/b/x\.tif, images/c/x\.tif"):
+        raster_of(["elsewhere/x.tif"], labelled)
+    with pytest.raises(LabelError, match=r"detections name images/a\.tif more than once"):
+        raster_of(["here/a.tif", "there/a.tif"], labelled)
+    with pytest.raises(LabelError, match=r"the labels name .*images/a\.tif more than once"):
+        raster_of([], ["images/a.tif", "images/./a.tif"])

@@ -72,5 +72,5 @@ def _cut(divided: list[LabelledRaster], folder: Path, options: ChipOptions) -> N
     if report.leaks:
         raise LabelError(f"the parts of the study share pixels or ground: {report.to_text()}")
     _log.info("%s", report.to_text())
-    chips = cut_chips(divided, folder, options=options)
+    chips = cut_chips(divided, folder, options=options, overwrite=True)
     _log.info("%s: %d chips, %d labels", folder, chips.chips, chips.labels)
