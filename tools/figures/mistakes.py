@@ -4,7 +4,7 @@ r"""Draw what a model finds and misses on some rasters, side by side: the pictur
         --labels naip_trees/points --images naip_trees/images --format points --distance-m 6 \
         --bands 1,2,3,4 --names claremont_2020_13,riverside_2020_0 --out docs/figures/naip_trees.jpg
 
-Found labels are green, missed ones red, false alarms yellow, at the model's own score.
+Found labels are blue, missed ones magenta, false alarms orange, at the model's own score.
 """
 
 import argparse
