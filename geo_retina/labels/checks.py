@@ -67,7 +67,7 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         labels=sum(len(item.labels) for item in labelled),
         per_class=per_class,
         side_px=_sides(labelled),
-        totals=_sum(changes),
+        totals=sum(changes, Changes()),
         problems=tuple(problems),
         shifts=shifts,
         unreadable=tuple(unreadable),
@@ -135,9 +135,3 @@ def _sides(labelled: Sequence[LabelledRaster]) -> tuple[float, float, float]:
         return 0.0, 0.0, 0.0
     low, middle, high = np.quantile(np.sqrt(areas), [0.05, 0.5, 0.95]).tolist()
     return low, middle, high
-
-
-def _sum(changes: Sequence[Changes]) -> Changes:
-    return Changes(
-        **{key: sum(getattr(item, key) for item in changes) for key in asdict(Changes())}
-    )

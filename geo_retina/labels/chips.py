@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
@@ -16,11 +17,15 @@ from numpy.typing import NDArray
 from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.imagery.regridded import RegriddedRaster
+from geo_retina.labels.cleaning import Changes, clean_labels
 from geo_retina.labels.earlier_chips import CHIPS, clear_chips
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
+from geo_retina.labels.wording import counted
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window, WindowPlan
+
+logger = logging.getLogger(__name__)
 
 _Pixels = Raster | RegriddedRaster
 ChipFormat = Literal["tif", "png"]
@@ -83,6 +88,7 @@ def cut_chips(
 ) -> CutChips:
     """Cut chips into `folder/chips` and describe each split in `folder/<split>.json`.
 
+    Labels are cleaned first, as for a training, see `clean_labels`; what was mended is logged.
     Chips cover each raster from its upper-left corner. Where a raster has an area, only chips that
     lie wholly in it are cut; chips without any valid pixel never are. Box coordinates are not
     rounded. Cutting again with more rasters gives the same chips and more.
@@ -111,10 +117,13 @@ def cut_chips(
     except OSError as error:
         raise OutputError(f"{target}: the folder cannot be made: {error}") from error
     books: dict[str, _Book] = {}
+    changes: list[Changes] = []
     for item, name in zip(labelled, _chip_stems(labelled), strict=True):
         book = books.setdefault(item.split or "all", _Book(class_names))
         with open_raster(item.raster, pixel_coordinates=True) as opened:
-            raster, own = _at_gsd(opened, item, options.gsd_m)
+            clean = clean_labels(item.labels, width=opened.grid.width, height=opened.grid.height)
+            changes.append(clean.changes)
+            raster, own = _at_gsd(opened, replace(item, labels=clean.labels), options.gsd_m)
             if options.chip_format == "png":
                 _refuse_for_png(raster)
             for window, labels in _chosen(own, raster, name, options):
@@ -125,6 +134,7 @@ def cut_chips(
     for split, book in sorted(books.items()):
         paths.append(target / f"{split}.json")
         _replace_json(paths[-1], book.content())
+    _tell_of_mending(labelled, changes, target)
     return CutChips(
         tuple(paths),
         chips=sum(len(book.images) for book in books.values()),
@@ -132,6 +142,19 @@ def cut_chips(
         labels=sum(len(book.annotations) - book.ignored for book in books.values()),
         ignored=sum(book.ignored for book in books.values()),
     )
+
+
+def _tell_of_mending(
+    labelled: Sequence[LabelledRaster], changes: Sequence[Changes], folder: Path
+) -> None:
+    """Log what was done to the labels before they were cut."""
+    mended = str(sum(changes, Changes()))
+    logger.info(
+        "%s: cut from %s with %s%s",
+        folder, counted(len({item.raster for item in labelled}), "raster"),
+        counted(sum(len(item.labels) for item in labelled), "object"),
+        f" (mended: {mended})" if mended else "",
+    )  # fmt: skip
 
 
 def labels_in_window(labels: Labels, window: Window, *, min_visible: float) -> Labels:
@@ -179,9 +202,9 @@ class _Book:
         )
         self.empty += not labels.counted.any()
         rows = zip(labels.boxes.tolist(), labels.class_ids.tolist(), labels.counted, strict=True)
-        for (x_min, y_min, x_max, y_max), class_id, counted in rows:
+        for (x_min, y_min, x_max, y_max), class_id, counts in rows:
             width, height = x_max - x_min, y_max - y_min
-            self.ignored += not counted
+            self.ignored += not counts
             self.annotations.append(
                 {
                     "id": len(self.annotations) + 1,
@@ -189,7 +212,7 @@ class _Book:
                     "category_id": class_id + 1,
                     "bbox": [x_min, y_min, width, height],
                     "area": width * height,
-                    "iscrowd": int(not counted),
+                    "iscrowd": int(not counts),
                 }
             )
 
@@ -286,12 +309,12 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
             # A chip of a picture without georeference has none either.
             warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
             file = rasterio.open(path, "w", **profile)
-        with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), file:
+        with file:
             if path.suffix == ".tif":
                 _describe(file, raster)
             file.write(pixels)
-            if path.suffix == ".tif" and not valid.all() and not _marks_invalid(raster):
-                file.write_mask(valid)
+        if path.suffix == ".tif":
+            _mark_invalid(path, valid)
     except (OSError, rasterio.errors.RasterioError) as error:
         raise OutputError(f"{path}: the chip cannot be written: {error}") from error
     return True
@@ -307,17 +330,27 @@ def _describe(file: Any, raster: _Pixels) -> None:  # noqa: ANN401  rasterio has
             file.set_band_description(band, name)
 
 
+def _mark_invalid(path: Path, valid: NDArray[np.bool_]) -> None:
+    """Write a mask into a chip whose pixels alone (nodata, alpha) do not say what is valid."""
+    import rasterio
+
+    with open_raster(path, pixel_coordinates=True) as chip:
+        said = _valid(chip, Window(0, 0, chip.grid.width, chip.grid.height))
+    if np.array_equal(said, valid):
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        file = rasterio.open(path, "r+")
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK=True), file:
+        file.write_mask(valid)
+
+
 def _valid(raster: _Pixels, window: Window) -> NDArray[np.bool_]:
     """Where any band but alpha is valid: (height, width)."""
     bands = [band for band, colour in enumerate(raster.colours, start=1) if colour != _ALPHA]
     masks = [raster.read_mask(window, band=band) for band in bands]
     valid: NDArray[np.bool_] = np.any(masks, axis=0)
     return valid
-
-
-def _marks_invalid(raster: _Pixels) -> bool:
-    """Whether the pixels themselves say which of them are invalid."""
-    return _ALPHA in raster.colours or any(value is not None for value in raster.nodata)
 
 
 def _photometric(raster: _Pixels) -> str:

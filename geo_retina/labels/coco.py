@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.image_paths import locate_images
+from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 
@@ -37,7 +37,8 @@ def read_coco(
         ignored objects. A `score` in annotations is kept.
 
     Raises:
-        LabelError: A file cannot be read, or contradicts itself.
+        LabelError: A file cannot be read, or contradicts itself: two images or two categories have
+            one id, or two images are one file.
     """
     content = _read_json(Path(path))
     if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
@@ -45,13 +46,20 @@ def read_coco(
     source = Path(path if results is None else results)
     rows = content.get("annotations", []) if results is None else _read_json(source)
     try:
-        categories = {row["id"]: str(row["name"]).strip() for row in content["categories"]}
+        categories = {
+            key: name.strip() for key, name in _by_id(content, "categories", "name", path).items()
+        }
         if class_names is None:
             class_names = [categories[key] for key in sorted(categories)]
-        images = {row["id"]: str(row["file_name"]) for row in content["images"]}
+        images = _by_id(content, "images", "file_name", path)
         of_image = _by_image(rows, images, source)
         folder = Path(path).parent if image_folder is None else image_folder
         paths = locate_images(images.values(), folder, source=path)
+        refuse_same_image(
+            ((f"image id {key}", paths[name]) for key, name in images.items()),
+            source=path,
+            remedy="merge the two images and the image_id of their annotations",
+        )
         return [
             LabelledRaster(paths[name], _labels(of_image[key], categories, class_names, source))
             for key, name in images.items()
@@ -67,9 +75,29 @@ def read_coco(
 
 def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise LabelError(f"{path}: expected a JSON file: {error}") from error
+
+
+def _by_id(
+    content: Mapping[str, Any], table: str, column: str, path: str | PathLike[str]
+) -> dict[Any, str]:
+    """A column of `images` or `categories` by the rows' ids.
+
+    Raises:
+        LabelError: Two rows have one id.
+    """
+    found: dict[Any, str] = {}
+    for row in content[table]:
+        key, value = row["id"], str(row[column])
+        if key in found:
+            raise LabelError(
+                f"{path}: expected {table} with ids of their own, got the id {key} for "
+                f"{found[key]} and for {value}; give one of them another id, and what refers to it"
+            )
+        found[key] = value
+    return found
 
 
 def _by_image(
@@ -93,7 +121,7 @@ def _labels(
     boxes[:, 2:] += boxes[:, :2]
     names = [categories[row["category_id"]] for row in rows]
     ids, known = class_ids_of(names, class_names, source=str(source))
-    crowd = np.array([bool(row.get("iscrowd", 0)) for row in rows], dtype=np.bool_)
+    crowd = np.array([float(row.get("iscrowd") or 0) != 0 for row in rows], dtype=np.bool_)
     has_scores = bool(rows) and all("score" in row for row in rows)
     return Labels.of(
         boxes,

@@ -34,8 +34,8 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
         class_column: Column with the class; None = `label`; empty = none.
 
     Raises:
-        LabelError: The file cannot be read, lacks a column, holds a half-empty or non-numeric box,
-            a geometry without area, or an object without image or class.
+        LabelError: The file cannot be read, lacks a column, holds a half-empty, infinite or
+            non-numeric box, a geometry without area, or an object without image or class.
     """
     import pandas as pd
 
@@ -63,6 +63,8 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
     for column in (*BOX, SCORE):
         if column in table:
             table[column] = _numbers(table[column], csv=csv)
+    endless = np.isinf(table[list(BOX)].to_numpy(dtype=np.float64)).any(axis=1)
+    _refuse_row(csv, endless, "a box with infinite coordinates")
     empty = table[list(BOX)].isna()
     _refuse_row(csv, empty.any(axis=1) & ~empty.all(axis=1), "a box with empty coordinates")
     _refuse_row(csv, table[IMAGE].isna(), "no image_path")

@@ -72,7 +72,7 @@ def _read(file: Path) -> Mapping[str, Any]:
             "labels, --images and --classes instead"
         ) from error
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, yaml.YAMLError) as error:
         raise LabelError(f"{file}: expected a data set's YAML file: {error}") from error
     if not isinstance(content, dict):

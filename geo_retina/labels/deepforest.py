@@ -20,7 +20,7 @@ from geo_retina.labels.csv_table import (
     read_table,
     single_value,
 )
-from geo_retina.labels.image_paths import IMAGE, locate_images
+from geo_retina.labels.image_paths import IMAGE, locate_images, same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 if TYPE_CHECKING:
@@ -53,34 +53,36 @@ def read_deepforest_csv(
             columns of text, has one class. Empty: all is one class.
 
     Returns:
-        One entry an image, in the order of first mention.
+        One entry an image, in the order of first mention, however its path is spelt.
 
     Raises:
-        LabelError: The file cannot be read, lacks a column, holds a half-empty or non-numeric box
-            or a class that is not among `class_names`, or does not tell which column is the class.
+        LabelError: The file cannot be read, lacks a column, holds a half-empty, infinite or
+            non-numeric box or a class that is not among `class_names`, does not tell which column
+            is the class, or has several sites or splits for one image.
     """
     table = read_table(Path(csv), class_column=class_column)
     folder = Path(csv).parent if image_folder is None else image_folder
     boxes = table[list(BOX)].to_numpy(dtype=np.float64)
-    has_object = np.isfinite(boxes).all(axis=1) & (boxes != 0).any(axis=1)
+    has_object = ~np.isnan(boxes).any(axis=1) & (boxes != 0).any(axis=1)
     names = _class_of_rows(table, class_names, class_column, source=str(csv))
     class_ids = np.full(len(table), -1, dtype=np.int64)
     class_ids[has_object], known = class_ids_of(
         names[has_object].tolist(), class_names, source=str(csv)
     )
     scores = table[SCORE].to_numpy(dtype=np.float32) if SCORE in table else None
-    paths = locate_images(table[IMAGE].astype(str), folder, source=csv)
+    images = table[IMAGE].astype(str)
+    paths = locate_images(images, folder, source=csv)
+    files = images.map({name: same_file_key(path) for name, path in paths.items()})
     found = []
-    for image, group in table.groupby(IMAGE, sort=False).indices.items():
+    for group in table.groupby(files.to_numpy(), sort=False).indices.values():
         rows = np.asarray(group, dtype=np.int64)
+        image = images.iloc[rows[0]]
         kept = rows[has_object[rows]]
         labels = Labels.of(
             boxes[kept], class_ids[kept], known, scores=None if scores is None else scores[kept]
         )
-        site, split = (
-            single_value(table, column, rows, image=str(image)) for column in DESCRIPTIONS
-        )
-        found.append(LabelledRaster(paths[str(image)], labels, site=site, split=split))
+        site, split = (single_value(table, column, rows, image=image) for column in DESCRIPTIONS)
+        found.append(LabelledRaster(paths[image], labels, site=site, split=split))
     return found
 
 

@@ -72,6 +72,29 @@ def refuse_strays(
         )
 
 
+def refuse_twins(
+    claims: Iterable[tuple[str, Path | None]], *, image_folder: str | PathLike[str]
+) -> None:
+    """Complain about a label file that several images would get, such as `a.png` and `a.tif`.
+
+    Args:
+        claims: Each image with its label file, None for an image without.
+        image_folder: As it was stated, for the error's text.
+
+    Raises:
+        LabelError: There is such a file: nothing tells whose it is.
+    """
+    owners: dict[Path, str] = {}
+    for image, file in claims:
+        other = image if file is None else owners.setdefault(file, image)
+        if other != image and Path(other).resolve() != Path(image).resolve():
+            raise LabelError(
+                f"{image_folder}: expected one image for {file}, got {other} and {image}; remove "
+                "one, or choose the images by a pattern: --images 'images/*.tif' (images in a "
+                "recipe)"
+            )
+
+
 def read_grid(
     raster: str | PathLike[str], *, crs: str | None = None, pixel_coordinates: bool = False
 ) -> Grid:

@@ -229,12 +229,29 @@ def _has_wkt(file: Path) -> bool:
 
 def _json_format(file: Path) -> str:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(file.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
         raise LabelError(f"{file}: expected a JSON file: {error}") from error
     if isinstance(content, dict) and "images" in content:
         return "coco"
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
-        first = next(iter(content.get("features") or [{}]))
-        return "xview" if "bounds_imcoords" in (first.get("properties") or {}) else VECTOR
+        return "xview" if "bounds_imcoords" in _first_properties(content, file) else VECTOR
     raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")
+
+
+def _first_properties(content: dict[str, object], file: Path) -> dict[str, object]:
+    """Properties of the first feature of a GeoJSON file; none where it has no feature."""
+    features = content.get("features") or [{}]
+    if not isinstance(features, list):
+        raise LabelError(
+            f"{file}: expected GeoJSON with a list of features, got {type(features).__name__} in "
+            "its place; write the file again"
+        )
+    first = features[0]
+    if not isinstance(first, dict):
+        raise LabelError(
+            f"{file}: expected GeoJSON with a list of features, got {json.dumps(first)} as the "
+            "first of them; remove what is no feature"
+        )
+    properties = first.get("properties")
+    return properties if isinstance(properties, dict) else {}

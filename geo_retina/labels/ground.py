@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
-from geo_retina.space.grid import WGS84, Grid
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 METRES_PER_DEGREE = 111_320.0
 """Of latitude, near enough for laying out blocks."""
@@ -107,6 +107,26 @@ def in_metres(shape: BaseGeometry, *, centre: tuple[float, float]) -> BaseGeomet
 
     moved: BaseGeometry = shapely.transform(shape, project)
     return moved
+
+
+def pixel_to_ground(grid: Grid) -> NDArray[np.float64]:
+    """(2, 2) metres on the ground that a step of one pixel along x and along y (columns) makes.
+
+    Rows are east and north, at the raster's centre, so that turned, sheared and flipped grids and
+    those in degrees keep their angles.
+
+    Raises:
+        GeoreferenceError: See `Grid.gsd_m`.
+    """
+    metres = grid.gsd_m()
+    centre = np.array([grid.width / 2, grid.height / 2])
+    points = grid.pixel_to_world(centre + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
+    assert grid.crs is not None  # noqa: S101  # gsd_m has checked it
+    lon, lat = reproject(points, source=grid.crs, target=WGS84).T
+    azimuth, _, _ = pyproj.Geod(ellps="WGS84").inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
+    turned = np.radians(azimuth)
+    steps: NDArray[np.float64] = np.stack([np.sin(turned), np.cos(turned)]) * np.array(metres)
+    return steps
 
 
 def distances_m(point: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -40,7 +40,8 @@ def locate_images(
         The path of each name; of an image that is nowhere, where it was expected.
 
     Raises:
-        LabelError: Two images have the same name in `folder`.
+        LabelError: Two images have the same name in `folder`, or one that is taken by its name is
+            named by its path too.
     """
     paths: dict[str, str] = {}
     by_name: dict[str, str] = {}
@@ -61,12 +62,59 @@ def locate_images(
                     "the images different names, or paths relative to their folder (--images)"
                 )
             paths[name] = str(beside)
+    _refuse_named_twice(paths, by_name, source=source)
     if by_name:
         logger.warning(
             "%s: %d of %d images are not where their paths lead; taken by name from %s",
             source, len(by_name), len(paths), folder,
         )  # fmt: skip
     return paths
+
+
+def same_file_key(raster: str) -> str:
+    """What two spellings of one raster have in common; URLs and GDAL's own paths stay."""
+    return raster if is_elsewhere(raster) else str(Path(raster).resolve())
+
+
+def refuse_same_image(
+    rasters: Iterable[tuple[str, str]], *, source: str | PathLike[str], remedy: str
+) -> None:
+    """Complain about an image that is listed twice: each entry would miss the other's objects.
+
+    Args:
+        rasters: What lists an image, such as `image id 3`, and the image's path.
+        source: The labels' file or folder, for the error's text.
+        remedy: What to do, likewise.
+
+    Raises:
+        LabelError: Two paths lead to one file.
+    """
+    first: dict[str, str] = {}
+    for what, raster in rasters:
+        other = first.setdefault(same_file_key(raster), what)
+        if other != what:
+            raise LabelError(
+                f"{source}: expected one entry an image, got two for {raster}: {other} and {what}; "
+                f"{remedy}"
+            )
+
+
+def _refuse_named_twice(
+    paths: dict[str, str], by_name: dict[str, str], *, source: str | PathLike[str]
+) -> None:
+    """Complain about an image that one name leads to and another one only resembles."""
+    if not by_name:
+        return
+    guessed = set(by_name.values())
+    stated = {same_file_key(path): name for name, path in paths.items() if name not in guessed}
+    for path, name in by_name.items():
+        other = stated.get(same_file_key(path))
+        if other is not None:
+            raise LabelError(
+                f"{source}: {name} is nowhere, and by its name it would be {path}, which is "
+                f"{other} already; correct the path in the labels, or state the folder that all "
+                "paths are relative to (--images, images in a recipe)"
+            )
 
 
 def named_images(

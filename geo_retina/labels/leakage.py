@@ -2,6 +2,7 @@
 
 import hashlib
 import itertools
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -15,9 +16,11 @@ from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.ground import distances_m, footprint, in_metres
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.wording import counted
+from geo_retina.space.grid import Grid
 from geo_retina.space.windows import Window
 
 _ROWS_AT_ONCE = 512
+_POINTS_PER_SIDE = 64
 _BOUND_SLACK = 0.99
 """Distances on the sphere are off from those on the ellipsoid by at most 0.6 %."""
 
@@ -117,6 +120,8 @@ class _Place:
     centre: NDArray[np.float64]
     """(2,) longitude, latitude."""
     radius_m: float
+    pixels: float
+    """Area in pixels of the raster."""
 
 
 def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
@@ -134,12 +139,14 @@ def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
     """
     digests: dict[str, str] = {}
     places = []
+    unplaced = 0
     for item in labelled:
         with open_raster(item.raster, pixel_coordinates=True) as raster:
             if item.raster not in digests:
                 digests[item.raster] = _digest(raster)
-            if raster.has_georeference:
-                places.append(_place(item, footprint(raster.grid, item.area)))
+            unplaced += not raster.has_georeference
+            if raster.has_georeference and (item.area is None or not item.area.is_empty):
+                places.append(_place(item, raster.grid))
     splits = sorted({item.split for item in labelled})
     overlaps, nearest = _compare(places, splits)
     return LeakageReport(
@@ -152,7 +159,7 @@ def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
         overlaps=tuple(sorted(overlaps, key=lambda item: -item.square_m)),
         nearest=tuple(nearest),
         shared_sites=_shared_sites(labelled),
-        unplaced=len(labelled) - len(places),
+        unplaced=unplaced,
     )
 
 
@@ -188,10 +195,16 @@ def _divided(one: LabelledRaster, other: LabelledRaster) -> bool:
     return bool(shapely.intersection(one.area, other.area).area == 0)
 
 
-def _place(item: LabelledRaster, shape: BaseGeometry) -> _Place:
+def _place(item: LabelledRaster, grid: Grid) -> _Place:
+    area = shapely.box(0, 0, grid.width, grid.height) if item.area is None else item.area
+    # Straight edges in pixels are bent in another projection: four corners alone would cut them
+    # short, and neighbours of different lengths that only touch would seem to overlap.
+    edge_px = max(grid.width, grid.height) / _POINTS_PER_SIDE
+    shape = footprint(grid, shapely.segmentize(area, edge_px))
     corners = shapely.get_coordinates(shape)
     centre = corners.mean(axis=0)
-    return _Place(item, shape, centre, float(distances_m(centre, corners).max()) / _BOUND_SLACK)
+    radius_m = float(distances_m(centre, corners).max()) / _BOUND_SLACK
+    return _Place(item, shape, centre, radius_m, float(area.area))
 
 
 def _compare(
@@ -238,12 +251,18 @@ def _by_least_distance(
 
 
 def _measure(one: _Place, other: _Place) -> tuple[float, float]:
-    """Metres between two places, and square metres that they share."""
+    """Metres between two places, and square metres that they share.
+
+    A shared strip up to one pixel wide, of the finer raster, comes from rounded georeferences of
+    neighbours that touch; it counts as nothing.
+    """
     lon, lat = one.centre.tolist()
     first = shapely.make_valid(in_metres(one.shape, centre=(lon, lat)))
     second = shapely.make_valid(in_metres(other.shape, centre=(lon, lat)))
-    shared = shapely.intersection(first, second).area
-    return float(shapely.distance(first, second)), float(shared)
+    shared = shapely.intersection(first, second)
+    pixel_m = math.sqrt(min(first.area / one.pixels, second.area / other.pixels))
+    wide = not shapely.buffer(shared, -pixel_m / 2, join_style="mitre").is_empty
+    return float(shapely.distance(first, second)), float(shared.area) if wide else 0.0
 
 
 def _shared_sites(labelled: Sequence[LabelledRaster]) -> tuple[str, ...]:

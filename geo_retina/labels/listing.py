@@ -15,7 +15,7 @@ def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> li
         LabelError: The file cannot be read, names nothing, or names an image that is not there.
     """
     try:
-        lines = Path(listing).read_text(encoding="utf-8").splitlines()
+        lines = Path(listing).read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise LabelError(
             f"{listing}: expected a text file with one image name a line: {error}"

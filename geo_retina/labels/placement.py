@@ -22,6 +22,9 @@ logger = logging.getLogger(__name__)
 FAR_M = 1000.0
 """Labels further from every raster than this are taken for a mistake, not for empty rasters."""
 
+_DEGREES = (180, 90)
+"""Largest longitude and latitude."""
+
 POLYGONS = (3, 6)
 """Type ids of shapely's Polygon and MultiPolygon."""
 
@@ -136,6 +139,23 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         else "of which its coordinates are none"
     )
     raise LabelError(f"{source}: states the CRS {frame.crs.name}, {where}{hint}")
+
+
+def tell_of_degrees(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str) -> None:
+    """Warn of coordinates that are taken for pixels and may be longitude and latitude."""
+    larger = any(
+        grid.crs is None and grid.width > _DEGREES[0] and grid.height > _DEGREES[1]
+        for grid in grids
+    )
+    if not larger or not len(frame):
+        return
+    reach = np.abs(frame.total_bounds.reshape(2, 2)).max(axis=0)
+    if (reach <= _DEGREES).all():
+        logger.warning(
+            "%s: all coordinates lie within 180 and 90 and are taken for pixels, as the raster has "
+            "no CRS; if they are longitude and latitude, give the raster its CRS: `geo-retina "
+            "mosaic FILE -o FILE.vrt --raster-crs EPSG:<code>` (nothing is copied)", source,
+        )  # fmt: skip
 
 
 def _distance_m(frame: "gpd.GeoDataFrame", grid: Grid) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import list_images, read_grid, refuse_strays
+from geo_retina.labels.files import list_images, read_grid, refuse_strays, refuse_twins
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.grid import Grid
 
@@ -30,8 +30,8 @@ def read_point_csvs(
         One entry an image, in alphabetical order.
 
     Raises:
-        LabelError: `folder` is a file, there is no CSV, one has no image or cannot be read, or
-            `size_m` is not positive.
+        LabelError: `folder` is a file, there is no CSV, one has no image or several or cannot
+            be read, or `size_m` is not positive.
         GeoreferenceError: An image with points has no CRS, so that metres mean nothing.
     """
     if Path(folder).is_file():
@@ -44,6 +44,8 @@ def read_point_csvs(
     if not files:
         raise LabelError(f"{folder}: expected .csv files in the folder, found none")
     refuse_strays(files.values(), images, image_folder)
+    claims = ((image, files.get(Path(image).stem)) for image in images)
+    refuse_twins(claims, image_folder=image_folder)
     labelled = []
     for image in images:
         csv = files.get(Path(image).stem)

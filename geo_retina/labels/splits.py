@@ -19,7 +19,7 @@ from shapely.geometry.base import BaseGeometry
 
 from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.ground import Block, block_at, blocks_over, footprint
+from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, pixel_to_ground
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space.grid import WGS84, Grid
 
@@ -211,11 +211,12 @@ def _in_pixels(block: Block, grid: Grid) -> BaseGeometry:
 
 def _shrunk(shape: BaseGeometry, grid: Grid, metres: float) -> BaseGeometry:
     """Take away a rim of some metres on the ground."""
-    gsd = np.array(grid.gsd_m())
-    on_ground = shapely.transform(shape, lambda points: points * gsd)
-    rim = metres + 2 * _SEAM_PX * float(gsd.max())
+    to_ground = pixel_to_ground(grid)
+    to_pixels = np.linalg.inv(to_ground)
+    on_ground = shapely.transform(shape, lambda points: points @ to_ground.T)
+    rim = metres + 2 * _SEAM_PX * float(np.linalg.norm(to_ground, 2))  # a pixel's longest stretch
     smaller = shapely.buffer(on_ground, -rim, join_style="mitre")
-    moved: BaseGeometry = shapely.transform(smaller, lambda points: points / gsd)
+    moved: BaseGeometry = shapely.transform(smaller, lambda points: points @ to_pixels.T)
     return moved
 
 

@@ -163,7 +163,7 @@ def _enclosing(values: Sequence[float]) -> tuple[float, float, float, float]:
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
     """Numbered lines of a text file, split at white space; empty ones left out."""
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise LabelError(f"{file}: expected a text file: {error}") from error
     return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]

@@ -16,7 +16,14 @@ from geo_retina.labels.files import read_grid
 from geo_retina.labels.image_paths import IMAGE, named_images
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.labels.parts import separate_objects
-from geo_retina.labels.placement import POLYGONS, areas_on, in_pixels, refuse_far, world_frame
+from geo_retina.labels.placement import (
+    POLYGONS,
+    areas_on,
+    in_pixels,
+    refuse_far,
+    tell_of_degrees,
+    world_frame,
+)
 from geo_retina.labels.points import boxes_around
 from geo_retina.labels.vector_classes import SCORE_COLUMN, classes_of
 from geo_retina.labels.wording import counted, fid_list
@@ -102,6 +109,7 @@ def read_vector(
             )  # fmt: skip
     objects = _Objects.of(frame, class_names, options, images=named, source=str(path))
     grids = [read_grid(raster, crs=options.raster_crs) for raster in rasters]
+    tell_of_degrees(frame, grids, source=str(path))
     labels = [objects.on(grid, str(raster)) for raster, grid in zip(rasters, grids, strict=True)]
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))

@@ -8,7 +8,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.image_paths import locate_images
+from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
 ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
@@ -44,7 +44,7 @@ def read_voc(
 
     Raises:
         LabelError: A file cannot be read, or holds an unknown class or an object without box or
-            class; an image is in the lists of two splits.
+            class; two files name one image; an image is in the lists of two splits.
     """
     path = Path(xml)
     root = _root(path)
@@ -59,6 +59,11 @@ def read_voc(
     if image_folder is None and root is not None and (root / IMAGES).is_dir():
         image_folder = root / IMAGES
     paths = locate_images(images.values(), image_folder or files[0].parent, source=path)
+    refuse_same_image(
+        ((file.name, paths[images[file]]) for file in files),
+        source=path,
+        remedy="correct <filename> in one of them, or merge them",
+    )
     splits = {} if root is None else _splits(root / _LISTS)
     return [
         LabelledRaster(
@@ -83,7 +88,7 @@ def _splits(lists: Path) -> dict[str, str]:
     splits: dict[str, str] = {}
     for split in _SPLITS:
         file = lists / f"{split}.txt"
-        for line in file.read_text(encoding="utf-8").splitlines() if file.is_file() else ():
+        for line in file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else ():
             for name in line.split()[:1]:
                 if splits.setdefault(name, split) != split:
                     raise LabelError(

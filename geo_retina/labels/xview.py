@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 STRAY_TYPE_IDS = (75, 82)
 """Type ids that occur in the published file but name no class; they are left out."""
 
+_BOX_NUMBERS = 4
+
 # Class list of the challenge, arXiv 1802.07856, in the order of the type ids.
 TYPE_NAMES = {
     11: "Fixed-wing Aircraft", 12: "Small Aircraft", 13: "Cargo Plane", 15: "Helicopter",
@@ -83,13 +85,13 @@ def _features(geojson: Path) -> Iterator[tuple[str, list[float], str]]:
     """Image, pixel box and class name of each object of a known type."""
     strays = 0
     try:
-        for feature in json.loads(geojson.read_text(encoding="utf-8"))["features"]:
+        for feature in json.loads(geojson.read_text(encoding="utf-8-sig"))["features"]:
             row = feature["properties"]
             type_id = int(row["type_id"])
             if type_id in STRAY_TYPE_IDS:
                 strays += 1
                 continue
-            box = [float(value) for value in row["bounds_imcoords"].split(",")]
+            box = _box(row["bounds_imcoords"])
             yield str(row["image_id"]), box, TYPE_NAMES[type_id]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise LabelError(
@@ -98,3 +100,11 @@ def _features(geojson: Path) -> Iterator[tuple[str, list[float], str]]:
         ) from error
     if strays:
         logger.warning("%s: left out %d objects whose type id names no class", geojson, strays)
+
+
+def _box(bounds: str) -> list[float]:
+    """Pixel edges x_min, y_min, x_max, y_max; a ValueError for another number of numbers."""
+    values = [float(value) for value in bounds.split(",")]
+    if len(values) != _BOX_NUMBERS:
+        raise ValueError(f"expected 4 numbers in bounds_imcoords, got {bounds!r}")
+    return values

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.data_yaml import DataYaml, find_data_yaml, is_data_yaml, read_data_yaml
-from geo_retina.labels.files import RASTER_SUFFIXES, list_images, refuse_strays
+from geo_retina.labels.files import RASTER_SUFFIXES, list_images, refuse_strays, refuse_twins
 from geo_retina.labels.wording import counted, listed
 
 logger = logging.getLogger(__name__)
@@ -61,20 +61,28 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
             as the file says; `images` beside `labels`; beside the text files.
 
     Raises:
-        LabelError: No image or no text file is found, or a text file has no image.
+        LabelError: No image or no text file is found, or a text file has no image or several.
     """
     file = path if is_data_yaml(path) else find_data_yaml(path)
     described = None
     if file is not None:
         described = _described(file, images)
         if described.splits:
-            return YoloSet(_of_yaml(described), described.names or _listed_names(path))
+            return _checked(_of_yaml(described), path, described.names or _listed_names(path))
     branches = _branches(path, path / _IMAGES if images is None else Path(images))
     if branches and not any(path.glob("*.txt")):
         found = _of_branches(branches)
     else:
         found = _of_folder(path, images)
-    return YoloSet(found, _class_names(path, described))
+    return _checked(found, images or path, _class_names(path, described))
+
+
+def _checked(
+    images: tuple[YoloImage, ...], folder: str | Path, class_names: tuple[str, ...] | None
+) -> YoloSet:
+    """A data set in which no text file belongs to two images."""
+    refuse_twins(((item.image, item.labels) for item in images), image_folder=folder)
+    return YoloSet(images, class_names)
 
 
 def _described(file: Path, images: str | None) -> DataYaml:
@@ -158,7 +166,7 @@ def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
 def _listed_images(listing: Path, described: DataYaml) -> list[str]:
     """Images that a text file lists, relative to it or to the data set's folder."""
     try:
-        lines = listing.read_text(encoding="utf-8").splitlines()
+        lines = listing.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, ValueError) as error:
         raise LabelError(f"{listing}: expected a text file that lists images: {error}") from error
     images = []
@@ -228,7 +236,7 @@ def _listed_names(path: Path) -> tuple[str, ...] | None:
     folder = path if path.is_dir() else path.parent
     for file in (folder / _CLASSES, folder / _LABELS / _CLASSES):
         if file.is_file():
-            lines = file.read_text(encoding="utf-8").splitlines()
+            lines = file.read_text(encoding="utf-8-sig").splitlines()
             return tuple(line.strip() for line in lines if line.strip())
     return None
 
@@ -258,7 +266,7 @@ def _holds_yolo(folder: Path) -> bool:
 
 def _first_lines(file: Path) -> list[str]:
     try:
-        with file.open(encoding="utf-8") as lines:
+        with file.open(encoding="utf-8-sig") as lines:
             return [line for line in islice(lines, _LOOKED_AT) if line.strip()]
     except (OSError, ValueError):
         return ["not a text file"]

@@ -1,5 +1,6 @@
 """Where labelled rasters come from: the `[[train]]` and `[[val]]` tables of a recipe."""
 
+import logging
 from abc import ABC, abstractmethod
 from dataclasses import replace
 from fnmatch import fnmatch
@@ -15,6 +16,8 @@ from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.voc import read_voc
+
+_log = logging.getLogger(__name__)
 
 
 class _Plain(BaseModel):
@@ -133,7 +136,7 @@ class VocSource(_Source):
 
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         return [
-            raster
+            _of_image(raster, folder / image)
             for image in self.images
             for raster in read_voc((folder / image).with_suffix(".xml"), class_names=class_names)
         ]
@@ -197,6 +200,16 @@ Source = Annotated[CsvSource | VocSource | AnySource, Field(discriminator="kind"
 def _path(folder: Path, text: str) -> str:
     """A path below the data folder; absolute ones, URLs and GDAL's own stay as they are."""
     return text if "://" in text or text.startswith("/vsi") else str(folder / text)
+
+
+def _of_image(labelled: LabelledRaster, image: Path) -> LabelledRaster:
+    """The same labels on the image that the recipe states, whatever the labels call it."""
+    if Path(labelled.raster).name != image.name:
+        _log.warning(
+            "%s: its <filename> is %s; taken for the labels of %s, as the recipe states",
+            image.with_suffix(".xml"), Path(labelled.raster).name, image,
+        )  # fmt: skip
+    return replace(labelled, raster=str(image))
 
 
 def _by_score(raster: LabelledRaster, *, least: float, sure: float) -> LabelledRaster:

@@ -267,3 +267,43 @@ def test_chips_keep_the_names_of_the_bands(tmp_path: Path, write_raster_at: Writ
     with rasterio.open(chip) as file:
         assert file.descriptions == ("Blue", "Green", "Red", None)
         assert [colour.name for colour in file.colorinterp] == ["gray", *["undefined"] * 3]
+
+
+def test_labels_are_cleaned_before_they_are_cut(
+    tmp_path: Path, labelled: LabelledRaster, caplog: pytest.LogCaptureFixture
+) -> None:
+    boxes = [[20, 20, 10, 10], [40, 40, 50, 50], [40, 40, 50, 50.2], [400, 4, 410, 9]]
+    item = replace(labelled, labels=Labels.of(boxes, [0, 0, 0, 0], ("tree", "palm")))
+    with caplog.at_level("INFO", logger="geo_retina"):
+        cut = cut_chips([item], tmp_path / "out", options=ChipOptions(chip_px=64, empty_share=0))
+    chip, _ = read_coco(tmp_path / "out" / "train.json")
+    assert cut.labels == 3  # one of them in both chips
+    assert chip.labels.boxes.tolist() == [[10, 10, 20, 20], [40, 40, 50, 50]]
+    assert (
+        "cut from 1 raster with 4 objects (mended: 1 swapped, 1 outside, 1 duplicates)"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize("alpha", [False, True])
+@pytest.mark.parametrize("inside", [7, 0])
+def test_a_mask_beside_nodata_or_alpha_is_kept(
+    tmp_path: Path, write_raster_at: Writer, alpha: bool, inside: int
+) -> None:
+    """A mask goes before both: masked pixels may hold data, and valid ones may hold nodata."""
+    valid = np.ones((32, 64), np.bool_)
+    valid[:, :20] = False
+    pixels = np.full((2, 32, 64), 7, np.uint8)
+    pixels[:, 5:9, 40:50] = inside
+    colours = ["gray", "alpha" if alpha else "undefined"]
+    path = write_raster_at(
+        tmp_path / "plot.tif", pixels, colours=colours, mask=valid, nodata=None if alpha else 0
+    )
+    labelled = LabelledRaster(str(path), Labels.empty(("tree",)))
+    cut_chips([labelled], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
+    for column in (0, 32):
+        with rasterio.open(tmp_path / "out" / "chips" / f"plot_{column}_0.tif") as chip:
+            np.testing.assert_array_equal(chip.read(), pixels[:, :, column : column + 32])
+            np.testing.assert_array_equal(chip.dataset_mask() > 0, valid[:, column : column + 32])
+            flags = [flag.name for flag in chip.mask_flag_enums[0]]
+            assert ("nodata" in flags) == (not alpha and column == 32 and inside == 7)

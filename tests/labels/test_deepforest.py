@@ -256,3 +256,33 @@ def test_all_may_be_stated_to_be_one_class(tmp_path: Path) -> None:
     assert len(item.labels) == 2
     with pytest.raises(LabelError, match="nothing tells oak, ash apart"):
         read_deepforest_csv(csv, class_column="", class_names=("oak", "ash"))
+
+
+def test_two_spellings_of_one_image_are_one_raster(tmp_path: Path) -> None:
+    (tmp_path / "plots").mkdir()
+    (tmp_path / "plots" / "a.tif").touch()
+    rows = ("plots/a.tif,1,1,9,9,Tree", "./plots/a.tif,11,1,19,9,Tree")
+    whole = f"{tmp_path}/plots/../plots/a.tif,21,1,29,9,Tree"
+    (item,) = read_deepforest_csv(written(tmp_path, *rows, whole))
+    assert item.raster == str(tmp_path / "plots" / "a.tif")
+    assert item.labels.boxes[:, 0].tolist() == [1, 11, 21]
+    header = f"{HEADER},split"
+    csv = written(
+        tmp_path, *(f"{row},{s}" for row, s in zip(rows, "ab", strict=True)), header=header
+    )
+    with pytest.raises(LabelError, match="several values of split: a, b"):
+        read_deepforest_csv(csv)
+
+
+def test_an_image_found_by_name_is_not_one_that_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").touch()
+    csv = written(tmp_path, "a.tif,1,1,9,9,Tree", "gone/a.tif,11,1,19,9,Tree")
+    with pytest.raises(LabelError, match=r"gone/a\.tif is nowhere.*which is a\.tif already"):
+        read_deepforest_csv(csv)
+
+
+@pytest.mark.parametrize("edges", ["1,1,inf,9", "inf,inf,inf,inf", "-inf,1,9,9", "1,1,1e999,9"])
+def test_infinite_boxes_are_no_images_without_objects(tmp_path: Path, edges: str) -> None:
+    csv = written(tmp_path, "a.tif,1,1,9,9,Tree", f"a.tif,{edges},Tree")
+    with pytest.raises(LabelError, match="line 3: a box with infinite coordinates"):
+        read_deepforest_csv(csv)

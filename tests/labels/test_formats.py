@@ -19,10 +19,12 @@ from geo_retina.labels.formats import (
     read_coco,
     read_dota,
     read_labels,
+    read_point_csvs,
     read_voc,
     read_xview,
     read_yolo,
 )
+from geo_retina.labels.listing import choose_listed
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
@@ -58,7 +60,7 @@ def test_voc_boxes_are_edges_from_zero_unless_told(tmp_path: Path) -> None:
 
 def test_voc_folder_shares_class_names_and_keeps_empty_images(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text(voc_text((1, 2, 10, 12), difficult=1))
-    (tmp_path / "b.xml").write_text(voc_text())
+    (tmp_path / "b.xml").write_text(voc_text().replace("a.png", "b.png"))
     full, empty = read_voc(tmp_path)
     assert full.labels.counted.tolist() == [False]
     assert len(empty.labels) == 0
@@ -429,3 +431,97 @@ def test_points_without_image_are_an_error(tmp_path: Path, images: Path) -> None
         read_labels(source, label_format="points")
     source = replace(source, images=str(images / "a.*"))
     assert [len(item.labels) for item in read_labels(source, label_format="points")] == [0]
+
+
+@pytest.mark.parametrize("table", ["images", "categories"])
+def test_coco_ids_belong_to_one_row(tmp_path: Path, table: str) -> None:
+    path, content = tmp_path / "labels.json", coco_dict()
+    content[table][1]["id"] = content[table][0]["id"]
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=f"expected {table} with ids of their own, got the id"):
+        read_coco(path)
+
+
+@pytest.mark.parametrize("name", ["b.png", "./b.png", "x/../b.png"])
+def test_coco_images_are_different_files(tmp_path: Path, name: str) -> None:
+    (tmp_path / "x").mkdir()
+    (tmp_path / "b.png").touch()
+    path, content = tmp_path / "labels.json", coco_dict()
+    content["images"][1]["file_name"] = name
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=r"b\.png: image id 7 and image id 3; merge"):
+        read_coco(path)
+
+
+def test_voc_files_name_different_images(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(voc_text((1, 2, 3, 4)))
+    (tmp_path / "b.xml").write_text(voc_text((5, 2, 9, 4)))
+    with pytest.raises(LabelError, match=r"a\.png: a\.xml and b\.xml; correct <filename>"):
+        read_voc(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("value", "counts"),
+    [("0", True), ("1", False), (None, True), (False, True), (True, False), (0.0, True)],
+)
+def test_coco_crowds_may_be_texts(tmp_path: Path, value: object, counts: bool) -> None:
+    path, content = tmp_path / "labels.json", coco_dict()
+    content["annotations"] = content["annotations"][:1]
+    content["annotations"][0]["iscrowd"] = value
+    path.write_text(json.dumps(content))
+    assert read_coco(path)[1].labels.counted.tolist() == [counts]
+
+
+@pytest.mark.parametrize("box", ["1,2,3", "1,2,3,4,5"])
+def test_xview_boxes_have_four_numbers(tmp_path: Path, images: Path, box: str) -> None:
+    path = tmp_path / "xview.geojson"
+    path.write_text(xview_text(("a.png", 86, box), ("a.png", 86, "1,2,3,4")))
+    with pytest.raises(LabelError, match=f"expected 4 numbers in bounds_imcoords, got '{box}'"):
+        read_xview(path, images)
+
+
+@pytest.mark.parametrize(
+    ("features", "said"),
+    [
+        ([None], "got null as the first"),
+        ([[1]], r"got \[1\]"),
+        ({"a": {}}, "got dict in its place"),
+    ],
+)
+def test_geojson_without_a_list_of_features_is_refused(
+    tmp_path: Path, features: object, said: str
+) -> None:
+    path = tmp_path / "labels.geojson"
+    path.write_text(json.dumps({"type": "FeatureCollection", "features": features}))
+    with pytest.raises(LabelError, match=said):
+        format_of(str(path))
+
+
+def test_a_byte_order_mark_is_no_part_of_a_name(tmp_path: Path, images: Path) -> None:
+    mark = "\ufeff"
+    (tmp_path / "classes.txt").write_text(f"{mark}tank\nship\n", encoding="utf-8")
+    (tmp_path / "a.txt").write_text(f"{mark}1 0.5 0.5 0.25 0.5\n", encoding="utf-8")
+    assert format_of(str(tmp_path)) == "yolo"
+    full, _ = read_yolo(tmp_path, images)
+    assert full.labels.class_names == ("tank", "ship")
+    assert full.labels.class_ids.tolist() == [1]
+    (tmp_path / "only.txt").write_text(f"{mark}a\n", encoding="utf-8")
+    (chosen,) = choose_listed([full], tmp_path / "only.txt")
+    assert chosen is full
+    (tmp_path / "labels.json").write_text(mark + json.dumps(coco_dict()), encoding="utf-8")
+    assert format_of(str(tmp_path / "labels.json")) == "coco"
+    assert len(read_coco(tmp_path / "labels.json")) == 2
+
+
+def test_labels_of_two_images_are_refused(tmp_path: Path, images: Path) -> None:
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    (tmp_path / "a.csv").write_text("x,y\n3,2\n")
+    Image.new("RGB", (WIDTH, HEIGHT)).save(images / "b.tif")  # no labels, no question
+    assert len(read_yolo(tmp_path, images, class_names=["tank"])) == 3
+    Image.new("RGB", (WIDTH, HEIGHT)).save(images / "a.tif")
+    said = r"expected one image for .*a\.{}, got .*a\.png and .*a\.tif; remove one, or"
+    with pytest.raises(LabelError, match=said.format("txt")):
+        read_yolo(tmp_path, images, class_names=["tank"])
+    with pytest.raises(LabelError, match=said.format("csv")):
+        read_point_csvs(tmp_path, images, size_m=1)
+    assert len(read_yolo(tmp_path, str(images / "*.png"), class_names=["tank"])) == 2

@@ -138,3 +138,58 @@ def test_the_antimeridian_is_no_gap(tmp_path: Path, write_raster_at: Callable[..
         items.append(LabelledRaster(str(path), Labels.empty(["tree"]), split=split))
     report = audit_splits(items)
     assert report.nearest[0].metres < 50, report.nearest
+
+
+@pytest.mark.parametrize("east", [0, 300, 600])
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:3035"])
+def test_neighbours_that_touch_share_nothing(plant: Planter, east: int, crs: str) -> None:
+    """A large tile beside a shorter one, far from the central meridian, where edges are bent."""
+    x, y = (300_000, 5_400_000) if crs == "EPSG:32633" else (3_300_000, 2_300_000)
+    rng = np.random.default_rng(1)
+    large, small = (
+        rng.integers(0, 255, (1, *shape)).astype(np.uint8) for shape in ((500, 500), (200, 200))
+    )
+
+    def tile(
+        name: str, split: str, pixels: np.ndarray, east_m: float, north_m: float
+    ) -> LabelledRaster:
+        place = Affine.translation(x + east_m, y + north_m) @ Affine.scale(2, -2)
+        return plant(name, split, 0, pixels=pixels, transform=place, crs=crs)
+
+    one = tile("a.tif", "train", large, 0, 0)
+    sides = {
+        "below": (east, -1000),
+        "above": (east, 400),
+        "right": (1000, -east),
+        "left": (-400, -east),
+    }
+    for name, (right, up) in sides.items():
+        touching = audit_splits([one, tile(f"{name}.tif", "val", small, right, up)])
+        assert not touching.leaks, (name, touching.overlaps)
+        assert touching.nearest[0].metres < 0.01
+    for name, (right, up) in sides.items():
+        inwards = (np.sign(500 - right - 200) * 6, np.sign(-500 - up + 200) * 6)
+        moved = tile(f"{name}.tif", "val", small, right + inwards[0], up + inwards[1])
+        assert audit_splits([one, moved]).leaks, name
+
+
+@pytest.mark.parametrize(("overlap_px", "leaks"), [(0.4, False), (2, True), (3, True)])
+def test_up_to_a_row_of_pixels_is_rounding(plant: Planter, overlap_px: float, leaks: bool) -> None:
+    """Also a corner of a few pixels counts, though it is less than a row."""
+    one = plant("a.tif", "train", 0)
+    beside = plant("b.tif", "val", 20 - 0.5 * overlap_px)
+    corner = plant(
+        "c.tif", "val", 0,
+        transform=Affine.translation(500_020 - 0.5 * overlap_px, 5_400_020 - 0.5 * overlap_px)
+        @ Affine.scale(0.5, -0.5),
+    )  # fmt: skip
+    assert audit_splits([one, beside]).leaks == leaks
+    assert audit_splits([one, corner]).leaks == leaks
+
+
+def test_a_raster_without_labelled_ground_shares_nothing(plant: Planter) -> None:
+    one = plant("a.tif", "train", 0)
+    empty = replace(plant("b.tif", "val", 5), area=shapely.MultiPolygon())
+    report = audit_splits([one, empty])
+    assert not report.leaks
+    assert report.unplaced == 0

@@ -192,3 +192,29 @@ def test_the_centre_decides_the_block(tmp_path: Path, write_raster_at: Callable[
     small = write_raster_at(tmp_path / "small.tif", pixels[:, :20, :20], transform=small_place)
     keys = {by_block(100)(LabelledRaster(str(path), NONE)) for path in (big, small)}
     assert len(keys) == 1
+
+
+@pytest.mark.parametrize(
+    ("shear", "scale"), [(30.0, (0.5, -0.5)), (0.0, (0.5, -0.2)), (-20.0, (0.3, 0.5))]
+)
+@pytest.mark.parametrize("crs", ["EPSG:32633", "EPSG:4326"])
+def test_the_guard_is_kept_on_any_grid(
+    tmp_path: Path, write_raster_at: Writer, shear: float, scale: tuple[float, float], crs: str
+) -> None:
+    """Sheared pixels, oblong ones, and degrees, which are shorter to the east."""
+    unit, corner = (1, (500_000, 5_400_000)) if crs == "EPSG:32633" else (1e-5, (15.0, 60.0))
+    place = (
+        Affine.translation(*corner)
+        @ Affine.scale(unit)
+        @ Affine.shear(shear, 0)
+        @ Affine.rotation(25)
+        @ Affine.scale(*scale)
+    )
+    path = write_raster_at(
+        tmp_path / "a.tif", np.zeros((1, 1000, 1600), np.uint8), transform=place, crs=crs
+    )
+    parts = split_ground([LabelledRaster(str(path), NONE)], block_m=80, guard_m=20, shares=HALVES)
+    grid = read_grid(path)
+    centre = footprint(grid, None).centroid
+    shapes = [in_metres(footprint(grid, part.area), centre=(centre.x, centre.y)) for part in parts]
+    assert 20 - 0.02 <= shapely.distance(*shapes) < 20.3

@@ -481,3 +481,19 @@ def test_image_paths_of_no_image_leave_it_to_the_ground(
     (item,) = read_labels(LabelSource(path=str(path), images=str(tmp_path)))
     assert len(item.labels) == 2
     assert "names mosaic.tif" in caplog.text
+
+
+def test_degrees_on_a_raster_without_crs_are_told(
+    tmp_path: Path, write_raster_at: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    pixels = np.zeros((1, 100, 200), np.uint8)
+    bare = write_raster_at(tmp_path / "bare.tif", pixels, crs=None)
+    path = tmp_path / "labels.geojson"
+    frame = gpd.GeoDataFrame({"class": ["tree"]}, geometry=[shapely.box(15, 48, 15.001, 48.001)])
+    frame.set_crs(4326).to_file(path)
+    read_vector(path, [bare])
+    assert "if they are longitude and latitude" in caplog.text
+    caplog.clear()
+    frame.set_geometry([shapely.box(15, 48, 190, 95)]).set_crs(4326).to_file(path)
+    read_vector(path, [bare])
+    assert "longitude" not in caplog.text

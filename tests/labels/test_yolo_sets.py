@@ -173,3 +173,15 @@ def test_yolo_is_told_by_its_lines(tmp_path: Path, line: str, known: bool) -> No
     else:
         with pytest.raises(LabelError, match="does not tell its format"):
             format_of(str(tmp_path))
+
+
+@pytest.mark.parametrize("described", [False, True])
+def test_a_text_file_of_two_images_is_refused(root: Path, described: bool) -> None:
+    (root / "labels" / "classes.txt").write_text("tank\nship\n")
+    if described:
+        # One image in two splits has one text file, and is one image.
+        (root / "data.yaml").write_text("train: images/train\nval: images/train\n" + NAMES)
+        assert len(read(root)) == 4
+    Image.new("RGB", (40, 20)).save(root / "images" / "train" / "a.tif")
+    with pytest.raises(LabelError, match=r"got .*a\.png and .*a\.tif"):
+        read(root)

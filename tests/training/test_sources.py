@@ -18,7 +18,7 @@ from geo_retina.training.division import (
     refuse_empty_side,
 )
 from geo_retina.training.rasters import prepare_rasters
-from geo_retina.training.sources import AnySource, CsvSource, Reading
+from geo_retina.training.sources import AnySource, CsvSource, Reading, VocSource
 
 CSV = {"kind": "deepforest-csv", "labels": "labels.csv", "images": "images"}
 
@@ -257,3 +257,19 @@ def test_rasters_without_georeference_need_their_gsd_alone(
     assert "reading.bands" not in str(refused.value)
     (prepared,) = prepare_rasters(labelled, Reading(gsd_m=0.1), make_card(), source="plain")
     assert (prepared.width, prepared.height) == (50, 40)
+
+
+def test_voc_labels_are_of_the_image_that_is_stated(
+    tmp_path: Path, write_raster: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("old.tif", "renamed.tif"):
+        write_raster(name, np.zeros((3, 20, 20), np.uint8))
+    (tmp_path / "renamed.xml").write_text(
+        "<annotation><filename>old.tif</filename><object><name>tree</name><bndbox><xmin>1</xmin>"
+        "<ymin>2</ymin><xmax>9</xmax><ymax>9</ymax></bndbox></object></annotation>"
+    )
+    source = VocSource(kind="voc", images=("renamed.tif",))
+    (item,) = source.read(tmp_path, ("tree",))
+    assert item.raster == str(tmp_path / "renamed.tif")
+    assert len(item.labels) == 1
+    assert "<filename> is old.tif; taken for the labels of" in caplog.text
