@@ -83,6 +83,7 @@ def progress_bar(*, quiet: bool) -> Iterator["OnProgress"]:
         TimeRemainingColumn(),
         console=Console(stderr=True),
         transient=True,
+        redirect_stdout=sys.stdout.isatty(),  # what goes to a file stays there
     ) as bar:
         task = bar.add_task("", total=None, rate=0.0, found=0)
         done_before: float | None = None  # by an earlier run that this one goes on with

@@ -174,7 +174,7 @@ def _to_pixels(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> shapel
     if crs is None or grid.crs is None:
         return shapely.transform(polygons, grid.world_to_pixel)
     if crs == grid.crs:
-        turned = _all_turns(polygons) if crs.is_geographic else polygons
+        turned = _turns_on(polygons, grid) if crs.is_geographic else polygons
         return shapely.transform(turned, grid.world_to_pixel)
     source, target = crs, grid.crs
 
@@ -231,6 +231,18 @@ def _all_turns(polygons: Polygons) -> Polygons:
     """
     turns = [translate(polygons, xoff=turn) for turn in (-_TURN, 0, _TURN)]
     return _only_polygons(shapely.union_all(turns))
+
+
+def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
+    """Those turns of polygons in degrees that may lie on a grid in degrees."""
+    corners = grid.box_corners(np.array([[0.0, 0.0, grid.width, grid.height]]))[0]
+    west, east = corners[:, 0].min(), corners[:, 0].max()
+    first, _, last, _ = polygons.bounds
+    turns = [turn for turn in (-_TURN, 0, _TURN) if first + turn <= east and last + turn >= west]
+    if turns == [0]:
+        return polygons
+    moved = [translate(polygons, xoff=turn) for turn in turns]
+    return _only_polygons(shapely.union_all(moved)) if moved else shapely.Polygon()
 
 
 def _at_turn_of(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:

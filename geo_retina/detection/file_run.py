@@ -324,7 +324,8 @@ def _refuse_overwriting(
     aoi = job.options.aoi
     read: list[str | Path | None] = [job.raster_path, *job.source.raster.files, aoi, job.info.path]
     files = [file for path in outputs for file in output_files(Path(path))]
-    refuse_overwriting(read, [*files, *output_files(holes_path(outputs[0])), *further])
+    beside = [*output_files(holes_path(outputs[0])), ledger_path(outputs)]
+    refuse_overwriting(read, [*files, *beside, *further])
 
 
 def _header(job: Job, runner: Runner) -> LedgerHeader:

@@ -1,5 +1,6 @@
 """What a run read, found and wrote, for people and programs."""
 
+import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -44,5 +45,6 @@ class RunSummary:
             begun.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
             begun.replace(path)
         except OSError as error:
-            begun.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # what failed first is what is told
+                begun.unlink(missing_ok=True)
             raise WriteError(f"cannot write the summary {path}: {error}") from error

@@ -18,8 +18,15 @@ from typing import TYPE_CHECKING
 import pyproj
 
 from geo_retina.detection.file_writer import FileWriter, MultiWriter
-from geo_retina.detection.formats import COCO, GEOPACKAGE, Format, split_extension
-from geo_retina.detection.paths import refuse_overwriting
+from geo_retina.detection.formats import (
+    COCO,
+    FLATGEOBUF,
+    GEOPACKAGE,
+    SHAPEFILE,
+    Format,
+    split_extension,
+)
+from geo_retina.detection.paths import check_name, refuse_overwriting
 from geo_retina.detection.placement import Placement
 from geo_retina.detection.writers.layer import Geometry, Layer
 from geo_retina.errors import GeoreferenceError, OutputError
@@ -29,10 +36,8 @@ from geo_retina.space.grid import WGS84, Grid
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+_BY_GDAL = (GEOPACKAGE, FLATGEOBUF, SHAPEFILE)
 _GEOPACKAGE_TABLES = ("gpkg", "rtree_", "sqlite_")
-_LONGEST_NAME = 220
-"""Bytes: most file systems take 255, and files that lie beside an output while it is written have
-longer names."""
 
 PIXEL_NOTE = "raster pixels: x to the right, y down, (0, 0) is the raster's upper left corner"
 """Stands in the metadata of files whose coordinates are not on the Earth."""
@@ -63,6 +68,11 @@ def check_output(
     path = Path(path)
     _, kind = split_extension(path)
     _check_folder(path)
+    if kind in _BY_GDAL and "!" in str(path.resolve()):
+        raise OutputError(
+            f"{kind.name} cannot be written to {path.resolve()}: what follows a ! would be taken "
+            "for a file in an archive; choose another name or folder, or another format"
+        )
     if geometry not in ("polygon", "point"):
         raise OutputError(f"expected geometry 'polygon' or 'point', got {geometry!r}")
     if kind is COCO and geometry != "polygon":
@@ -168,18 +178,15 @@ def open_writers(
 
 
 def _layer_name(name: str, kind: Format) -> str:
-    """The file's name without its extension, unless the format keeps such names to itself."""
+    """The file's name without its extension, unless the format does not take that."""
+    plain = name[0].isalnum() or name[0] == "_"
     kept_by_format = kind is GEOPACKAGE and name.lower().startswith(_GEOPACKAGE_TABLES)
-    return f"layer_{name}" if kept_by_format else name
+    return name if plain and not kept_by_format else f"layer_{name}"
 
 
 def _check_folder(path: Path) -> None:
     folder = path.parent
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
-        raise OutputError(
-            f"expected a file name of at most {_LONGEST_NAME} bytes, got {path.name}; choose a "
-            "shorter one"
-        )
+    check_name(path)
     if not folder.is_dir():
         raise OutputError(
             f"the folder {folder} of the output {path.name} is missing; make it first"

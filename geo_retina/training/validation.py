@@ -162,7 +162,7 @@ class Validation(pl.Callback):
         assert isinstance(pl_module, DetectorModule)  # noqa: S101
         trainer.should_stop = trainer.should_stop or self._stopped
         if trainer.is_global_zero:
-            self._table.cut_after(trainer.global_step)
+            self._table.cut_after(trainer.global_step or -1)  # a new run has no rows
         if self._measures_start and not trainer.global_step:
             _log.info("measuring the weights that the training starts from")
             self._judge(self._quality(trainer, pl_module), 0)
@@ -186,7 +186,8 @@ class Validation(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Say so where nothing that was learned is better than the start."""
-        if self._measures_start and not self._best_step and self._settings.keep == "best":
+        won_nothing = self._measures_start and not self._best_step and self._best > 0
+        if won_nothing and self._settings.keep == "best" and trainer.is_global_zero:
             _log.warning(
                 "no measurement was better on val than the weights that the training started from "
                 "(AP %.3f): the model holds those, with the score that val chose",
@@ -246,7 +247,9 @@ class Validation(pl.Callback):
 
     def _judge(self, quality: float, step: int, *, counts: bool = True) -> None:
         """Compare a measurement with the best; one that `counts` uses patience up."""
+        if quality >= self._best:  # the later ones of equal weights are kept
+            self._best_step = step
         if quality > self._best:
-            self._best, self._best_step, self._without_better = quality, step, 0
+            self._best, self._without_better = quality, 0
         elif self._best > 0 and counts:  # patience starts with the first object that was found
             self._without_better += 1

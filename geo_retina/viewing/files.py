@@ -1,9 +1,11 @@
 """Files to look at: refused before the work starts where they cannot be, in place when whole."""
 
+import contextlib
 import os
 from collections.abc import Callable
 from pathlib import Path
 
+from geo_retina.detection.paths import check_name
 from geo_retina.errors import OutputError, WriteError
 
 
@@ -20,6 +22,7 @@ def check_place(path: Path, *, what: str, ending: str) -> None:
     """
     if path.suffix.lower() != ending:
         raise OutputError(f"expected a {what} that ends in {ending}, got {path}")
+    check_name(path)
     folder = path.absolute().parent
     if not folder.is_dir():
         raise OutputError(f"the folder of {path} does not exist; make it first")
@@ -44,5 +47,6 @@ def put(path: Path, write: Callable[[Path], object], *, what: str) -> None:
         write(begun)
         begun.replace(final)
     except OSError as problem:
-        begun.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # what failed first is what is told
+            begun.unlink(missing_ok=True)
         raise WriteError(f"cannot write the {what} {path}: {problem}") from problem

@@ -1,6 +1,8 @@
 """What holds for every format: the life of a file, refusals, empty results, places."""
 
+import glob
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -54,6 +56,14 @@ def write(path: Path, *parts: Detections, grid: Grid = GRID, **options: object) 
         for part in parts:
             writer.write(part)
     return path
+
+
+def _plain(path: Path, folder: Path) -> Path:
+    """The same files under a name that no reader takes for more than a name."""
+    (folder / "plain").mkdir()
+    for part in folder.glob(f"{glob.escape(path.stem)}.*"):
+        shutil.copy(part, folder / "plain" / f"plain{part.suffix}")
+    return folder / "plain" / f"plain{path.suffix}"
 
 
 def interrupted(path: Path, stop: type[BaseException]) -> None:
@@ -266,10 +276,18 @@ class TestLife:
             assert len(gpd.read_file(write(tmp_path / name, some(3)))) == 3
 
     @pytest.mark.parametrize(
-        "name", ["gpkg_trees.gpkg", "sqlite_x.gpkg", "GPKG.gpkg", "rtree_.gpkg"]
+        "name",
+        ["gpkg_trees.gpkg", "sqlite_x.gpkg", "GPKG.gpkg", "rtree_.gpkg"]
+        + [
+            f"{stem}.{extension}"
+            for stem in ("(1) a", "-x", "[x]", "+a", "#1", "@a", "~a", "{b}", "plot;1", "a'b")
+            for extension in ("gpkg", "fgb", "shp")
+        ],
     )
-    def test_names_that_a_format_keeps_to_itself(self, tmp_path: Path, name: str) -> None:
-        assert len(gpd.read_file(write(tmp_path / name, some(3)))) == 3
+    def test_names_that_mean_something_to_a_format(self, tmp_path: Path, name: str) -> None:
+        path = write(tmp_path / name, some(3))
+        _, _, shapes, _ = pyogrio.raw.read(_plain(path, tmp_path))
+        assert len(shapes) == 3
 
     @pytest.mark.parametrize("name", ["a.gpkg", "a.geojson", "a.csv"])
     def test_a_link_stays_and_what_it_leads_to_is_replaced(self, tmp_path: Path, name: str) -> None:
@@ -352,6 +370,21 @@ class TestCheck:
     def test_unknown_extension_names_the_known(self, tmp_path: Path, name: str) -> None:
         with pytest.raises(OutputError, match=r"\.geojson.*\.gpkg.*\.csv, got"):
             check_output(tmp_path / name)
+
+    def test_a_mark_of_archives_is_refused_where_gdal_would_take_it_for_one(
+        self, tmp_path: Path
+    ) -> None:
+        for extension in ("gpkg", "fgb", "shp"):
+            with pytest.raises(OutputError, match="what follows a !"):
+                check_output(tmp_path / f"a!b.{extension}")
+        assert (
+            len(
+                gpd.read_file(
+                    write(tmp_path / "a!b.geojson", some(3)).rename(tmp_path / "a.geojson")
+                )
+            )
+            == 3
+        )
 
     def test_a_name_too_long_for_what_lies_beside_it(self, tmp_path: Path) -> None:
         check_output(tmp_path / f"{'a' * 215}.gpkg")

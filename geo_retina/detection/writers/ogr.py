@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from geo_retina.space.detections import Detections
 
 
+_PLAIN_NAME = "output"
+
+
 @dataclass(frozen=True, slots=True)
 class Driver:
     """How GDAL writes one format."""
@@ -72,14 +75,16 @@ class OgrSink:
         self._spool.close()
         self._spool_file.close()
         with pa.OSFile(str(self._spool_path)) as spool, pa.ipc.open_stream(spool) as rows:
-            # GDAL makes .shp of .SHP on its own; the final name is the user's
-            written = self._path.with_suffix(self._path.suffix.lower())
+            # GDAL may take more than a name from the user's, and makes .shp of .SHP
+            written = self._path.with_name(f"{_PLAIN_NAME}{self._path.suffix.lower()}")
             self._write_with_gdal(rows, written)
         fault = fault_of(written, self._tally)
         if fault is not None:
             raise WriteError(f"GDAL could not finish {self._path.name}: {fault}; is the disk full?")
         self._spool_path.unlink()
         written.replace(self._path)
+        for part in list(self._path.parent.glob(f"{_PLAIN_NAME}.*")):
+            part.replace(self._path.with_name(self._path.stem + part.name[len(_PLAIN_NAME) :]))
 
     def abandon(self) -> None:
         """Let go of the spool."""
