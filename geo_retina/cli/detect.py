@@ -126,7 +126,9 @@ def detect(
                 "--readers": readers,
             }
             refuse_given(idle, "--plan detects nothing; leave them out")
-            _print_plan(shared.one_raster(raster), model, options, device=device, backend=backend)
+            if len(raster) > 1:
+                raise ConfigError(f"--plan takes one raster, got {len(raster):,}; plan them by one")
+            _print_plan(raster[0], model, options, device=device, backend=backend)
             return
         if not output:
             raise ConfigError("expected --output FILE, such as -o found.gpkg, got none")
@@ -140,7 +142,7 @@ def detect(
             restart=restart,
             skip_errors=skip_errors,
         )
-        if names_each(output):
+        if names_each([*output, *(path for path in (picture, page, summary) if path is not None)]):
             tasks = plan_tasks(raster, output, picture=picture, map=page, summary=summary)
             detect_many(tasks, model, options, output_options, work, quiet=quiet)
             return

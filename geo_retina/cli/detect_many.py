@@ -34,7 +34,7 @@ def detect_many(
     Raises:
         typer.Exit: With `FAILURE`, if one could not be read, or not in whole.
     """
-    from geo_retina.detection.each import EachRun
+    from geo_retina.detection.each import EachRun, tell_fault
     from geo_retina.detection.run_summary import RunSummary
 
     for task in tasks:
@@ -67,7 +67,8 @@ def detect_many(
                 counts.update(done.result.objects_by_class)
                 failed += done.result.counts.windows_failed > 0
             else:
-                print(f"error: {done.task.raster}: {one_line(done.result)}", file=sys.stderr)
+                text = one_line(tell_fault(done.task, done.result))
+                print(f"error: {text}", file=sys.stderr)
                 failed += 1
     by_class = ", ".join(f"{count:,} {name}" for name, count in counts.items())
     print(

@@ -163,6 +163,8 @@ def class_scores(texts: list[str] | None) -> tuple[tuple[str, float], ...] | Non
     found = {}
     for text in texts or ():
         name, _, score = text.rpartition("=")
+        if name in found:
+            raise ConfigError(f"--class-score names {name} twice; give it one score")
         try:
             found[name] = float(score)
         except ValueError:

@@ -1,7 +1,6 @@
 """Many rasters, each to files of its own, with the model loaded once."""
 
-import os
-from collections import Counter
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import compress
@@ -11,17 +10,25 @@ from typing import Self
 from geo_retina.detection.backends import load_model
 from geo_retina.detection.file_run import (
     OutputOptions,
+    RunFiles,
     WorkOptions,
     check_run,
     detect_to_files,
     ledger_path,
 )
 from geo_retina.detection.file_writer import Writer
+from geo_retina.detection.holes import holes_path
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.paths import refuse_overwriting
+from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import OnProgress
 from geo_retina.detection.run_summary import RunSummary
-from geo_retina.errors import GeoRetinaError, OutputError, UsageError, WriteError
+from geo_retina.errors import (
+    GeoRetinaError,
+    OutputError,
+    RasterError,
+    UsageError,
+    WriteError,
+)
 from geo_retina.labels.files import list_images
 
 NAME = "{name}"
@@ -63,9 +70,10 @@ class Task:
 
     @property
     def is_done(self) -> bool:
-        """Whether an earlier run left all its files, and nothing unfinished."""
+        """Whether an earlier run left all its files, and nothing unfinished or unread."""
+        unfinished = (ledger_path(self.outputs), holes_path(self.outputs[0]))
         whole = all(path.exists() for path in self.files)
-        return whole and not ledger_path(self.outputs).exists()
+        return whole and not any(path.exists() for path in unfinished)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +97,8 @@ def plan_tasks(
     """Find the rasters and name the files of each.
 
     Args:
-        rasters: Files, URLs, folders of them, or patterns such as `plots/*.tif`.
+        rasters: Files, URLs, folders of them, or patterns such as `plots/*.tif`. Pictures that an
+            earlier call like this left in a folder are no rasters.
         outputs: Paths with `NAME` in each.
         others: Of the picture, the map and the summary: as `outputs`, or None.
 
@@ -103,16 +112,18 @@ def plan_tasks(
                 f"expected {NAME} in {path}, as in the other outputs: each raster has files of "
                 "its own"
             )
-    found = list(dict.fromkeys(file for raster in rasters for file in list_images(raster)))
+    found = {file: file == raster for raster in rasters for file in list_images(raster)}
     tasks = [Task.of(file, outputs, **others) for file in found]
-    same = [path for path, count in Counter(task.outputs[0] for task in tasks).items() if count > 1]
-    if same:
-        twins = [task.raster for task in tasks if task.outputs[0] == same[0]]
-        raise OutputError(
-            f"{twins[0]} and {twins[1]} would both be written to {same[0]}; detect in them in "
-            "two runs, with different outputs"
-        )
-    refuse_overwriting(found, [path for task in tasks for path in task.files])
+    own = {path.resolve() for task in tasks for path in task.files}
+    tasks = [task for task in tasks if found[task.raster] or Path(task.raster).resolve() not in own]
+    by_output: dict[str, Task] = {}
+    for task in tasks:  # some disks do not tell A from a
+        twin = by_output.setdefault(str(task.outputs[0]).casefold(), task)
+        if twin is not task:
+            raise OutputError(
+                f"{twin.raster} and {task.raster} would both be written to {task.outputs[0]}; "
+                "detect in them in two runs, with different outputs"
+            )
     return tasks
 
 
@@ -161,10 +172,11 @@ class EachRun:
         Raises:
             UsageError: What is wrong with one or more of them.
         """
-        megapixels, faults = [], []
+        checked: list[RunFiles] = []
+        faults: list[tuple[Task, UsageError]] = []
         for number, task in enumerate(self.left, start=1):
             try:
-                size = check_run(
+                files = check_run(
                     task.raster,
                     task.outputs,
                     model=self._model,
@@ -174,12 +186,17 @@ class EachRun:
                     further_files=task.further_files,
                 )
                 self._also(task)
-                megapixels.append(size)
+                checked.append(files)
             except UsageError as error:
                 faults.append((task, error))
             on_progress(number, len(self.left))
         _raise_all(faults, len(self.left))
-        self._megapixels = megapixels
+        _refuse_seen_twice(self.left, checked)
+        refuse_overwriting(
+            dict.fromkeys(path for files in checked for path in files.read),
+            [path for files in checked for path in files.written],
+        )
+        self._megapixels = [files.megapixels for files in checked]
 
     def run(self, on_progress: OnProgress | None = None) -> Iterator[Done]:
         """Detect; a raster that fails is passed over.
@@ -232,16 +249,26 @@ def _raise_all(faults: Sequence[tuple[Task, UsageError]], checked: int) -> None:
     if not faults:
         return
     first = faults[0][1]
-    if len({str(error) for _, error in faults}) == 1:  # of an option, not of a raster
-        raise first
+    if len(faults) == checked and len({str(error) for _, error in faults}) == 1:
+        raise first  # of an option, not of a raster
     raise type(first)(_tell(faults, checked)) from first
 
 
+def _refuse_seen_twice(tasks: Sequence[Task], checked: Sequence[RunFiles]) -> None:
+    """Refuse a mosaic beside its tiles: what they show would be found twice."""
+    listed = {str(Path(task.raster).resolve()): task.raster for task in tasks}
+    for task, files in zip(tasks, checked, strict=True):
+        for path in files.read:
+            part = listed.get(str(Path(path).resolve()), task.raster)
+            if part != task.raster:
+                raise RasterError(
+                    f"{task.raster} shows {part}, which is to be searched too: its objects would "
+                    "be found twice; leave one of them out"
+                )
+
+
 def _tell(faults: Sequence[tuple[Task, UsageError]], checked: int) -> str:
-    told = [
-        str(error) if task.raster in str(error) else f"{task.raster}: {error}"
-        for task, error in faults[:_TOLD]
-    ]
+    told = [tell_fault(task, error) for task, error in faults[:_TOLD]]
     more = f"; and {len(faults) - _TOLD} more" if len(faults) > _TOLD else ""
     return (
         f"{len(faults):,} of {checked:,} rasters cannot be used, nothing was begun: "
@@ -249,8 +276,21 @@ def _tell(faults: Sequence[tuple[Task, UsageError]], checked: int) -> str:
     )
 
 
+def tell_fault(task: Task, error: GeoRetinaError) -> str:
+    """What is wrong with a raster; names it once."""
+    return str(error) if task.raster in str(error) else f"{task.raster}: {error}"
+
+
 def _named(path: Path, raster: str) -> Path:
-    return Path(str(path).replace(NAME, Path(os.fspath(raster)).stem))
+    return Path(str(path).replace(NAME, _stem(raster)))
+
+
+def _stem(raster: str) -> str:
+    """Name of a raster without folder and ending, as a file may be called everywhere."""
+    name = raster_name(raster)
+    of_container = re.match(r"\w{2,}:", name)  # such as NETCDF:"file.nc":variable
+    stem = name.replace('"', "") if of_container else Path(name).stem
+    return re.sub(r'[<>:"/\\|?*]', "_", stem)
 
 
 def _among_others(

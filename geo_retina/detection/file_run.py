@@ -21,7 +21,7 @@ from geo_retina.detection.holes import holes_path, remove_holes, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.paths import refuse_overwriting
+from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.detection.run import new_stitcher
@@ -35,6 +35,18 @@ from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
 _log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class RunFiles:
+    """What a run would read and write, before it begins."""
+
+    megapixels: float
+    """Size of the raster."""
+    read: tuple[str, ...]
+    """The raster's files, the AOI and the model."""
+    written: tuple[Path, ...]
+    """Every file that is written or removed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -157,23 +169,20 @@ def check_run(
     output_options: OutputOptions,
     work: WorkOptions,
     further_files: Sequence[str | Path] = (),
-) -> float:
+) -> RunFiles:
     """Find out whether `detect_to_files` would begin with these arguments; nothing is logged.
-
-    Returns:
-        Megapixels of the raster.
 
     Raises:
         UsageError: What `detect_to_files` would raise before it loads the model.
     """
     _check_outputs(outputs, output_options)
     with open_job(raster, model, options, tell=False) as job:
-        _refuse_overwriting(job, outputs, further_files)
+        files = _refuse_overwriting(job, outputs, further_files)
         _writers(job, outputs, output_options, model_hash="")
         path = ledger_path(outputs)
         if path.exists() and not (work.resume or work.restart):
             raise _leftover(path)
-        return _megapixels(job)
+        return files
 
 
 def ledger_path(outputs: Sequence[str | Path]) -> Path:
@@ -290,7 +299,7 @@ def _writers(
         "software": f"geo_retina {version('geo-retina')}",
         "model": card.name,
         "model_hash": model_hash,
-        "raster": Path(job.raster_path).name,
+        "raster": raster_name(job.raster_path),
         "options": options.to_dict(),
     }
     return open_writers(
@@ -319,13 +328,15 @@ def _megapixels(job: Job) -> float:
 
 def _refuse_overwriting(
     job: Job, outputs: Sequence[str | Path], further: Sequence[str | Path]
-) -> None:
-    """Raise where a file that is written or removed would be one that is read."""
+) -> RunFiles:
+    """What is read and written; raise where a file would be both."""
     aoi = job.options.aoi
-    read: list[str | Path | None] = [job.raster_path, *job.source.raster.files, aoi, job.info.path]
+    read = [job.raster_path, *job.source.raster.files, str(job.info.path)]
+    read += [] if aoi is None else [aoi]
     files = [file for path in outputs for file in output_files(Path(path))]
-    beside = [*output_files(holes_path(outputs[0])), ledger_path(outputs)]
-    refuse_overwriting(read, [*files, *beside, *further])
+    files += [*output_files(holes_path(outputs[0])), ledger_path(outputs), *map(Path, further)]
+    refuse_overwriting(read, files)
+    return RunFiles(_megapixels(job), tuple(read), tuple(files))
 
 
 def _header(job: Job, runner: Runner) -> LedgerHeader:

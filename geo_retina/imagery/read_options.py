@@ -8,17 +8,42 @@ from typing import Any
 
 from geo_retina.errors import ConfigError
 
+
+def _truth(value: Any) -> bool:  # noqa: ANN401  whatever the caller gave
+    if type(value).__name__ not in ("bool", "bool_"):  # of Python, of numpy
+        raise TypeError
+    return bool(value)
+
+
+def _number(value: Any) -> float:  # noqa: ANN401
+    if isinstance(value, str | bytes | bool):
+        raise TypeError
+    return float(value)
+
+
+def _whole(value: Any) -> int:  # noqa: ANN401
+    if isinstance(value, bool):
+        raise TypeError
+    return operator.index(value)
+
+
+def _text(value: Any) -> str:  # noqa: ANN401
+    if isinstance(value, bytes):
+        raise TypeError
+    return str(os.fspath(value))
+
+
 _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
-    bool: bool,
-    str: os.fspath,
-    str | None: os.fspath,
-    int | None: operator.index,
-    float | None: float,
-    tuple[int, ...] | None: lambda values: tuple(map(operator.index, values)),
+    bool: _truth,
+    str: _text,
+    str | None: _text,
+    int | None: _whole,
+    float | None: _number,
+    tuple[int, ...] | None: lambda values: tuple(map(_whole, values)),
+    tuple[float, float] | None: lambda values: tuple(map(_number, values)),
     tuple[tuple[str, float], ...] | None: lambda pairs: tuple(
-        (os.fspath(name), float(value)) for name, value in dict(pairs).items()
+        sorted((_text(name), _number(value)) for name, value in dict(pairs).items())
     ),
-    tuple[float, float] | None: lambda values: tuple(map(float, values)),
 }
 """What makes a plain value of each type of option."""
 

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from geo_retina.detection.paths import raster_name
 from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.files import read_grid
@@ -117,7 +118,7 @@ class MapWriter:
     def _page(self, shown: Detections) -> str:
         """The template with what it shows: marks that no part of it holds are replaced in turn."""
         parts = {
-            "title": _as_html(f"{Path(self._raster).name}: {self._model}"),
+            "title": _as_html(f"{raster_name(self._raster)}: {self._model}"),
             "about": _as_json(self._about(shown)),
             "boxes": _as_text(shown.boxes, "<f4"),
             "scores": _as_text(shown.scores, "<f4"),
@@ -138,7 +139,7 @@ class MapWriter:
         grid = self._grid
         return {
             "software": f"geo_retina {version('geo-retina')}",
-            "raster": Path(self._raster).name,
+            "raster": raster_name(self._raster),
             "model": self._model,
             "width": grid.width,
             "height": grid.height,

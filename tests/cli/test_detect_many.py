@@ -1,6 +1,7 @@
 """`geo-retina detect` in many rasters: files of each, one bad raster among good ones."""
 
 import logging
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -8,11 +9,13 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+import rasterio
+from affine import Affine
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
 from geo_retina.detection import backends
-from geo_retina.detection.each import EachRun, plan_tasks
+from geo_retina.detection.each import EachRun, Task, plan_tasks
 from geo_retina.detection.file_run import OutputOptions, WorkOptions
 from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import WriteError
@@ -216,3 +219,96 @@ def _each(plots: Path, out: Path, summary: Path | None = None) -> EachRun:
         output_options=OutputOptions(),
         work=WorkOptions(),
     )
+
+
+def test_what_an_earlier_call_left_in_the_folder_is_no_raster(
+    run: Callable[..., Any], blob_model: Callable[..., Any], plots: Path
+) -> None:
+    blob_model()
+    views = ("-o", plots / "{name}.gpkg", "--picture", plots / "{name}.png")
+    for _ in range(2):
+        assert run("detect", plots, *views).exit_code == 0
+    done = run("detect", plots, *views, "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert "in 0 rasters" in done.stdout
+    alone = run("detect", plots / "plot_0.tif", "-o", plots / "a.gpkg", "--picture", "{name}.png")
+    assert alone.exit_code == 2, "a name in one path asks for it in all"
+
+
+def test_a_mosaic_beside_its_tiles_is_refused(
+    run: Callable[..., Any], blob_model: Callable[..., Any], plots: Path, tmp_path: Path
+) -> None:
+    detector = blob_model()
+    mosaic = plots / "all.vrt"
+    assert run("mosaic", plots / "plot_0.tif", "-o", mosaic).exit_code == 0
+    done = run("detect", plots, "-o", tmp_path / "{name}.gpkg", "-q")
+    assert done.exit_code == 2
+    assert re.search(r"all\.vrt shows .*plot_0\.tif", done.stderr)
+    assert detector.calls == 0
+    assert run("detect", mosaic, "-o", tmp_path / "{name}.gpkg").exit_code == 0
+
+
+def test_no_output_takes_the_place_of_what_another_raster_reads(
+    run: Callable[..., Any], blob_model: Callable[..., Any], plots: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    source = tmp_path / "plot_1.png"
+    with rasterio.open(plots / "plot_0.tif") as raster:
+        profile = raster.profile | {"driver": "PNG"}
+        for key in ("tiled", "blockxsize", "blockysize", "interleave"):
+            profile.pop(key, None)
+        with rasterio.open(source, "w", **profile) as copy:
+            copy.write(raster.read())
+    assert run("mosaic", source, "-o", tmp_path / "all.vrt").exit_code == 0
+    before = source.read_bytes()
+    done = run("detect", tmp_path / "all.vrt", plots / "plot_1.tif", "-o",
+               tmp_path / "{name}.gpkg", "--picture", tmp_path / "{name}.png", "-q")  # fmt: skip
+    assert done.exit_code == 2
+    assert "plot_1.png would be overwritten, and it is read" in done.stderr
+    assert source.read_bytes() == before
+
+
+def test_a_raster_with_holes_is_not_done(
+    run: Callable[..., Any], blob_model: Callable[..., Any], plots: Path, tmp_path: Path
+) -> None:
+    blob_model()
+    whole = _truncate(plots / "plot_1.tif")
+    many = ("detect", plots, "-o", tmp_path / "{name}.gpkg")
+    assert run(*many, "--skip-errors").exit_code == 1
+    (plots / "plot_1.tif").write_bytes(whole)
+    done = run(*many, "--resume")
+    assert done.exit_code == 0, done.stderr
+    assert "in 1 raster" in done.stdout
+    assert not list(tmp_path.glob("*.failed_windows.*"))
+
+
+def test_one_fault_among_many_rasters_names_its_raster(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    write_raster_at: Callable[..., Path],
+    plots: Path,
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    far = Affine(0.1, 0, 9e7, 0, -0.1, 9e7)
+    write_raster_at(plots / "far.tif", np.zeros((3, 9, 9), np.uint8), transform=far)
+    done = run("detect", plots, "-o", tmp_path / "{name}.gpkg", "-q")
+    assert done.exit_code == 2
+    assert "far.tif: " in done.stderr
+    plan = run("detect", plots / "plot_0.tif", plots / "plot_1.tif", "--plan")
+    assert "--plan takes one raster, got 2" in plan.stderr
+
+
+@pytest.mark.parametrize(
+    ("raster", "file"),
+    [
+        ("plots/a.b.tif", "a.b.gpkg"),
+        ("https://host/b/a.tif?sig=1.2&p=/x/y", "a.gpkg"),
+        ("/vsicurl/https://host/a.tif?v=1.2", "a.gpkg"),
+        ("/vsizip/x.zip/in/a.tif", "a.gpkg"),
+        ('NETCDF:"f.nc":trees', "NETCDF_f.nc_trees.gpkg"),
+        ("C:trees.tif", "C_trees.gpkg"),
+    ],
+)
+def test_files_are_named_after_the_raster(raster: str, file: str) -> None:
+    assert Task.of(raster, [Path("{name}.gpkg")]).outputs == (Path(file),)

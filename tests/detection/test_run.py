@@ -411,7 +411,20 @@ def test_options_may_come_from_numpy_and_pathlib(
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"score": "high"}, {"chip_px": 512.5}, {"aoi": 3}, {"bands": 3}, {"scale": (0, "x")}]
+    "wrong",
+    [
+        {"class_agnostic": "no"},
+        {"score": True},
+        {"score": "0.3"},
+        {"chip_px": True},
+        {"aoi": b"a.gpkg"},
+        {"class_scores": {"tree": "0.3"}},
+        {"score": "high"},
+        {"chip_px": 512.5},
+        {"aoi": 3},
+        {"bands": 3},
+        {"scale": (0, "x")},
+    ],
 )
 def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
