@@ -9,7 +9,8 @@ import typer
 
 from geo_retina.cli import label_options as options
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import counted, exit_codes, refuse_given
+from geo_retina.cli.reporting import exit_codes, refuse_given
+from geo_retina.wording import counted
 
 if TYPE_CHECKING:
     from geo_retina.labels.choice import LabelChoice

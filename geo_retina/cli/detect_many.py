@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import typer
 
 from geo_retina.cli.bars import count_bar
-from geo_retina.cli.reporting import FAILURE, counted, one_line, progress_bar
+from geo_retina.cli.reporting import FAILURE, one_line, progress_bar
+from geo_retina.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -12,7 +12,6 @@ from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import (
     BAD_INPUT,
-    counted,
     duration,
     exit_codes,
     megapixels,
@@ -20,6 +19,7 @@ from geo_retina.cli.reporting import (
     one_line,
     print_lines,
 )
+from geo_retina.wording import counted
 
 if TYPE_CHECKING:
     from geo_retina.detection.plan import ModelView, WorkReport

@@ -119,11 +119,6 @@ def print_lines(lines: Iterable[tuple[str, str]]) -> None:
         print(f"{name:<13} {text}")
 
 
-def counted(number: int, noun: str) -> str:
-    """`1 window`, `2 windows`."""
-    return f"{number:,} {noun}" + ("" if number == 1 else "s")
-
-
 def megapixels(number: float) -> str:
     """Millions of pixels, to three digits."""
     return f"{number:,.0f} Mpix" if number >= 100 else f"{number:.3g} Mpix"  # noqa: PLR2004

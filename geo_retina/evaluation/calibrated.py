@@ -9,9 +9,9 @@ from geo_retina.card import Calibrated, Metric, ModelCard
 from geo_retina.errors import ModelError
 from geo_retina.evaluation.calibration import ScoreMap
 from geo_retina.evaluation.summary import Evaluation
-from geo_retina.evaluation.words import counted
 from geo_retina.model.calibrate import calibrated_network
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
+from geo_retina.wording import counted
 
 
 def write_calibrated(model: str | Path, evaluation: Evaluation, path: Path) -> ModelCard:

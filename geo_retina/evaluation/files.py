@@ -8,7 +8,6 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up, raster_of
-from geo_retina.evaluation.words import counted
 from geo_retina.labels.choice import refuse_no_rows
 from geo_retina.labels.csv_table import header_of
 from geo_retina.labels.features import VECTOR_SUFFIXES
@@ -26,6 +25,7 @@ from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.vector import read_vector
+from geo_retina.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

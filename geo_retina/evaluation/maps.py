@@ -13,10 +13,10 @@ from PIL import Image
 from geo_retina.errors import GeoRetinaError
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.words import counted
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.pictures import Outline, draw_outlines
 from geo_retina.space.windows import Window
+from geo_retina.wording import counted
 
 FOUND, MISSED, FALSE_ALARM = (100, 143, 255), (220, 38, 127), (255, 176, 0)
 """Blue, magenta and orange: three of IBM's colours that stay apart for the colour-blind."""

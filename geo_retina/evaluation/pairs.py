@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
-from geo_retina.evaluation.words import counted
 from geo_retina.labels.cleaning import Changes, clean_labels, ordered_corners
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import WGS84, Grid, reproject
+from geo_retina.wording import counted
 
 _M2_PER_HA = 10_000.0
 _LISTED = 5

@@ -20,9 +20,9 @@ from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
-from geo_retina.evaluation.words import counted
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
+from geo_retina.wording import counted
 
 _CHART_POINTS = 400
 _MOST_LINES = 8

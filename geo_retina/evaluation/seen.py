@@ -12,10 +12,10 @@ from shapely.geometry.base import BaseGeometry
 
 from geo_retina.errors import GeoRetinaError
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.words import counted
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.ground import footprint
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.wording import counted
 
 TRAIN, VAL = "train", "val"
 

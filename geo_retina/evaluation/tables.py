@@ -7,7 +7,7 @@ from geo_retina.evaluation.confusion import Confusion
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.summary import CountError, Evaluation, Quality
 from geo_retina.evaluation.thresholds import Interval, Threshold
-from geo_retina.evaluation.words import counted, three_digits
+from geo_retina.wording import counted, three_digits
 
 _DEFINITIONS = (
     "AP: area under the interpolated precision-recall curve. AP101, AP50, AP50:95 and AP by size: "

@@ -17,8 +17,8 @@ from geo_retina.evaluation.metrics import (
     precision_recall,
 )
 from geo_retina.evaluation.pairs import Pair
-from geo_retina.evaluation.words import counted
 from geo_retina.space import boxes as box_arrays
+from geo_retina.wording import counted
 
 _TAILS = (0.025, 0.975)
 _LEAST_GROUPS = 2

@@ -6,7 +6,7 @@ from typing import Any
 from geo_retina.labels.cleaning import Changes
 from geo_retina.labels.outlines import SuspectBox
 from geo_retina.labels.registration import Shift
-from geo_retina.labels.wording import counted, listed
+from geo_retina.wording import counted, listed
 
 _MOST_EMPTY = 0.5
 _SHOWN = 20

@@ -21,9 +21,9 @@ from geo_retina.labels.cleaning import Changes, clean_labels
 from geo_retina.labels.earlier_chips import CHIPS, clear_chips
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
-from geo_retina.labels.wording import counted
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window, WindowPlan
+from geo_retina.wording import counted
 
 logger = logging.getLogger(__name__)
 

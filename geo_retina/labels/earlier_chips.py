@@ -7,7 +7,7 @@ from pathlib import Path
 
 from geo_retina.errors import OutputError
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.wording import counted
+from geo_retina.wording import counted
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import pyproj
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.wording import counted, fid_list
+from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
     import geopandas as gpd

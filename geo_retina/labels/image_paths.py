@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.wording import counted, listed
+from geo_retina.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 

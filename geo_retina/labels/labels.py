@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.wording import counted, listed
+from geo_retina.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 

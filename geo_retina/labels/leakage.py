@@ -15,9 +15,9 @@ from shapely.geometry.base import BaseGeometry
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.ground import distances_m, footprint, in_metres
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.wording import counted
 from geo_retina.space.grid import Grid
 from geo_retina.space.windows import Window
+from geo_retina.wording import counted
 
 _ROWS_AT_ONCE = 512
 _POINTS_PER_SIDE = 64

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.wording import counted, listed
+from geo_retina.wording import counted, listed
 
 
 def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> list[LabelledRaster]:

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.raster import Raster
 from geo_retina.labels.pictures import window_around
-from geo_retina.labels.wording import counted, listed
 from geo_retina.space import boxes as box_arrays
+from geo_retina.wording import counted, listed
 
 _SAME_GSD = 1.05
 _PLACES = 16

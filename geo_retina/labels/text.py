@@ -9,8 +9,8 @@ import numpy as np
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import find_image, read_grid
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
-from geo_retina.labels.wording import listed
 from geo_retina.labels.yolo_sets import find_yolo
+from geo_retina.wording import listed
 
 _YOLO_BOX, _YOLO_BOX_AND_SCORE, _YOLO_POLYGON = 5, 6, 7
 _DOTA_CORNERS = 8

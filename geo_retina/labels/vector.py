@@ -26,8 +26,8 @@ from geo_retina.labels.placement import (
 )
 from geo_retina.labels.points import boxes_around
 from geo_retina.labels.vector_classes import SCORE_COLUMN, classes_of
-from geo_retina.labels.wording import counted, fid_list
 from geo_retina.space.grid import Grid
+from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
     import geopandas as gpd

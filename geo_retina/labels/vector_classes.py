@@ -10,7 +10,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.features import column_of, text_columns
 from geo_retina.labels.image_paths import IMAGE
 from geo_retina.labels.labels import ANY_CLASS, class_ids_of
-from geo_retina.labels.wording import counted, fid_list
+from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
     import geopandas as gpd

@@ -9,7 +9,7 @@ from pathlib import Path
 from geo_retina.errors import LabelError
 from geo_retina.labels.data_yaml import DataYaml, find_data_yaml, is_data_yaml, read_data_yaml
 from geo_retina.labels.files import RASTER_SUFFIXES, list_images, refuse_strays, refuse_twins
-from geo_retina.labels.wording import counted, listed
+from geo_retina.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from affine import Affine
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
-from geo_retina.cli.reporting import counted, duration, megapixels, memory
+from geo_retina.cli.reporting import duration, megapixels, memory
+from geo_retina.wording import counted
 
 
 def run(*arguments: object) -> Any:

@@ -15,11 +15,11 @@ from geo_retina.evaluation.about import About
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.pairs import Pair, pair_up
 from geo_retina.evaluation.tables import evaluation_markdown
-from geo_retina.evaluation.words import three_digits
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
+from geo_retina.wording import three_digits
 
 GRID = Grid(200, 100, Affine(1, 0, 500_000, 0, -1, 5_000_000), CRS.from_epsg(32633))
 DATA = Path(os.environ.get("GEO_RETINA_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -1,6 +1,6 @@
 import pytest
 
-from geo_retina.labels.wording import counted, fid_list, listed
+from geo_retina.wording import counted, fid_list, listed
 
 
 @pytest.mark.parametrize(

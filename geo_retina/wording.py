@@ -1,5 +1,6 @@
 """Numbers and lists in messages."""
 
+import math
 from collections.abc import Iterable
 
 _SHOWN = 5
@@ -20,3 +21,10 @@ def listed(values: Iterable[object], *, shown: int = _SHOWN) -> str:
 def fid_list(fids: Iterable[object]) -> str:
     """Features by their number in the file: `fid 2, 5`."""
     return f"fid {listed(fids)}"
+
+
+def three_digits(value: float) -> str:
+    """A number to three digits, as many before the point as it has: `0.182`, `20`, `1365`."""
+    if math.isnan(value):
+        return "-"
+    return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004
