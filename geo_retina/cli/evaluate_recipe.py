@@ -158,7 +158,7 @@ def _rasters_of(
         ]
     if sides.division is not None:  # nobody knows on which side they were
         return []
-    return [KnownRaster(str(path), side) for path in paths if path.name in names]
+    return [KnownRaster(str(path), side, sure=sure) for path in paths if path.name in names]
 
 
 def _paths(source: "Source") -> list[Path]:

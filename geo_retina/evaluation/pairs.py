@@ -63,18 +63,26 @@ class Pair:
         """The same pair with labels as a training has them, and what was done; see `clean_labels`.
 
         Args:
-            points: Boxes stand for points: they are not cut at the raster's edge, which would move
-                their centres, and near ones are not the same.
+            points: Boxes stand for points: those whose centre lies on the raster stay as they are,
+                however small, cut by its edge or near each other.
         """
         if self.grid is None:
             return self, Changes()
-        known, size = self.labels, {"width": self.grid.width, "height": self.grid.height}
+        width, height = self.grid.width, self.grid.height
         if not points:
-            clean = clean_labels(known, **size)
+            clean = clean_labels(self.labels, width=width, height=height)
             return replace(self, labels=clean.labels), clean.changes
-        clean = clean_labels(known, **size, duplicate_iou=1.0)
-        whole = known.with_boxes(ordered_corners(known.boxes)).select(clean.kept)
-        return replace(self, labels=whole), replace(clean.changes, clipped=0)
+        boxes = ordered_corners(self.labels.boxes)
+        centres = box_arrays.centres(boxes)
+        finite = np.asarray(np.isfinite(boxes).all(axis=1))
+        inside = np.asarray(((centres >= 0) & (centres <= [width, height])).all(axis=1))
+        swapped = (boxes != self.labels.boxes).any(axis=1) & finite & inside
+        changes = Changes(
+            swapped=int(swapped.sum()),
+            not_finite=int((~finite).sum()),
+            outside=int((finite & ~inside).sum()),
+        )
+        return replace(self, labels=self.labels.with_boxes(boxes).select(finite & inside)), changes
 
     def hectares(self) -> float | None:
         """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""

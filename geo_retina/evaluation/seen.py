@@ -19,6 +19,9 @@ from geo_retina.wording import counted
 
 TRAIN, VAL = "train", "val"
 
+_LEAST_SHARED = 0.01
+"""Share of the smaller ground from which two rasters of one name are the same."""
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class KnownRaster:
@@ -92,7 +95,9 @@ def _is_same(pair: Pair, known: KnownRaster) -> bool:
     """Whether rasters of the same file name may be the same."""
     own = _ground(pair)
     if own is not None and known.ground is not None:
-        return bool(own.buffer(0).intersection(known.ground.buffer(0)).area > 0)
+        mine, theirs = own.buffer(0), known.ground.buffer(0)
+        shared = mine.intersection(theirs).area  # neighbours touch, and differ by rounding
+        return bool(shared > _LEAST_SHARED * min(mine.area, theirs.area))
     try:
         here, there = Path(pair.name), Path(known.raster)
         return here.samefile(there) or here.stat().st_size == there.stat().st_size

@@ -59,6 +59,7 @@ def _false_alarms_only(evaluation: Evaluation) -> str:
     parts = [
         *_cautions(evaluation),
         f"No labels on {rasters}: only false alarms can be counted.",
+        f"Labels were mended: {evaluation.changes}." if evaluation.changes else "",
         f"At score {evaluation.score:.3f}: {counted(alarms, 'false alarm')}{ground}.",
         markdown_table(
             ("score", "false alarms"),

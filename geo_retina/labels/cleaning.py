@@ -48,8 +48,6 @@ class CleanedLabels:
 
     labels: Labels
     changes: Changes
-    kept: NDArray[np.bool_]
-    """(N,) which of the labels that came are left."""
 
 
 def clean_labels(
@@ -81,7 +79,9 @@ def clean_labels(
     small = ((cut[:, 2:] - cut[:, :2]) < min_side_px).any(axis=1) & ~outside
     usable = ~outside & ~small
     twice = np.zeros(len(kept), np.bool_)
-    twice[usable] = duplicates(cut[usable], kept.class_ids[usable], iou=duplicate_iou)
+    rank = np.flatnonzero(usable)
+    rank = rank[np.argsort(~kept.counted[rank], kind="stable")]  # ignored ones give way
+    twice[rank] = duplicates(cut[rank], kept.class_ids[rank], iou=duplicate_iou)
     usable &= ~twice
     changes = Changes(
         swapped=int((swapped & usable).sum()),
@@ -91,9 +91,7 @@ def clean_labels(
         too_small=int(small.sum()),
         duplicates=int(twice.sum()),
     )
-    left = finite.copy()
-    left[finite] = usable
-    return CleanedLabels(kept.with_boxes(cut).select(usable), changes, left)
+    return CleanedLabels(kept.with_boxes(cut).select(usable), changes)
 
 
 def ordered_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

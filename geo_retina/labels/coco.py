@@ -50,7 +50,8 @@ def read_coco(
             key: name.strip() for key, name in _by_id(content, "categories", "name", path).items()
         }
         if class_names is None:
-            class_names = [categories[key] for key in sorted(categories)]
+            names = (categories[key] for key in sorted(categories))
+            class_names = list(dict.fromkeys(names))  # two categories of one name are one class
         images = _by_id(content, "images", "file_name", path)
         of_image = _by_image(rows, images, source)
         folder = Path(path).parent if image_folder is None else image_folder

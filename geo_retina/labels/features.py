@@ -115,7 +115,8 @@ def text_columns(frame: "pd.DataFrame") -> list[str]:
     return [
         str(name)
         for name, column in frame.items()
-        if (is_object_dtype(column) or is_string_dtype(column)) and column.notna().any()
+        if (is_object_dtype(column) or is_string_dtype(column))
+        and isinstance(next(iter(column.dropna()), None), str)  # neither dates nor lists
     ]
 
 

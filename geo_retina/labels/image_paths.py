@@ -47,6 +47,8 @@ def locate_images(
     by_name: dict[str, str] = {}
     for name in dict.fromkeys(names):
         joined = str(Path(folder) / name)
+        if "\\" in name and not Path(joined).exists():  # as Windows writes folders
+            joined = str(Path(folder) / name.replace("\\", "/"))
         beside = Path(folder) / base_name(name)
         if is_elsewhere(name):
             paths[name] = name

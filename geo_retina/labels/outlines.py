@@ -17,7 +17,7 @@ _LARGEST_COVER = 0.25
 """Share of the raster that a box may cover."""
 _MOST_INSIDE = 5
 """Centres of other labels of its class that a box may contain,"""
-_LARGE = 2.0
+_LARGE = 3.0
 """unless it has no more than this many times the median side: so do boxes around crowded points."""
 
 
@@ -57,8 +57,8 @@ def suspect_boxes(
 ) -> tuple[SuspectBox, ...]:
     """Boxes over eight times the median side of their class, or with more of the raster than usual.
 
-    Suspect is also what covers over a quarter of the raster, or contains the centres of more than
-    five other labels of its class and has over twice their median side.
+    Of those over three times the median side, suspect is also what covers over a quarter of the
+    raster or contains the centres of more than five other labels of its class.
 
     Args:
         labels: As they were read.
@@ -73,8 +73,9 @@ def suspect_boxes(
     cover = box_arrays.area(box_arrays.clip(boxes, width=width, height=height)) / (width * height)
     times = sides / usual
     inside = np.where(times > _LARGE, _centres_inside(boxes, labels.class_ids), 0)
+    covers = (cover > _LARGEST_COVER) & (times > _LARGE)  # chips may show one object each
     found = np.flatnonzero(
-        finite & ((times > _LARGEST) | (cover > _LARGEST_COVER) | (inside > _MOST_INSIDE))
+        finite & ((times > _LARGEST) | covers | (inside > _MOST_INSIDE))
     ).tolist()
     return tuple(
         SuspectBox(

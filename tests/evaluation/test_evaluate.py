@@ -304,3 +304,24 @@ def test_a_score_counts_itself(score: float) -> None:
     assert evaluation.rasters[0].detections == 2
     assert evaluation.mistakes.missed == 0
     assert evaluation.to_dict()["score"] == score
+
+
+@pytest.mark.parametrize("side", [0.0, 0.5, 12.0])
+def test_points_of_any_size_count_where_their_centre_lies_on_the_raster(side: float) -> None:
+    centres = np.array([[0.0, 50], [100, 50], [100, 50], [200, 100], [201, 50]])
+    boxes = np.concatenate([centres - side / 2, centres + side / 2], axis=1)
+    labels = Labels.of(boxes, [0] * 5, ("tree",))
+    seen = np.concatenate([centres[:4] - 3, centres[:4] + 3], axis=1)
+    found = Detections.of(seen, np.array([0.9, 0.8, 0.7, 0.6]), np.zeros(4))
+    evaluation = evaluate_detections([Pair("a.tif", found, labels, grid=GRID)], distance_m=1)
+    assert evaluation.quality.labels == 4
+    assert evaluation.quality.ap == 1
+    assert str(evaluation.changes) == "1 outside"
+
+
+def test_labels_that_are_all_left_out_are_told() -> None:
+    labels = Labels.of(np.array([[900.0, 900, 910, 910]]), [0], ("tree",))
+    nothing = Pair("a.tif", Detections.empty(), labels, grid=GRID)
+    text = evaluation_markdown(evaluate_detections([nothing]))
+    assert "No labels on 1 raster" in text
+    assert "Labels were mended: 1 outside." in text

@@ -8,6 +8,7 @@ import pytest
 import shapely
 from affine import Affine
 from pyproj import CRS
+from shapely.affinity import translate
 
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.seen import KnownRaster, cautions, known_raster, read_split_map
@@ -107,3 +108,13 @@ def test_a_local_crs_has_no_ground(tmp_path: Path, write_raster_at: Callable[...
     assert known.ground is None
     local = replace(pair_at(str(path)), grid=replace(pair_at("").grid, crs=CRS.from_wkt(crs)))
     assert cautions([local], [known])
+
+
+def test_neighbours_of_one_name_are_two_rasters(split: Path) -> None:
+    """They share an edge, and by rounding a sliver of ground."""
+    known = read_split_map(split)
+    west, _, east, _ = known[0].ground.bounds if known[0].ground is not None else (0,) * 4
+    assert east > west
+    for move, count in ((0.999, 0), (0.5, 1)):
+        moved = replace(known[0], ground=translate(known[0].ground, xoff=move * (east - west)))
+        assert len(cautions([pair_at("a.tif")], [moved])) == count

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -63,3 +65,11 @@ def test_a_double_of_a_double_is_judged_by_what_stays() -> None:
     boxes, changes = cleaned([[0, 0, 100, 10], [6, 0, 100, 10], [12, 0, 100, 10]])
     assert boxes == [[0, 0, 100, 10], [12, 0, 100, 10]], "the third overlaps only the one that went"
     assert changes.duplicates == 1
+
+
+def test_of_two_in_one_place_the_one_that_counts_stays() -> None:
+    boxes = np.array([[0.0, 0, 10, 10], [0, 0, 10, 10]])
+    for ignored in ([True, False], [False, True]):
+        labels = replace(Labels.of(boxes, [0, 0], ["a"]), ignored=np.array(ignored))
+        (counted,) = clean_labels(labels, width=WIDTH, height=HEIGHT).labels.counted
+        assert counted

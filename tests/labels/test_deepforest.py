@@ -1,4 +1,5 @@
 import logging
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -286,3 +287,16 @@ def test_infinite_boxes_are_no_images_without_objects(tmp_path: Path, edges: str
     csv = written(tmp_path, "a.tif,1,1,9,9,Tree", f"a.tif,{edges},Tree")
     with pytest.raises(LabelError, match="line 3: a box with infinite coordinates"):
         read_deepforest_csv(csv)
+
+
+def test_folders_as_windows_writes_them(
+    tmp_path: Path, write_raster_at: Callable[..., Path]
+) -> None:
+    """The image of that folder, not one of the same name that lies beside it."""
+    (tmp_path / "sub").mkdir()
+    for path in (tmp_path / "sub" / "a.tif", tmp_path / "a.tif"):
+        write_raster_at(path, np.zeros((3, 40, 40), np.uint8))
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label\nsub\\a.tif,1,1,9,9,tree\n")
+    (only,) = read_deepforest_csv(csv, tmp_path)
+    assert Path(only.raster) == tmp_path / "sub" / "a.tif"

@@ -63,3 +63,16 @@ def test_a_label_without_feature_has_a_number() -> None:
     found = SuspectBox(3, None, (0.0, 0.0, 9.0, 9.0), "large")
     assert str(found) == "label 3 (x 0 to 9, y 0 to 9 px: large)"
     json.dumps(found.box)
+
+
+def test_chips_that_show_one_object_each_are_not_suspect() -> None:
+    cars = np.array([[14.0, 14, 50, 50]] * 6)
+    assert suspects(cars, width=64, height=64) == ()
+
+
+def test_sizes_that_spread_as_usual_are_not_suspect() -> None:
+    random = np.random.default_rng(1)
+    middles = random.uniform(0, 4000, (2000, 2))
+    half = 10 * np.exp(random.normal(0, 0.3, (2000, 1)))
+    boxes = np.concatenate([middles - half, middles + half], axis=1)
+    assert suspects(boxes, width=4000, height=4000) == ()

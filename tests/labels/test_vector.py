@@ -1,8 +1,10 @@
+import json
 from collections.abc import Callable
 from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pandas as pd
 import pytest
 import rasterio
 import shapely
@@ -497,3 +499,36 @@ def test_degrees_on_a_raster_without_crs_are_told(
     frame.set_geometry([shapely.box(15, 48, 190, 95)]).set_crs(4326).to_file(path)
     read_vector(path, [bare])
     assert "longitude" not in caplog.text
+
+
+def test_coco_categories_of_one_name_are_one_class(tmp_path: Path) -> None:
+    file = tmp_path / "twice.json"
+    boxes = [{"image_id": 1, "category_id": key, "bbox": [key, 1, 9, 9]} for key in (0, 1)]
+    content = {
+        "images": [{"id": 1, "file_name": "a.tif"}],
+        "categories": [{"id": 0, "name": "tree"}, {"id": 1, "name": "tree "}],
+        "annotations": boxes,
+    }
+    file.write_text(json.dumps(content))
+    (only,) = read_labels(LabelSource(path=str(file), images=str(tmp_path)))
+    assert only.labels.class_names == ("tree",)
+    assert only.labels.class_ids.tolist() == [0, 0]
+
+
+def test_dates_and_lists_are_no_classes(tmp_path: Path, raster: Path) -> None:
+    with rasterio.open(raster) as opened:
+        x, y = opened.transform @ (5, 5)
+        crs = opened.crs
+    seen = pd.to_datetime(["2026-05-01"])
+    frame = gpd.GeoDataFrame(
+        {"seen": seen, "dead": [False]}, geometry=[shapely.box(x - 1, y - 1, x, y)], crs=crs
+    )
+    frame["seen"] = frame["seen"].dt.date.astype(object)
+    (only,) = read_vector(written_parquet(frame, tmp_path), [str(raster)])
+    assert len(only.labels) == 1
+
+
+def written_parquet(frame: gpd.GeoDataFrame, folder: Path) -> Path:
+    """A file that keeps dates as dates."""
+    frame.to_parquet(folder / "dates.parquet")
+    return folder / "dates.parquet"
