@@ -18,7 +18,7 @@ from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.imagery.regridded import RegriddedRaster
 from geo_retina.labels.cleaning import Changes, clean_labels
-from geo_retina.labels.earlier_chips import CHIPS, clear_chips
+from geo_retina.labels.earlier_chips import CHIPS, CUT_HERE, clear_chips
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
@@ -91,7 +91,8 @@ def cut_chips(
     Labels are cleaned first, as for a training, see `clean_labels`; what was mended is logged.
     Chips cover each raster from its upper-left corner. Where a raster has an area, only chips that
     lie wholly in it are cut; chips without any valid pixel never are. Box coordinates are not
-    rounded. Cutting again with more rasters gives the same chips and more.
+    rounded. Cutting again with more rasters gives the same chips and more. All rasters are looked
+    at before anything is removed or written.
 
     Args:
         labelled: Rasters and their labels.
@@ -109,7 +110,7 @@ def cut_chips(
         RasterReadError: Pixels cannot be read.
     """
     class_names = shared_class_names(item.labels for item in labelled)
-    _refuse_splits_without_chips(labelled, options)
+    _refuse_what_cannot_be_cut(labelled, options)
     target = Path(folder)
     clear_chips(target, labelled, overwrite=overwrite)
     try:
@@ -124,8 +125,6 @@ def cut_chips(
             clean = clean_labels(item.labels, width=opened.grid.width, height=opened.grid.height)
             changes.append(clean.changes)
             raster, own = _at_gsd(opened, replace(item, labels=clean.labels), options.gsd_m)
-            if options.chip_format == "png":
-                _refuse_for_png(raster)
             for window, labels in _chosen(own, raster, name, options):
                 file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
                 if _write_chip(raster, window, target / CHIPS / file):
@@ -218,6 +217,7 @@ class _Book:
 
     def content(self) -> dict[str, Any]:
         return {
+            "info": {"description": CUT_HERE},
             "images": self.images,
             "annotations": self.annotations,
             "categories": [
@@ -241,24 +241,23 @@ def _at_gsd(
     return source, replace(item, labels=labels, area=area)
 
 
-def _refuse_splits_without_chips(labelled: Sequence[LabelledRaster], options: ChipOptions) -> None:
-    splits: dict[str, list[LabelledRaster]] = {}
+def _refuse_what_cannot_be_cut(labelled: Sequence[LabelledRaster], options: ChipOptions) -> None:
+    """Open every raster, and find a window for every split."""
+    has_windows: dict[str, bool] = {}
     for item in labelled:
-        splits.setdefault(item.split or "all", []).append(item)
-    for split, items in splits.items():
-        if not any(_has_windows(item, options) for item in items):
+        split = item.split or "all"
+        with open_raster(item.raster, pixel_coordinates=True) as opened:
+            raster, own = _at_gsd(opened, item, options.gsd_m)
+            if options.chip_format == "png":
+                _refuse_for_png(raster)
+            if not has_windows.get(split):
+                has_windows[split] = next(_windows(own, raster, options), None) is not None
+    for split, found in has_windows.items():
+        if not found:
             raise LabelError(
                 f"no chip of {options.chip_px} px lies wholly in the labelled ground of {split!r}; "
                 "cut smaller chips (--chip), or larger squares where ground is divided (--block-m)"
             )
-
-
-def _has_windows(item: LabelledRaster, options: ChipOptions) -> bool:
-    if item.area is None:
-        return True
-    with open_raster(item.raster, pixel_coordinates=True) as opened:
-        raster, own = _at_gsd(opened, item, options.gsd_m)
-        return next(_windows(own, raster, options), None) is not None
 
 
 def _windows(item: LabelledRaster, raster: _Pixels, options: ChipOptions) -> Iterator[Window]:

@@ -22,7 +22,8 @@ class DataYaml:
     names: tuple[str, ...] | None
     """Names of class ids 0..K-1; None where the file has none."""
     splits: Mapping[str, tuple[Path, ...]]
-    """Folders of images, and text files that list images, of each split; they may be missing."""
+    """Folders of images, and text files that list images, of each split; they may be missing,
+    or empty."""
 
 
 def is_data_yaml(file: Path) -> bool:

@@ -13,6 +13,8 @@ logger = logging.getLogger(__name__)
 
 CHIPS = "chips"
 """Folder of the chips, beside the COCO files."""
+CUT_HERE = "chips cut by geo_retina"
+"""Description in the COCO files: nothing else tells whose a file without images is."""
 _BESIDE = ".aux.xml"
 """What GDAL may add to a chip's name."""
 
@@ -52,7 +54,8 @@ def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: 
 def _written(book: Path) -> list[Path]:
     """A COCO file of chips, and the files of its chips; nothing where it is another JSON file."""
     try:
-        images = json.loads(book.read_text(encoding="utf-8"))["images"]
+        content = json.loads(book.read_text(encoding="utf-8"))
+        images = content["images"]
         names = [Path(image["file_name"]).name for image in images]
         ours = all(
             {"raster", "window"} <= set(image) and image["file_name"] == f"{CHIPS}/{name}"
@@ -60,7 +63,9 @@ def _written(book: Path) -> list[Path]:
         )
     except (OSError, ValueError, KeyError, TypeError):
         return []
-    if not names or not ours:
+    if not names:
+        ours = content.get("info") == {"description": CUT_HERE} and not content.get("annotations")
+    if not ours:
         return []
     chips = [book.parent / CHIPS / name for name in names]
     beside = [chip.with_name(chip.name + _BESIDE) for chip in chips]

@@ -17,7 +17,7 @@ from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
 from geo_retina.labels.vector import VectorOptions, read_area, read_vector
-from geo_retina.labels.voc import ANNOTATIONS, read_voc
+from geo_retina.labels.voc import ANNOTATIONS, read_voc, xml_files
 from geo_retina.labels.xview import read_xview
 from geo_retina.labels.yolo_sets import is_yolo
 
@@ -213,9 +213,7 @@ def format_of(path: str) -> str:
 
 
 def _holds_voc(folder: Path) -> bool:
-    return folder.is_dir() and any(
-        any(place.glob("*.xml")) for place in (folder, folder / ANNOTATIONS)
-    )
+    return any(xml_files(place) for place in (folder, folder / ANNOTATIONS))
 
 
 def _has_wkt(file: Path) -> bool:

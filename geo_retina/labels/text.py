@@ -28,8 +28,8 @@ def read_yolo(
 
     Args:
         path: Folder of `.txt` files named like the images; a data set's YAML file (`names`,
-            `path`, `train`, `val`, `test`); or a folder with such a file, or with `images` and
-            `labels`, in it or in a folder for each split.
+            `path`, `train`, `val`, `test`); a folder with such a file, or with `images` and
+            `labels`, in it or in a folder for each split; or `labels` alone, with folders below.
         images: Where the images lie, see `find_yolo`; an image without text file has no objects.
         class_names: Names of class ids 0..K-1; None takes those of the data set, from its YAML
             file or `classes.txt`. Where the data set has names too, classes go by their names.

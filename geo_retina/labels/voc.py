@@ -1,6 +1,7 @@
 """Labels in Pascal VOC form: one XML file an image, also in folders as the devkit's."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Collection, Sequence
 from os import PathLike
 from pathlib import Path
 from xml.etree import ElementTree as ET
@@ -8,13 +9,19 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import RASTER_SUFFIXES
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.wording import listed
+
+logger = logging.getLogger(__name__)
 
 ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
 """Folders of a VOC data set."""
 _LISTS = Path("ImageSets", "Main")
 _SPLITS = ("train", "val", "test")
+_BESIDE = ".aux.xml"
+"""What GDAL adds to a raster's name for what it knows of it."""
 
 
 def read_voc(
@@ -27,7 +34,8 @@ def read_voc(
     """Read one VOC XML file, all of a folder, or a data set laid out as the VOC devkit's.
 
     In a data set the XML files lie in `Annotations`, the images in `JPEGImages`, and
-    `ImageSets/Main/train.txt`, `val.txt` and `test.txt` name the images of the splits.
+    `ImageSets/Main/train.txt`, `val.txt` and `test.txt` name the images of the splits, with their
+    endings or without; a list of which no image has an XML file is warned of.
 
     Args:
         xml: A file, a folder with `.xml` files, or a folder with the folder `Annotations`.
@@ -49,7 +57,7 @@ def read_voc(
     path = Path(xml)
     root = _root(path)
     folder = root / ANNOTATIONS if path == root else path
-    files = sorted(folder.glob("*.xml")) if folder.is_dir() else [path]
+    files = xml_files(folder) if folder.is_dir() else [path]
     if not files:
         raise LabelError(f"{folder}: expected .xml files in the folder, found none")
     parsed = {file: _parse(file) for file in files}
@@ -64,7 +72,7 @@ def read_voc(
         source=path,
         remedy="correct <filename> in one of them, or merge them",
     )
-    splits = {} if root is None else _splits(root / _LISTS)
+    splits = {} if root is None else _splits(root)
     return [
         LabelledRaster(
             paths[images[file]],
@@ -72,6 +80,17 @@ def read_voc(
             split=splits.get(file.stem, ""),
         )
         for file, found in parsed.items()
+    ]
+
+
+def xml_files(folder: Path) -> list[Path]:
+    """XML files of a folder in alphabetical order, without those that GDAL writes beside rasters.
+
+    Returns:
+        An empty list also where there is no such folder.
+    """
+    return [
+        file for file in sorted(folder.glob("*.xml")) if not file.name.lower().endswith(_BESIDE)
     ]
 
 
@@ -83,18 +102,36 @@ def _root(path: Path) -> Path | None:
     return annotations.parent if annotations.name == ANNOTATIONS else None
 
 
-def _splits(lists: Path) -> dict[str, str]:
-    """Split of each image that the lists name, by its name without ending."""
+def _splits(root: Path) -> dict[str, str]:
+    """Split of each image that the lists of a data set name, by its name without ending."""
+    stems = {file.stem for file in xml_files(root / ANNOTATIONS)}
     splits: dict[str, str] = {}
     for split in _SPLITS:
-        file = lists / f"{split}.txt"
-        for line in file.read_text(encoding="utf-8-sig").splitlines() if file.is_file() else ():
-            for name in line.split()[:1]:
-                if splits.setdefault(name, split) != split:
-                    raise LabelError(
-                        f"{file}: names {name}, which {splits[name]}.txt names too; leave it in one"
-                    )
+        file = root / _LISTS / f"{split}.txt"
+        names = _listed_names(file, stems) if file.is_file() else []
+        for name in names:
+            if splits.setdefault(name, split) != split:
+                raise LabelError(
+                    f"{file}: names {name}, which {splits[name]}.txt names too; leave it in one"
+                )
+        if names and stems.isdisjoint(names):
+            logger.warning(
+                "%s: none of the images it names (%s) has an XML file in %s; the split is empty",
+                file, listed(names), root / ANNOTATIONS,
+            )  # fmt: skip
     return splits
+
+
+def _listed_names(file: Path, stems: Collection[str]) -> list[str]:
+    """Names in a list, without the ending of an image unless an XML file is called so."""
+    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    names = [name for line in lines for name in line.split()[:1]]
+    return [
+        name
+        if name in stems or Path(name).suffix.lower() not in RASTER_SUFFIXES
+        else Path(name).stem
+        for name in names
+    ]
 
 
 def _parse(file: Path) -> ET.Element:

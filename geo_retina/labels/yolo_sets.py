@@ -55,8 +55,8 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
     """List the images of a data set with their text files.
 
     Args:
-        path: YAML file; folder with `images` and `labels`, in it or in a folder for each split; or
-            folder of text files.
+        path: YAML file; folder with `images` and `labels`, in it or in a folder for each split;
+            such a folder `labels` alone, with folders below; or folder of text files.
         images: Of a YAML file, what its entries are relative to; else where the images lie. None =
             as the file says; `images` beside `labels`; beside the text files.
 
@@ -70,8 +70,11 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
         if described.splits:
             return _checked(_of_yaml(described), path, described.names or _listed_names(path))
     branches = _branches(path, path / _IMAGES if images is None else Path(images))
-    if branches and not any(path.glob("*.txt")):
+    if branches and (_is_laid_out(path) or not _are_yolo(path.glob("*.txt"))):
         found = _of_branches(branches)
+    elif not branches and _holds_nested(path):
+        folder = _images_beside(path, "**/*") if images is None else images
+        found = _of_branches([(Path(folder), path, "")])
     else:
         found = _of_folder(path, images)
     return _checked(found, images or path, _class_names(path, described))
@@ -108,13 +111,26 @@ def _branches(root: Path, images: Path) -> list[tuple[Path, Path, str]]:
     ]
 
 
+def _is_laid_out(root: Path) -> bool:
+    """Whether `images` and `labels` lie here: then text files beside them are no labels."""
+    return (root / _IMAGES).is_dir() and bool(_text_files(root / _LABELS))
+
+
+def _holds_nested(folder: Path) -> bool:
+    """Whether this is a folder `labels` with text files in folders below, as for each split."""
+    return folder.name == _LABELS and any(file.parent != folder for file in _text_files(folder))
+
+
 def _of_branches(branches: Iterable[tuple[Path, Path, str]]) -> tuple[YoloImage, ...]:
     found = []
     for images, labels, split in branches:
         files = set(_text_files(labels))
         if not files:
             raise LabelError(f"{labels}: expected .txt files in the folder, found none")
-        for image in _images_below(images):
+        pictures = _images_below(images)
+        if not pictures:
+            raise LabelError(f"{images}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
+        for image in pictures:
             place = Path(image).relative_to(images)
             file = labels / place.with_suffix(".txt")
             own = split or (place.parts[0] if len(place.parts) > 1 else "")
@@ -140,25 +156,28 @@ def _of_folder(folder: Path, images: str | None) -> tuple[YoloImage, ...]:
 
 def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
     """Images of the splits that are there."""
-    found, lost = [], []
+    found: list[YoloImage] = []
+    missing: list[str] = []
+    empty: list[str] = []
     for split, places in described.splits.items():
         for place in places:
-            if not place.exists():
-                lost.append(f"{place} ({split})")
-                continue
             images = _listed_images(place, described) if place.is_file() else _images_below(place)
+            if not images:
+                (empty if place.exists() else missing).append(f"{place} ({split})")
             found += [YoloImage(image, _file_of(Path(image)), split) for image in images]
+    lost = [f"no such file or folder: {listed(missing)}"] if missing else []
+    lost += [f"no images in {listed(empty)}"] if empty else []
     remedy = "state what its paths are relative to with --images (images in a recipe)"
+    if not found:
+        raise LabelError(f"{described.file}: {'; '.join(lost)}; {remedy}")
     if lost:
-        if not found:
-            raise LabelError(f"{described.file}: no such file or folder: {listed(lost)}; {remedy}")
         logger.warning(
-            "%s: left out what is not there: %s; %s", described.file, listed(lost), remedy
+            "%s: left out what is not there: %s; %s", described.file, "; ".join(lost), remedy
         )
     if not any(item.labels for item in found):
         raise LabelError(
             f"{described.file}: found {counted(len(found), 'image')} and no text file with labels, "
-            f"such as {_text_path(Path(found[0].image)) if found else '(no image)'}"
+            f"such as {_text_path(Path(found[0].image))}"
         )
     return tuple(found)
 
@@ -193,10 +212,11 @@ def _text_path(image: Path) -> Path:
     return _swapped(image.parent, _IMAGES, _LABELS) / f"{image.stem}.txt"
 
 
-def _images_beside(folder: Path) -> str:
+def _images_beside(folder: Path, pattern: str = "*") -> str:
+    """The folder of the images of a folder of labels: `images` in place of `labels`, or itself."""
     counterpart = _swapped(folder, _LABELS, _IMAGES)
     for place in (counterpart, folder):
-        if place.is_dir() and any(_is_image(file) for file in place.iterdir()):
+        if place.is_dir() and any(map(_is_image, place.glob(pattern))):
             return str(place)
     raise LabelError(
         f"{folder}: this format does not name its rasters, and none lies in {counterpart}: state "
@@ -242,10 +262,7 @@ def _listed_names(path: Path) -> tuple[str, ...] | None:
 
 
 def _images_below(folder: Path) -> list[str]:
-    images = [str(file) for file in sorted(folder.rglob("*")) if _is_image(file)]
-    if not images:
-        raise LabelError(f"{folder}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
-    return images
+    return [str(file) for file in sorted(folder.rglob("*")) if _is_image(file)]
 
 
 def _is_image(file: Path) -> bool:
@@ -257,8 +274,11 @@ def _text_files(folder: Path) -> list[Path]:
 
 
 def _holds_yolo(folder: Path) -> bool:
+    return _are_yolo(folder.rglob("*.txt") if folder.name == _LABELS else folder.glob("*.txt"))
+
+
+def _are_yolo(files: Iterable[Path]) -> bool:
     """Whether the first lines of the first text files are a class id and shares of the image."""
-    files = folder.rglob("*.txt") if folder.name == _LABELS else folder.glob("*.txt")
     texts = islice((file for file in files if file.name != _CLASSES), _LOOKED_AT)
     lines = [line for file in texts for line in _first_lines(file)]
     return bool(lines) and all(_is_yolo_line(line.split()) for line in lines)

@@ -9,8 +9,15 @@ import rasterio
 import shapely
 from PIL import Image
 
-from geo_retina.errors import GeoreferenceError, GsdError, LabelError, OutputError
+from geo_retina.errors import (
+    GeoreferenceError,
+    GeoRetinaError,
+    GsdError,
+    LabelError,
+    OutputError,
+)
 from geo_retina.labels.chips import ChipOptions, cut_chips, labels_in_window
+from geo_retina.labels.earlier_chips import CUT_HERE
 from geo_retina.labels.formats import read_coco
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.windows import Window
@@ -272,7 +279,12 @@ def test_chips_keep_the_names_of_the_bands(tmp_path: Path, write_raster_at: Writ
 def test_labels_are_cleaned_before_they_are_cut(
     tmp_path: Path, labelled: LabelledRaster, caplog: pytest.LogCaptureFixture
 ) -> None:
-    boxes = [[20, 20, 10, 10], [40, 40, 50, 50], [40, 40, 50, 50.2], [400, 4, 410, 9]]
+    boxes: list[list[float]] = [
+        [20, 20, 10, 10],
+        [40, 40, 50, 50],
+        [40, 40, 50, 50.2],
+        [400, 4, 410, 9],
+    ]
     item = replace(labelled, labels=Labels.of(boxes, [0, 0, 0, 0], ("tree", "palm")))
     with caplog.at_level("INFO", logger="geo_retina"):
         cut = cut_chips([item], tmp_path / "out", options=ChipOptions(chip_px=64, empty_share=0))
@@ -307,3 +319,68 @@ def test_a_mask_beside_nodata_or_alpha_is_kept(
             np.testing.assert_array_equal(chip.dataset_mask() > 0, valid[:, column : column + 32])
             flags = [flag.name for flag in chip.mask_flag_enums[0]]
             assert ("nodata" in flags) == (not alpha and column == 32 and inside == 7)
+
+
+@pytest.mark.parametrize("fault", ["gone", "bands", "georeference", "windows"])
+def test_earlier_chips_stay_where_the_next_ones_cannot_be_cut(
+    tmp_path: Path, labelled: LabelledRaster, write_raster_at: Writer, fault: str
+) -> None:
+    out = tmp_path / "out"
+    cut_chips([labelled], out, options=ChipOptions(chip_px=32))
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    bands, crs = (5 if fault == "bands" else 3), ({"crs": None} if fault == "georeference" else {})
+    path = write_raster_at(tmp_path / "next.tif", np.ones((bands, 40, 40), np.uint8), **crs)
+    bad = replace(labelled, raster=str(path))
+    options = ChipOptions(chip_px=32)
+    if fault == "gone":
+        path.unlink()
+    elif fault == "bands":
+        options = replace(options, chip_format="png")
+    elif fault == "georeference":
+        options = replace(options, gsd_m=0.1)
+    else:
+        bad = replace(bad, split="val", area=shapely.box(0, 0, 40, 31))
+    with pytest.raises(GeoRetinaError):
+        cut_chips([labelled, bad], out, options=options, overwrite=True)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+
+
+def test_a_coco_file_of_an_earlier_cut_without_images_is_removed(
+    tmp_path: Path, labelled: LabelledRaster
+) -> None:
+    out, options = tmp_path / "out", ChipOptions(chip_px=32, empty_share=0)
+    bare = replace(labelled, labels=Labels.empty(("tree", "palm")), split="val")
+    cut_chips([labelled, bare], out, options=options)
+    assert json.loads((out / "val.json").read_text())["images"] == []
+    cut_chips([labelled], out, options=options, overwrite=True)
+    assert [file.name for file in out.glob("*.json")] == ["train.json"]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"images": [], "annotations": [], "categories": [{"id": 1, "name": "tree"}]},
+        {"images": [], "annotations": [], "categories": [], "info": {"description": "trees"}},
+        {"images": [{"id": 1, "file_name": "chips/own.tif"}], "annotations": [], "categories": []},
+        {
+            "images": [
+                {"id": 1, "file_name": "own.tif", "raster": "a.tif", "window": [0, 0, 8, 8]}
+            ],
+            "annotations": [],
+            "categories": [],
+        },
+        {"images": [], "annotations": [{"id": 1}], "info": {"description": CUT_HERE}},
+        {"images": [{"file_name": "chips/own.tif"}], "info": {"description": CUT_HERE}},
+    ],
+    ids=["empty", "described", "no window", "elsewhere", "annotated", "edited"],
+)
+def test_coco_files_of_others_stay(
+    tmp_path: Path, labelled: LabelledRaster, content: dict[str, object]
+) -> None:
+    out = tmp_path / "out"
+    cut_chips([labelled], out, options=ChipOptions(chip_px=32))
+    (out / "own.json").write_text(json.dumps(content))
+    (out / "chips" / "own.tif").write_text("not of an earlier cut")
+    cut_chips([labelled], out, options=ChipOptions(chip_px=48), overwrite=True)
+    assert json.loads((out / "own.json").read_text()) == content
+    assert (out / "chips" / "own.tif").exists()

@@ -525,3 +525,46 @@ def test_labels_of_two_images_are_refused(tmp_path: Path, images: Path) -> None:
     with pytest.raises(LabelError, match=said.format("csv")):
         read_point_csvs(tmp_path, images, size_m=1)
     assert len(read_yolo(tmp_path, str(images / "*.png"), class_names=["tank"])) == 2
+
+
+@pytest.mark.parametrize("name", ["a.png.aux.xml", "a.png.AUX.xml"])
+def test_files_that_gdal_adds_are_no_voc(tmp_path: Path, voc_set: Path, name: str) -> None:
+    text = "<PAMDataset></PAMDataset>"
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "a.png")
+    (tmp_path / name).write_text(text)
+    (tmp_path / "a.txt").write_text("0 0.5 0.5 0.25 0.5\n")
+    assert format_of(str(tmp_path)) == "yolo"
+    with pytest.raises(LabelError, match=r"expected \.xml files in the folder, found none"):
+        read_voc(tmp_path)
+    (voc_set / "Annotations" / name).write_text(text)
+    assert format_of(str(voc_set)) == "voc"
+    (item,) = read_voc(voc_set)
+    assert item.raster == str(voc_set / "JPEGImages" / "a.png")
+
+
+@pytest.mark.parametrize("name", ["a.jpg", "a.PNG 1"])
+def test_lists_of_voc_may_name_images_with_their_endings(
+    voc_set: Path, name: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    (voc_set / "ImageSets" / "Main" / "train.txt").write_text(f"{name}\n")
+    (voc_set / "ImageSets" / "Main" / "val.txt").write_text("\n")
+    assert [item.split for item in read_voc(voc_set)] == ["train"]
+    assert not caplog.text
+    (voc_set / "ImageSets" / "Main" / "val.txt").write_text("a\n")
+    with pytest.raises(LabelError, match=r"names a, which train\.txt names too"):
+        read_voc(voc_set)
+
+
+def test_a_name_in_a_list_of_voc_may_look_like_an_ending(voc_set: Path) -> None:
+    (voc_set / "Annotations" / "a.xml").rename(voc_set / "Annotations" / "a.png.xml")
+    (voc_set / "ImageSets" / "Main" / "train.txt").write_text("a.png\n")
+    assert [item.split for item in read_voc(voc_set)] == ["train"]
+
+
+def test_a_list_of_voc_without_any_xml_is_warned_of(
+    voc_set: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (voc_set / "ImageSets" / "Main" / "val.txt").write_text("b\nc.jpg\n")
+    assert [item.split for item in read_voc(voc_set)] == ["train"]
+    assert "val.txt: none of the images it names (b, c) has an XML file" in caplog.text
+    assert "train.txt: none" not in caplog.text

@@ -185,3 +185,84 @@ def test_a_text_file_of_two_images_is_refused(root: Path, described: bool) -> No
     Image.new("RGB", (40, 20)).save(root / "images" / "train" / "a.tif")
     with pytest.raises(LabelError, match=r"got .*a\.png and .*a\.tif"):
         read(root)
+
+
+@pytest.mark.parametrize(
+    "beside", ["classes.txt", "readme.txt", "README.roboflow.txt", "stray.txt"]
+)
+@pytest.mark.parametrize("images", [False, True])
+def test_text_files_beside_images_and_labels_are_no_labels(
+    root: Path, beside: str, images: bool
+) -> None:
+    (root / beside).write_text(BOX if beside == "stray.txt" else "tank\nship\n")
+    stated = {} if beside == "classes.txt" else {"class_names": ("tank", "ship")}
+    if images:
+        stated["images"] = str(root / "images")  # type: ignore[assignment]
+    assert format_of(str(root)) == "yolo"
+    found = read(root, **stated)
+    assert summary(found) == WHOLE
+    assert found[0].labels.class_names == ("tank", "ship")
+
+
+def test_text_files_beside_the_folders_of_splits_are_no_labels(root: Path) -> None:
+    for split in ("train", "val"):
+        (root / split).mkdir()
+        for kind in ("images", "labels"):
+            (root / kind / split).rename(root / split / kind)
+    for kind in ("images", "labels"):
+        (root / kind).rmdir()
+    (root / "README.roboflow.txt").write_text("Exported by Roboflow\n")
+    assert summary(read(root, class_names=("tank", "ship"))) == WHOLE
+
+
+def test_text_files_with_labels_go_before_folders_below(root: Path) -> None:
+    """As without such folders: these are a folder's labels, those another data set's."""
+    (root / "labels").rename(root / "old")
+    (root / "labels").mkdir()
+    (root / "a.txt").write_text(BOX)
+    images = str(root / "images" / "train")
+    found = read(root, images=images, class_names=("tank", "ship"))
+    assert summary(found) == [("a", "", 1), ("b", "", 0)]
+
+
+def test_an_empty_split_is_left_out_as_a_missing_one(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "images" / "test").mkdir()
+    (root / "none.txt").write_text("")
+    text = "train: images/train\nval: none.txt\ntest: ../images/test\n"
+    (root / "data.yaml").write_text(NAMES + text)
+    assert summary(read(root)) == WHOLE[:2]
+    assert "left out what is not there: no images in " in caplog.text
+    assert "none.txt (val), " in caplog.text
+    assert "images/test (test); " in caplog.text
+    (root / "data.yaml").write_text(NAMES + "train: gone\ntest: ../images/test\n")
+    said = r"no such file or folder: .*gone \(train\); no images in .*test \(test\); .*--images"
+    with pytest.raises(LabelError, match=said):
+        read(root)
+
+
+@pytest.mark.parametrize("classes", ["", "labels"])
+def test_a_folder_of_labels_with_splits_below_is_read(root: Path, classes: str) -> None:
+    (root / classes / "classes.txt").write_text("tank\nship\n")
+    assert format_of(str(root / "labels")) == "yolo"
+    assert summary(read(root / "labels")) == WHOLE
+    (root / "images").rename(root / "pictures")
+    assert summary(read(root / "labels", images=str(root / "pictures"))) == WHOLE
+    with pytest.raises(LabelError, match=r"--images \(images in a recipe\)"):
+        read(root / "labels")
+
+
+@pytest.mark.parametrize("beside", [False, True])
+def test_a_data_set_may_itself_be_called_labels(root: Path, beside: bool) -> None:
+    moved = root.rename(root.parent / "labels")
+    if beside:
+        (moved / "classes.txt").write_text("tank\nship\n")
+    assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
+    for split in ("train", "val"):
+        (moved / split).mkdir()
+        for kind in ("images", "labels"):
+            (moved / kind / split).rename(moved / split / kind)
+    for kind in ("images", "labels"):
+        (moved / kind).rmdir()
+    assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
