@@ -39,6 +39,7 @@ MOST_OBJECTS = 500_000
 
 _WHAT = "map"
 _JPEG_QUALITY = 85
+_GOLDEN_ANGLE = 137.508
 _COLOURS = ("#ffd60a", "#00c8ff", "#ff5aa0", "#96ff50", "#ff8c00", "#b48cff", "#00e6b4", "#ffffff")
 
 
@@ -146,11 +147,18 @@ class MapWriter:
             "found": self._found,
             "lowest_score": floor(100 * float(shown.scores.min(initial=1))) / 100,
             "classes": [
-                {"name": name, "colour": _COLOURS[number % len(_COLOURS)]}
+                {"name": name, "colour": _colour(number)}
                 for number, name in enumerate(self._class_names)
             ],
             **_ground(grid),
         }
+
+
+def _colour(number: int) -> str:
+    """Colour of a class in CSS; after the chosen ones hues a golden angle apart."""
+    if number < len(_COLOURS):
+        return _COLOURS[number]
+    return f"hsl({number * _GOLDEN_ANGLE % 360:.0f} 90% {60 + 15 * (number % 2)}%)"
 
 
 def _ground(grid: Grid) -> dict[str, Any]:

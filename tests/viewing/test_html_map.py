@@ -161,3 +161,10 @@ def test_the_program_of_the_page_is_valid(raster: Path, tmp_path: Path) -> None:
         file = tmp_path / f"{number}.js"
         file.write_text(program)
         subprocess.run(["node", "--check", str(file)], check=True, timeout=60)
+
+
+def test_many_classes_have_colours_of_their_own(raster: Path, tmp_path: Path) -> None:
+    names = tuple(f"class {number}" for number in range(60))
+    _write(tmp_path / "a.html", raster, class_names=names)
+    about = json.loads(_element((tmp_path / "a.html").read_text(), "about"))
+    assert len({item["colour"] for item in about["classes"]}) == 60
