@@ -81,7 +81,7 @@ def fit(
     chosen = _checked_device(device, devices)
     _check_precision(settings, chosen)
     if not is_first_process():
-        logging.getLogger("geo_retina").setLevel(logging.ERROR)  # the first one tells all
+        logging.getLogger("geo_retina").setLevel(logging.WARNING)  # the first one tells all
     with hold_folder(run_folder) if is_first_process() else nullcontext():
         state = find_state(run_folder, settings, resume=resume)
         data = read_data(settings, data_folder)
