@@ -34,9 +34,10 @@ def anchors(
     """Propose pyramid levels and anchors for labels; compare them with the RetinaNet paper's."""
     with exit_codes(quiet=quiet):
         from geo_retina.training.anchors import propose_anchors
+        from geo_retina.whole_files import check_place
 
         if picture is not None:
-            options.check_picture(picture)
+            check_place(picture, ending=".png")
         labelled = choice(path).read()
         proposed = propose_anchors(
             labelled, gsd_m=gsd, chip_px=chip, sizes_per_level=sizes, ratios=ratios

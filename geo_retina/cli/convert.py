@@ -5,7 +5,6 @@ from typing import Annotated
 
 import typer
 
-from geo_retina.cli import label_options as options
 from geo_retina.cli.reporting import exit_codes
 
 
@@ -31,10 +30,11 @@ def convert(
         from geo_retina.errors import OutputError
         from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
         from geo_retina.model.convert import ConvertedModel, convert_file
+        from geo_retina.whole_files import check_place
 
         if out.suffix != SUFFIX:
             raise OutputError(f"expected a name that ends in {SUFFIX}, got {out}")
-        options.writable(out)
+        check_place(out)
         model = load_settings(described, ConvertedModel)
         network = convert_file(weights, anchors=model.anchors, batch_norm_eps=model.batch_norm_eps)
         save_checkpoint(out, network, model.card)

@@ -9,15 +9,14 @@ import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
-from geo_retina.cli.detect_many import check_summary, detect_many, views, warn_of_gaps
+from geo_retina.cli.detect_runs import Asked, detect_many, detect_one
 from geo_retina.cli.groups import takes
 from geo_retina.cli.info import print_work
-from geo_retina.cli.reporting import FAILURE, exit_codes, progress_bar, refuse_given
+from geo_retina.cli.reporting import exit_codes, refuse_given
 from geo_retina.errors import ConfigError
 
 if TYPE_CHECKING:
     from geo_retina.detection.options import DetectOptions
-    from geo_retina.detection.run_summary import RunSummary
 
 
 class Shape(StrEnum):
@@ -102,10 +101,9 @@ def detect(
     interrupted.
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
-        from geo_retina.detection.each import names_each, plan_tasks
-        from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
+        from geo_retina.detection.each import Task, names_each, plan_tasks
+        from geo_retina.detection.file_run import OutputOptions, WorkOptions
         from geo_retina.detection.options import DetectOptions
-        from geo_retina.detection.paths import refuse_overwriting
 
         options = DetectOptions(
             score=score,
@@ -142,38 +140,12 @@ def detect(
             restart=restart,
             skip_errors=skip_errors,
         )
-        if names_each([*output, *(path for path in (picture, page, summary) if path is not None)]):
-            tasks = plan_tasks(raster, output, picture=picture, map=page, summary=summary)
-            detect_many(tasks, model, options, output_options, work, quiet=quiet)
-            return
-        path = shared.one_raster(raster)
-        check_summary(summary)
-        views_and_summary = [file for file in (picture, page, summary) if file is not None]
-        refuse_overwriting([path, aoi, model], [*output, *views_and_summary])
-        with progress_bar(quiet=quiet) as on_progress:
-            done = detect_to_files(
-                path,
-                output,
-                model=model,
-                options=options,
-                output_options=output_options,
-                work=work,
-                also=views(
-                    path,
-                    picture=picture,
-                    page=page,
-                    model=model,
-                    options=options,
-                    skip_errors=skip_errors,
-                ),
-                further_files=views_and_summary,
-                on_progress=on_progress,
-            )
-        if summary is not None:
-            done.write(summary)
-        _print_summary(done, picture, page)
-    if done.counts.windows_failed:
-        raise typer.Exit(FAILURE)
+        asked = Asked(model, options, output_options, work, quiet)
+        views = {"picture": picture, "map": page, "summary": summary}
+        if names_each([*output, *(path for path in views.values() if path is not None)]):
+            detect_many(plan_tasks(raster, output, **views), asked)
+        else:
+            detect_one(Task(shared.one_raster(raster), tuple(output), **views), asked)
 
 
 def _print_plan(
@@ -186,24 +158,3 @@ def _print_plan(
     with open_job(raster, model, options) as job:
         detector = load_detector(job.info, device=device, backend=backend)
         print_work(describe_work(job, detector))
-
-
-def _print_summary(done: "RunSummary", picture: Path | None, page: Path | None) -> None:
-    by_class = ", ".join(f"{count:,} {name}" for name, count in done.objects_by_class.items())
-    counts, seams = done.counts, done.seams["totals"]
-    print(f"found    {counts.objects:,} objects ({by_class}) in {done.seconds:.1f} s")
-    print(
-        f"windows  {counts.windows_inferred:,} searched, {counts.windows_empty:,} empty, "
-        f"{counts.windows_outside:,} outside the AOI, {counts.windows_split:,} split"
-    )
-    print(
-        f"seams    {seams['merged']:,} boxes merged, {seams['cut']:,} dropped as cut, "
-        f"{seams['suspected']:,} suspected duplicates"
-    )
-    for path in done.outputs:
-        print(f"written  {path}")
-    if picture is not None:
-        print(f"picture  {picture}")
-    if page is not None:
-        print(f"map      {page}")
-    warn_of_gaps(done)

@@ -55,11 +55,12 @@ def outputs(
 ) -> None:
     """Refuse outputs that cannot be written, or would replace what is read or each other."""
     from geo_retina.detection.paths import refuse_overwriting
+    from geo_retina.whole_files import check_place
 
     refuse_overwriting(read, [report, as_json, calibrated])
     for path in (report, as_json, calibrated):
         if path is not None:
-            options.writable(path)
+            check_place(path)
     if report is not None and report.suffix.lower() != ".html":
         raise OutputError(
             f"--report writes a page: expected a name that ends in .html, got {report}"

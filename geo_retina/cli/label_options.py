@@ -124,32 +124,6 @@ def number_list(text: str, option: str) -> tuple[float, ...]:
         raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error
 
 
-def writable(path: Path) -> Path:
-    """The path, if its folder is there.
-
-    Raises:
-        OutputError: It is not.
-    """
-    if not path.absolute().parent.is_dir():
-        from geo_retina.errors import OutputError
-
-        raise OutputError(f"the folder of {path} does not exist; make it first")
-    return path
-
-
-def check_picture(path: Path) -> None:
-    """Refuse a picture that cannot be written.
-
-    Raises:
-        OutputError: Its folder is not there, or its name does not end in .png.
-    """
-    from geo_retina.errors import OutputError
-
-    writable(path)
-    if path.suffix.lower() != ".png":
-        raise OutputError(f"expected a picture that ends in .png, got {path}")
-
-
 def write_text(path: Path, text: str) -> None:
     """Write a small file.
 
@@ -157,8 +131,8 @@ def write_text(path: Path, text: str) -> None:
         OutputError: It cannot be written.
     """
     from geo_retina.errors import OutputError
+    from geo_retina.whole_files import check_place, whole_file
 
-    try:
-        writable(path).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"{path} cannot be written: {error}") from error
+    check_place(path)
+    with whole_file(path, error=OutputError) as file:
+        file.write_text(text, encoding="utf-8")

@@ -44,9 +44,10 @@ def check(
         from geo_retina.labels.checks import check_labels
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.labels.pictures import contact_sheet
+        from geo_retina.whole_files import check_place
 
         if sheet is not None:
-            options.check_picture(sheet)
+            check_place(sheet, ending=".png")
         labelled = choice(path).read()
         report = check_labels(labelled)
         print(report.to_text())

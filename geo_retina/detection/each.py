@@ -30,6 +30,7 @@ from geo_retina.errors import (
     WriteError,
 )
 from geo_retina.labels.files import list_images
+from geo_retina.whole_files import check_place
 
 NAME = "{name}"
 """What stands in an output's path for the name of the raster, without folder and ending."""
@@ -186,6 +187,8 @@ class EachRun:
                     further_files=task.further_files,
                 )
                 self._also(task)
+                if task.summary is not None:
+                    check_place(task.summary)
                 checked.append(files)
             except UsageError as error:
                 faults.append((task, error))

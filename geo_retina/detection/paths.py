@@ -1,28 +1,10 @@
 """Files that a command reads and files that it writes are different ones."""
 
-import os
 from collections.abc import Iterable
 from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
 from geo_retina.errors import OutputError
-
-LONGEST_NAME = 220
-"""Bytes: most file systems take 255, and what lies beside a file while it is written has a longer
-name."""
-
-
-def check_name(path: Path) -> None:
-    """Refuse a file name that leaves no room for those of the files beside it.
-
-    Raises:
-        OutputError: It is longer than `LONGEST_NAME`.
-    """
-    if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise OutputError(
-            f"expected a file name of at most {LONGEST_NAME} bytes, got {path.name}; choose a "
-            "shorter one"
-        )
 
 
 def raster_name(raster: str) -> str:

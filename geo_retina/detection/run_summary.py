@@ -1,13 +1,12 @@
 """What a run read, found and wrote, for people and programs."""
 
-import contextlib
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from geo_retina.detection.pipeline import Counts
-from geo_retina.errors import WriteError
+from geo_retina.whole_files import whole_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +38,5 @@ class RunSummary:
         Raises:
             WriteError: The disk is full or lost.
         """
-        path = Path(path).resolve()
-        begun = path.with_name(f".{path.name}.part")
-        try:
-            begun.write_text(json.dumps(self.to_dict(), indent=2) + "\n")
-            begun.replace(path)
-        except OSError as error:
-            with contextlib.suppress(OSError):  # what failed first is what is told
-                begun.unlink(missing_ok=True)
-            raise WriteError(f"cannot write the summary {path}: {error}") from error
+        with whole_file(Path(path)) as file:
+            file.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")

@@ -11,7 +11,6 @@ of `write`.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,12 +25,13 @@ from geo_retina.detection.formats import (
     Format,
     split_extension,
 )
-from geo_retina.detection.paths import check_name, refuse_overwriting
+from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.detection.placement import Placement
 from geo_retina.detection.writers.layer import Geometry, Layer
 from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.imagery.georeference import horizontal
 from geo_retina.space.grid import WGS84, Grid
+from geo_retina.whole_files import check_place
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -67,7 +67,7 @@ def check_output(
     """
     path = Path(path)
     _, kind = split_extension(path)
-    _check_folder(path)
+    check_place(path)
     if kind in _BY_GDAL and "!" in str(path.resolve()):
         raise OutputError(
             f"{kind.name} cannot be written to {path.resolve()}: what follows a ! would be taken "
@@ -182,19 +182,6 @@ def _layer_name(name: str, kind: Format) -> str:
     plain = name[0].isalnum() or name[0] == "_"
     kept_by_format = kind is GEOPACKAGE and name.lower().startswith(_GEOPACKAGE_TABLES)
     return name if plain and not kept_by_format else f"layer_{name}"
-
-
-def _check_folder(path: Path) -> None:
-    folder = path.parent
-    check_name(path)
-    if not folder.is_dir():
-        raise OutputError(
-            f"the folder {folder} of the output {path.name} is missing; make it first"
-        )
-    if path.is_dir():
-        raise OutputError(f"expected a file to write, got the folder {path}")
-    if not os.access(folder, os.W_OK | os.X_OK):
-        raise OutputError(f"no permission to write in the folder {folder}; choose another output")
 
 
 def _parse_crs(crs: str | pyproj.CRS) -> pyproj.CRS:

@@ -13,14 +13,14 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.cleaning import Changes, clean_labels, ordered_corners
+from geo_retina.labels.image_paths import same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import WGS84, Grid, reproject
-from geo_retina.wording import counted
+from geo_retina.wording import counted, listed
 
 _M2_PER_HA = 10_000.0
-_LISTED = 5
 ONE_CLASS_HINT = "or count all labels and all detections as one class: --class-agnostic"
 """What to do about classes that do not fit each other."""
 
@@ -133,7 +133,7 @@ def pair_up(
     if lost:
         raise LabelError(
             f"detections lie on {counted(len(lost), 'raster')} without labels: "
-            f"{', '.join(sorted(lost)[:_LISTED])}; evaluate on rasters that were labelled, if only "
+            f"{listed(sorted(lost))}; evaluate on rasters that were labelled, if only "
             "as empty"
         )
     entries = dict(zip(places, found, strict=True))
@@ -168,11 +168,11 @@ def raster_of(found: Sequence[str], labelled: Sequence[str]) -> list[int | None]
     Raises:
         LabelError: A name fits several labelled rasters, or several entries one of them.
     """
-    by_path = {_place(raster): number for number, raster in enumerate(labelled)}
+    by_path = {same_file_key(raster): number for number, raster in enumerate(labelled)}
     if len(by_path) < len(labelled):
-        (twice, _), *_ = Counter(map(_place, labelled)).most_common(1)
+        (twice, _), *_ = Counter(map(same_file_key, labelled)).most_common(1)
         raise LabelError(f"the labels name {twice} more than once; join its entries")
-    places = [by_path.get(_place(raster)) for raster in found]
+    places = [by_path.get(same_file_key(raster)) for raster in found]
     left: dict[str, list[int]] = {}  # by name, those that no path names
     for number, raster in enumerate(labelled):
         if number not in places:
@@ -182,7 +182,7 @@ def raster_of(found: Sequence[str], labelled: Sequence[str]) -> list[int | None]
         if places[number] is None and len(named) > 1:
             raise LabelError(
                 f"the detections on {raster} may belong to "
-                f"{', '.join(labelled[place] for place in named[:_LISTED])}: name rasters with "
+                f"{listed(labelled[place] for place in named)}: name rasters with "
                 "their folders"
             )
         if places[number] is None and named:
@@ -191,11 +191,6 @@ def raster_of(found: Sequence[str], labelled: Sequence[str]) -> list[int | None]
         if count > 1:
             raise LabelError(f"detections name {labelled[place]} more than once; join its entries")
     return places
-
-
-def _place(raster: str) -> str:
-    """A raster's path, however it is spelt; addresses stay as they are."""
-    return raster if "://" in raster or raster.startswith("/vsi") else str(Path(raster).resolve())
 
 
 def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -> Detections:

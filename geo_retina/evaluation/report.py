@@ -22,6 +22,7 @@ from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
+from geo_retina.whole_files import whole_file
 from geo_retina.wording import counted
 
 _CHART_POINTS = 400
@@ -103,7 +104,11 @@ def write_report(
         )
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
-    return ReportFiles(_write(html, page), _write(html.with_suffix(".json"), numbers))
+    files = ReportFiles(html, html.with_suffix(".json"))
+    for place, text in ((files.html, page), (files.json, numbers)):
+        with whole_file(place, error=OutputError) as file:
+            file.write_text(text, encoding="utf-8")
+    return files
 
 
 def _about(evaluation: Evaluation) -> str:
@@ -275,14 +280,3 @@ def _table_html(block: str) -> str:
     lines = ["".join(f"<th>{escape(cell.strip())}</th>" for cell in header)]
     lines += ["".join(f"<td>{escape(cell.strip())}</td>" for cell in row) for row in rows]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
-
-
-def _write(path: Path, text: str) -> Path:
-    """Write so that `path` is either as it was or whole."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_text(text, encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: the report cannot be written: {error}") from error
-    return path

@@ -4,7 +4,6 @@ No pixel is copied or resampled, so only files of one grid fit together: the sam
 and orientation, a whole number of pixels apart. Who reads the mosaic sees no border between them.
 """
 
-import contextlib
 import os
 import re
 from collections import Counter
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from geo_retina.errors import OutputError, RasterError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.space.grid import Grid
+from geo_retina.whole_files import check_place, whole_file
 
 if TYPE_CHECKING:
     import pyproj
@@ -111,7 +111,7 @@ def write_mosaic(
     """
     if out.suffix.lower() != ".vrt":
         raise RasterError(f"expected a mosaic that ends in .vrt, got {out}")
-    _refuse_folder(out)
+    check_place(out)
     files = [file for file in files if Path(file).resolve() != out.resolve()]
     if not files:
         raise RasterError("expected raster files to put together, got none")
@@ -130,32 +130,10 @@ def write_mosaic(
     covered = float(ground.area) / (grid.width * grid.height)
     overlapping = float(sides.prod(axis=1).sum()) > float(ground.area)
     tree = _vrt(found, places, grid, out.parent, has_gaps=covered < 1, has_overlaps=overlapping)
-    _write(tree, out)
+    ET.indent(tree)
+    with whole_file(out, error=OutputError) as file:
+        ET.ElementTree(tree).write(file, encoding="utf-8")
     return Mosaic(len(found), grid, covered)
-
-
-def _refuse_folder(out: Path) -> None:
-    """Raise, before any header is read, where nothing can be written."""
-    if not out.parent.is_dir():
-        raise OutputError(f"the folder {out.parent} of {out.name} does not exist; make it first")
-    if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"no permission to write {out.name} in the folder {out.parent}; choose another one"
-        )
-
-
-def _write(tree: ET.Element, out: Path) -> None:
-    """Write the VRT; it appears when it is whole."""
-    staged = out.with_name(f".{out.name}.part")
-    try:
-        ET.indent(tree)
-        ET.ElementTree(tree).write(staged, encoding="utf-8")
-        staged.replace(out)
-    except OSError as error:
-        with contextlib.suppress(OSError):  # where it could not be made it cannot be removed
-            staged.unlink()
-        why = error.strerror or str(error)
-        raise OutputError(f"cannot write {out}: {why}; choose another place") from error
 
 
 def _described(raster: Raster) -> _File:

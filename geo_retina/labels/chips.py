@@ -23,6 +23,7 @@ from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window, WindowPlan
+from geo_retina.whole_files import whole_file
 from geo_retina.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -382,10 +383,5 @@ def _chip_stems(labelled: Sequence[LabelledRaster]) -> list[str]:
 
 
 def _replace_json(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON so that `path` is either as it was or whole."""
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        unfinished.write_text(json.dumps(content), encoding="utf-8")
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    with whole_file(path, error=OutputError) as file:
+        file.write_text(json.dumps(content), encoding="utf-8")

@@ -22,6 +22,7 @@ from geo_retina.labels.csv_table import (
 )
 from geo_retina.labels.image_paths import IMAGE, locate_images, same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -147,14 +148,11 @@ def write_deepforest_csv(labelled: Sequence[LabelledRaster], csv: str | PathLike
     with_scores = all(item.labels.scores is not None for item in labelled if len(item.labels))
     columns = [IMAGE, *BOX, LABEL, *DESCRIPTIONS, *([SCORE] if with_scores else [])]
     rows = [row for item in labelled for row in _rows(item, path.parent, with_scores=with_scores)]
-    unfinished = path.with_name(f".{path.name}.part")
-    try:
-        with unfinished.open("w", encoding="utf-8", newline="") as file:
-            writer = csv_format.writer(file)
-            writer.writerows([columns, *rows])
-        unfinished.replace(path)
-    except OSError as error:
-        raise OutputError(f"{path}: cannot be written: {error}") from error
+    with (
+        whole_file(path, error=OutputError) as begun,
+        begun.open("w", encoding="utf-8", newline="") as file,
+    ):
+        csv_format.writer(file).writerows([columns, *rows])
     return path
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from geo_retina.errors import LabelError
 from geo_retina.imagery.raster import open_raster
 from geo_retina.space.grid import Grid
+from geo_retina.wording import listed
 
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".webp")
 """Endings under which an image is looked for when labels name it without one."""
-
-_LISTED = 5
 
 
 def find_image(folder: str | PathLike[str], stem: str) -> str:
@@ -49,7 +48,7 @@ def list_images(source: str | PathLike[str]) -> list[str]:
         return _fitting_images(str(source))
     if not path.is_dir():
         return [str(source)]
-    images = [str(file) for file in sorted(path.iterdir()) if _is_image(file)]
+    images = [str(file) for file in sorted(path.iterdir()) if is_image(file)]
     if not images:
         raise LabelError(f"{path}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
     return images
@@ -66,10 +65,7 @@ def refuse_strays(
     stems = {Path(image).stem for image in images}
     lost = sorted(file.name for file in files if file.stem not in stems)
     if lost and Path(image_folder).is_dir():
-        raise LabelError(
-            f"no image in {image_folder} for {', '.join(lost[:_LISTED])}"
-            f"{f' and {len(lost) - _LISTED} more' if len(lost) > _LISTED else ''}"
-        )
+        raise LabelError(f"no image in {image_folder} for {listed(lost)}")
 
 
 def refuse_twins(
@@ -115,11 +111,12 @@ def read_grid(
 
 def _fitting_images(pattern: str) -> list[str]:
     paths = map(Path, sorted(glob.glob(pattern, recursive=True)))  # noqa: PTH207  may be absolute
-    found = [str(path) for path in paths if _is_image(path)]
+    found = [str(path) for path in paths if is_image(path)]
     if not found:
         raise LabelError(f"no image ({' '.join(RASTER_SUFFIXES)}) fits the pattern {pattern}")
     return found
 
 
-def _is_image(path: Path) -> bool:
+def is_image(path: Path) -> bool:
+    """Whether a file is an image, by its ending."""
     return path.suffix.lower() in RASTER_SUFFIXES

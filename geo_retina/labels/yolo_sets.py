@@ -8,7 +8,13 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.data_yaml import DataYaml, find_data_yaml, is_data_yaml, read_data_yaml
-from geo_retina.labels.files import RASTER_SUFFIXES, list_images, refuse_strays, refuse_twins
+from geo_retina.labels.files import (
+    RASTER_SUFFIXES,
+    is_image,
+    list_images,
+    refuse_strays,
+    refuse_twins,
+)
 from geo_retina.wording import counted, listed
 
 logger = logging.getLogger(__name__)
@@ -216,7 +222,7 @@ def _images_beside(folder: Path, pattern: str = "*") -> str:
     """The folder of the images of a folder of labels: `images` in place of `labels`, or itself."""
     counterpart = _swapped(folder, _LABELS, _IMAGES)
     for place in (counterpart, folder):
-        if place.is_dir() and any(map(_is_image, place.glob(pattern))):
+        if place.is_dir() and any(map(is_image, place.glob(pattern))):
             return str(place)
     raise LabelError(
         f"{folder}: this format does not name its rasters, and none lies in {counterpart}: state "
@@ -262,11 +268,7 @@ def _listed_names(path: Path) -> tuple[str, ...] | None:
 
 
 def _images_below(folder: Path) -> list[str]:
-    return [str(file) for file in sorted(folder.rglob("*")) if _is_image(file)]
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in RASTER_SUFFIXES
+    return [str(file) for file in sorted(folder.rglob("*")) if is_image(file)]
 
 
 def _text_files(folder: Path) -> list[Path]:

@@ -28,7 +28,7 @@ from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.files import read_grid
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
-from geo_retina.viewing.files import check_place, put
+from geo_retina.whole_files import check_place, whole_file
 
 _log = logging.getLogger(__name__)
 
@@ -37,7 +37,6 @@ LARGEST_SIDE_PX = 4096
 MOST_OBJECTS = 500_000
 """Of more the surest are shown, and the page says so: a browser holds them all."""
 
-_WHAT = "map"
 _JPEG_QUALITY = 85
 _GOLDEN_ANGLE = 137.508
 _COLOURS = ("#ffd60a", "#00c8ff", "#ff5aa0", "#96ff50", "#ff8c00", "#b48cff", "#00e6b4", "#ffffff")
@@ -80,7 +79,7 @@ class MapWriter:
         self._skip_errors = skip_errors
         self._kept: list[Detections] = []
         self._found = 0
-        check_place(self._path, what=_WHAT, ending=".html")
+        check_place(self._path, ending=".html")
 
     def __enter__(self) -> Self:
         self._grid = read_grid(self._raster, crs=self._raster_crs, pixel_coordinates=True)
@@ -113,8 +112,8 @@ class MapWriter:
             _log.warning(
                 "the map %s shows the %d surest of %d objects", self._path, len(shown), self._found
             )
-        page = self._page(shown)
-        put(self._path, lambda path: path.write_text(page, encoding="utf-8"), what=_WHAT)
+        with whole_file(self._path) as file:
+            file.write_text(self._page(shown), encoding="utf-8")
 
     def _page(self, shown: Detections) -> str:
         """The template with what it shows: marks that no part of it holds are replaced in turn."""

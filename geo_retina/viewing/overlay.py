@@ -10,14 +10,13 @@ from PIL import Image, ImageDraw
 
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.space.detections import Detections
-from geo_retina.viewing.files import check_place, put
+from geo_retina.whole_files import check_place, whole_file
 
 LARGEST_SIDE_PX = 1600
 """A larger raster is shown smaller."""
 SMALLEST_SIDE_PX = 800
 """A smaller raster is shown larger, so that thin outlines leave the objects visible."""
 
-_WHAT = "picture"
 _COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 160), (150, 255, 80), (255, 140, 0))
 
 
@@ -51,7 +50,7 @@ class PictureWriter:
         self._raster = os.fspath(raster)
         self._bands = bands
         self._skip_errors = skip_errors
-        check_place(self._path, what=_WHAT, ending=".png")
+        check_place(self._path, ending=".png")
 
     def __enter__(self) -> Self:
         pixels, self._zoom = read_small(
@@ -82,8 +81,5 @@ class PictureWriter:
     ) -> None:
         if kind is not None:
             return
-        put(
-            self._path,
-            lambda path: self._image.save(path, format="PNG", optimize=True),
-            what=_WHAT,
-        )
+        with whole_file(self._path) as file:
+            self._image.save(file, format="PNG", optimize=True)

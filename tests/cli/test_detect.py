@@ -10,21 +10,8 @@ import numpy as np
 import pytest
 import shapely
 from PIL import Image
-from typer.testing import CliRunner
-
-from geo_retina.cli.main import app
 
 Field = Callable[..., tuple[Any, Any]]
-
-
-@pytest.fixture
-def run() -> Callable[..., Any]:
-    """`run("detect", ...)`: the program in this process; standard error is kept apart."""
-
-    def invoke(*arguments: object) -> Any:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

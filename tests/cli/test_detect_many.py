@@ -11,9 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from typer.testing import CliRunner
 
-from geo_retina.cli.main import app
 from geo_retina.detection import backends
 from geo_retina.detection.each import EachRun, Task, plan_tasks
 from geo_retina.detection.file_run import OutputOptions, WorkOptions
@@ -21,14 +19,6 @@ from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import WriteError
 
 Field = Callable[..., tuple[Any, Any]]
-
-
-@pytest.fixture
-def run() -> Callable[..., Any]:
-    def invoke(*arguments: object) -> Any:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

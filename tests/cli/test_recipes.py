@@ -6,21 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner
 
 from geo_retina import config
-from geo_retina.cli.main import app
 from geo_retina.config import bundled_cards, bundled_recipes, find_recipe, load_settings
 from geo_retina.errors import ConfigError
 from geo_retina.training.settings import TrainingSettings
 
 ROOT = Path(__file__).parents[2]
 CONFIGS = ROOT / "configs"
-
-
-@pytest.fixture
-def run() -> Callable[..., Any]:
-    return lambda *arguments: CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 
 def test_recipes_are_listed_with_what_they_are_for(run: Callable[..., Any]) -> None:

@@ -10,9 +10,7 @@ from typing import Any
 import geopandas as gpd
 import pytest
 import shapely
-from typer.testing import CliRunner
 
-from geo_retina.cli.main import app
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training.run_lock import LOCK_NAME, hold_folder
 
@@ -66,14 +64,6 @@ labels = "labels.csv"
 images = "images"
 split = "val"
 """
-
-
-@pytest.fixture
-def run() -> Callable[..., Any]:
-    def invoke(*arguments: object) -> Any:
-        return CliRunner().invoke(app, [str(argument) for argument in arguments])
-
-    return invoke
 
 
 @pytest.fixture

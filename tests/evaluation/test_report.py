@@ -131,7 +131,7 @@ def test_a_report_of_nothing(tmp_path: Path) -> None:
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path, pair: Pair) -> None:
     evaluation = evaluate_detections([pair], options=QUICK)
-    with pytest.raises(OutputError, match="report cannot be written"):
+    with pytest.raises(OutputError, match=r"cannot write .*absent.report\.html: No such file"):
         write_report([pair], evaluation, tmp_path / "absent" / "report.html")
 
 
