@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
@@ -20,6 +21,12 @@ from rasterio.errors import NotGeoreferencedWarning
 from geo_retina.card import ModelCard
 
 pytest_plugins = ["blobs"]
+
+# how long an example takes says how busy the machine is, and the first one may load or compile
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 UTM33 = "EPSG:32633"
 ORIGIN = (500_000.0, 5_400_000.0)
