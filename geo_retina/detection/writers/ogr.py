@@ -62,7 +62,10 @@ class OgrSink:
         self._spool_file = pa.OSFile(str(self._spool_path), "wb")
         self._spool = pa.ipc.new_stream(self._spool_file, table_schema())
         # it brings pandas along, which takes a third of a second: time that the model's loading has
-        Thread(target=import_module, args=("pyogrio",), name="import pyogrio").start()
+        #
+        # daemon: Ctrl-C while two threads import may leave Python's import lock taken; waiting for
+        # this one at the end of the program would then never end
+        Thread(target=import_module, args=("pyogrio",), name="import pyogrio", daemon=True).start()
 
     def write(self, detections: Detections) -> None:
         """Append rows to the spool."""
