@@ -65,7 +65,10 @@ def read_small(
                         raise
                     values = _readable_rows(raster, numbers, shape, how)
     except GDAL_ERRORS as error:
-        raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
+        raise RasterReadError(
+            f"{path} cannot be read for the picture or the map: {reason(error)}; leave them out, "
+            "or pass --skip-errors to leave black what cannot be read"
+        ) from error
     return _to_eight_bits(values), zoom
 
 
