@@ -195,10 +195,13 @@ def _write(
     pairs: "list[Pair]", evaluation: "Evaluation", *, report: Path | None, as_json: Path | None
 ) -> None:
     """Write what was asked for."""
+    from geo_retina.errors import OutputError
     from geo_retina.evaluation.report import write_report
+    from geo_retina.whole_files import write_whole
 
     if as_json is not None:
-        options.write_text(as_json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
+        write_whole(as_json, text, error=OutputError)
     if report is not None:
         print(f"report   {write_report(pairs, evaluation, report).html}")
 

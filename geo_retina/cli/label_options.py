@@ -122,17 +122,3 @@ def number_list(text: str, option: str) -> tuple[float, ...]:
         from geo_retina.errors import ConfigError
 
         raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    from geo_retina.errors import OutputError
-    from geo_retina.whole_files import check_place, whole_file
-
-    check_place(path)
-    with whole_file(path, error=OutputError) as file:
-        file.write_text(text, encoding="utf-8")

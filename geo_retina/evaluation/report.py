@@ -22,7 +22,7 @@ from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
-from geo_retina.whole_files import whole_file
+from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
 
 _CHART_POINTS = 400
@@ -105,9 +105,8 @@ def write_report(
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
     files = ReportFiles(html, html.with_suffix(".json"))
-    for place, text in ((files.html, page), (files.json, numbers)):
-        with whole_file(place, error=OutputError) as file:
-            file.write_text(text, encoding="utf-8")
+    write_whole(files.html, page, error=OutputError)
+    write_whole(files.json, numbers, error=OutputError)
     return files
 
 
