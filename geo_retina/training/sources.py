@@ -11,10 +11,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from geo_retina.errors import LabelError
 from geo_retina.imagery.read_options import ReadOptions
+from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.voc import read_voc
 
 _log = logging.getLogger(__name__)

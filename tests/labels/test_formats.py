@@ -11,6 +11,7 @@ from PIL import Image
 
 from geo_retina.detection.vector import open_writer
 from geo_retina.errors import LabelError
+from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.formats import (
     LabelSource,
@@ -24,7 +25,6 @@ from geo_retina.labels.formats import (
     read_xview,
     read_yolo,
 )
-from geo_retina.labels.listing import choose_listed
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
