@@ -16,7 +16,7 @@ from geo_retina.cli import evaluate_recipe as recipe
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import exit_codes
+from geo_retina.cli.reporting import exit_codes, refuse_given
 
 if TYPE_CHECKING:
     from geo_retina.evaluation.pairs import Pair
@@ -140,7 +140,7 @@ def evaluate(
             "--detections-class-column": detections_class_column,
         }
         if detections is None:
-            checks.with_model(columns)
+            refuse_given(columns, "for --detections; leave out")
             known = _sized(known, recipe.point_size_m(name))
         else:
             checks.with_detections({**found_by, **read_by}, work)

@@ -108,17 +108,3 @@ def label_choice(
         first_pixel=first_pixel,
     )
     return LabelChoice(source=source, label_format=label_format, only=only, split=split)
-
-
-def number_list(text: str, option: str) -> tuple[float, ...]:
-    """Numbers from a text such as `3,6`.
-
-    Raises:
-        ConfigError: The text is something else.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        from geo_retina.errors import ConfigError
-
-        raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error
