@@ -7,16 +7,14 @@ on, under which licences, and how well it did. No torch here: a card is read wit
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from geo_retina.plain import Plain
 
 PixelDtype = Literal["uint8", "uint16", "int16", "float32"]
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSource(_Plain):
+class DataSource(Plain):
     """One set of images a model learned from."""
 
     name: str
@@ -26,7 +24,7 @@ class DataSource(_Plain):
     attribution: str
 
 
-class Metric(_Plain):
+class Metric(Plain):
     """One measured number with all that is needed to read it."""
 
     name: str
@@ -36,7 +34,7 @@ class Metric(_Plain):
     note: str = ""
 
 
-class Calibrated(_Plain):
+class Calibrated(Plain):
     """What the class logits were changed by, so that a score is the share of right detections.
 
     Both are in the weights already; they stand here to be known.
@@ -48,7 +46,7 @@ class Calibrated(_Plain):
     """Then this was added."""
 
 
-class ModelCard(_Plain):
+class ModelCard(Plain):
     """What one model expects, finds and was measured at."""
 
     name: str

@@ -7,7 +7,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from geo_retina.errors import LabelError
 from geo_retina.imagery.read_options import ReadOptions
@@ -16,15 +16,12 @@ from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.voc import read_voc
+from geo_retina.plain import Plain
 
 _log = logging.getLogger(__name__)
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Reading(_Plain):
+class Reading(Plain):
     """How the rasters of a source are read; left out, as their files say."""
 
     bands: tuple[int, ...] | None = None
@@ -44,7 +41,7 @@ class Reading(_Plain):
         return ReadOptions(**self.model_dump(), pixel_coordinates=self.gsd_m is not None)
 
 
-class _Source(_Plain, ABC):
+class _Source(Plain, ABC):
     names: str = "*"
     """Take only images whose file name matches this pattern, such as `NIWO_*`."""
     only: str | None = None
