@@ -86,7 +86,8 @@ class ModelCard(Plain):
     calibrated: Calibrated | None = None
     """How scores were made hit rates; None where they are as training left them."""
     candidates_per_level: int = Field(default=3000, gt=0)
-    """Highest-scored anchors of each pyramid level that are decoded, before NMS."""
+    """Highest-scored (anchor, class) pairs of each pyramid level that are decoded, before NMS; the
+    paper's 1,000 (section 4) are too few where thousands of objects stand in a chip."""
     detections_per_chip: int = Field(default=2000, gt=0)
     """Most detections a chip may return; reaching it is reported, never silent."""
 

@@ -116,7 +116,10 @@ class OnlineHardExamples(_ClassLoss):
 
 
 class SmoothL1(Plain):
-    """Smooth L1 on the regression targets; beta 0 is L1."""
+    """Smooth L1 on the regression targets; beta 0 is L1.
+
+    The paper takes Fast R-CNN's, which is that of beta 1; detectron2's RetinaNet has 0.1.
+    """
 
     kind: Literal["smooth_l1"] = "smooth_l1"
     beta: float = Field(default=0.1, ge=0)
