@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import read_lines
 from geo_retina.labels.formats import LabelSource, read_labels
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
@@ -43,12 +44,7 @@ def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> li
     Raises:
         LabelError: The file cannot be read, names nothing, or names an image that is not there.
     """
-    try:
-        lines = Path(listing).read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise LabelError(
-            f"{listing}: expected a text file with one image name a line: {error}"
-        ) from error
+    lines = read_lines(Path(listing), of="image names, one a line")
     names = {Path(line.strip()).name for line in lines if line.strip()}
     chosen, known = [], set()
     for item in labelled:

@@ -21,7 +21,7 @@ from geo_retina.labels.csv_table import (
     single_value,
 )
 from geo_retina.labels.features import CLASS_OPTION
-from geo_retina.labels.image_paths import IMAGE, locate_images, same_file_key
+from geo_retina.labels.image_paths import IMAGE, is_elsewhere, locate_images, same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.whole_files import whole_file
 
@@ -185,7 +185,7 @@ def _rows(item: LabelledRaster, folder: Path, *, with_scores: bool) -> list[list
 
 def _image_name(raster: str, folder: Path) -> str:
     """How a CSV in `folder` names an image."""
-    if Path(raster).name == raster or "://" in raster:
+    if Path(raster).name == raster or is_elsewhere(raster):
         return raster
     image, beside = Path(raster).absolute(), folder.absolute()
     return str(image.relative_to(beside) if image.is_relative_to(beside) else image)

@@ -14,6 +14,7 @@ from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
+from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.voc import read_voc
 from geo_retina.plain import Plain
@@ -196,7 +197,7 @@ Source = Annotated[CsvSource | VocSource | AnySource, Field(discriminator="kind"
 
 def _path(folder: Path, text: str) -> str:
     """A path below the data folder; absolute ones, URLs and GDAL's own stay as they are."""
-    return text if "://" in text or text.startswith("/vsi") else str(folder / text)
+    return text if is_elsewhere(text) else str(folder / text)
 
 
 def _of_image(labelled: LabelledRaster, image: Path) -> LabelledRaster:

@@ -555,6 +555,12 @@ def test_lists_of_voc_may_name_images_with_their_endings(
         read_voc(voc_set)
 
 
+def test_a_list_of_voc_in_another_encoding_is_refused(voc_set: Path) -> None:
+    (voc_set / "ImageSets" / "Main" / "train.txt").write_bytes("Höhe\n".encode("latin-1"))
+    with pytest.raises(LabelError, match=r"train\.txt: expected a text file .* in UTF-8"):
+        read_voc(voc_set)
+
+
 def test_a_name_in_a_list_of_voc_may_look_like_an_ending(voc_set: Path) -> None:
     (voc_set / "Annotations" / "a.xml").rename(voc_set / "Annotations" / "a.png.xml")
     (voc_set / "ImageSets" / "Main" / "train.txt").write_text("a.png\n")
