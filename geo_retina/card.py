@@ -7,16 +7,14 @@ on, under which licences, and how well it did. No torch here: a card is read wit
 
 from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from geo_retina.plain import Plain
 
 PixelDtype = Literal["uint8", "uint16", "int16", "float32"]
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class DataSource(_Plain):
+class DataSource(Plain):
     """One set of images a model learned from."""
 
     name: str
@@ -26,7 +24,7 @@ class DataSource(_Plain):
     attribution: str
 
 
-class Metric(_Plain):
+class Metric(Plain):
     """One measured number with all that is needed to read it."""
 
     name: str
@@ -36,7 +34,7 @@ class Metric(_Plain):
     note: str = ""
 
 
-class Calibrated(_Plain):
+class Calibrated(Plain):
     """What the class logits were changed by, so that a score is the share of right detections.
 
     Both are in the weights already; they stand here to be known.
@@ -48,7 +46,7 @@ class Calibrated(_Plain):
     """Then this was added."""
 
 
-class ModelCard(_Plain):
+class ModelCard(Plain):
     """What one model expects, finds and was measured at."""
 
     name: str
@@ -88,7 +86,8 @@ class ModelCard(_Plain):
     calibrated: Calibrated | None = None
     """How scores were made hit rates; None where they are as training left them."""
     candidates_per_level: int = Field(default=3000, gt=0)
-    """Highest-scored anchors of each pyramid level that are decoded, before NMS."""
+    """Highest-scored (anchor, class) pairs of each pyramid level that are decoded, before NMS; the
+    paper's 1,000 (section 4) are too few where thousands of objects stand in a chip."""
     detections_per_chip: int = Field(default=2000, gt=0)
     """Most detections a chip may return; reaching it is reported, never silent."""
 

@@ -69,3 +69,11 @@ def whole_file(path: Path, *, error: type[OutputError | WriteError] = WriteError
             why = failure.strerror or str(failure)
             raise error(f"cannot write {path}: {why}; choose another place") from failure
         raise
+
+
+def write_whole(
+    path: Path, text: str, *, error: type[OutputError | WriteError] = WriteError
+) -> None:
+    """Write a text in UTF-8 that appears as `path` when it is whole; see `whole_file`."""
+    with whole_file(path, error=error) as file:
+        file.write_text(text, encoding="utf-8")

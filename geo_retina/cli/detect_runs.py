@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from geo_retina.cli.bars import count_bar
-from geo_retina.cli.reporting import FAILURE, one_line, progress_bar
+from geo_retina.cli.bars import count_bar, detection_bar
+from geo_retina.cli.reporting import FAILURE, one_line
 from geo_retina.wording import counted
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def detect_one(task: "Task", asked: Asked) -> None:
     if task.summary is not None:
         check_place(task.summary)
     refuse_overwriting([task.raster, asked.options.aoi, asked.model], task.files)
-    with progress_bar(quiet=asked.quiet) as on_progress:
+    with detection_bar(quiet=asked.quiet) as on_progress:
         done = detect_to_files(
             task.raster,
             task.outputs,
@@ -91,7 +91,7 @@ def detect_many(tasks: "Sequence[Task]", asked: Asked) -> None:
         print(f"done before: {', '.join(str(path) for path in task.outputs)}")
     counts: Counter[str] = Counter()
     failed = 0
-    with progress_bar(quiet=asked.quiet) as on_progress:
+    with detection_bar(quiet=asked.quiet) as on_progress:
         for done in each.run(on_progress):
             if isinstance(done.result, RunSummary):
                 found = counted(done.result.counts.objects, "object")

@@ -16,7 +16,7 @@ from geo_retina.cli import evaluate_recipe as recipe
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import exit_codes
+from geo_retina.cli.reporting import exit_codes, refuse_given
 
 if TYPE_CHECKING:
     from geo_retina.evaluation.pairs import Pair
@@ -140,7 +140,7 @@ def evaluate(
             "--detections-class-column": detections_class_column,
         }
         if detections is None:
-            checks.with_model(columns)
+            refuse_given(columns, "for --detections; leave out")
             known = _sized(known, recipe.point_size_m(name))
         else:
             checks.with_detections({**found_by, **read_by}, work)
@@ -195,10 +195,13 @@ def _write(
     pairs: "list[Pair]", evaluation: "Evaluation", *, report: Path | None, as_json: Path | None
 ) -> None:
     """Write what was asked for."""
+    from geo_retina.errors import OutputError
     from geo_retina.evaluation.report import write_report
+    from geo_retina.whole_files import write_whole
 
     if as_json is not None:
-        options.write_text(as_json, json.dumps(evaluation.to_dict(), indent=2) + "\n")
+        text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
+        write_whole(as_json, text, error=OutputError)
     if report is not None:
         print(f"report   {write_report(pairs, evaluation, report).html}")
 

@@ -40,9 +40,9 @@ def size_bounds(sizes_m: str | None, sizes_px: str | None) -> dict[str, Any]:
     if sizes_m is not None and sizes_px is not None:
         raise ConfigError("--sizes-m and --sizes-px exclude each other; pass one of them")
     if sizes_m is not None:
-        return {"size_bounds_m": options.number_list(sizes_m, "--sizes-m")}
+        return {"size_bounds_m": _number_list(sizes_m, "--sizes-m")}
     if sizes_px is not None:
-        return {"size_bounds_px": options.number_list(sizes_px, "--sizes-px")}
+        return {"size_bounds_px": _number_list(sizes_px, "--sizes-px")}
     return {}
 
 
@@ -91,17 +91,6 @@ def data_folder(data: Path, labels: str | None, detections: str | None) -> None:
         raise ConfigError(f"--data {data}: expected the folder that the recipe's paths start from")
 
 
-def with_model(columns: dict[str, str | None]) -> None:
-    """A model needs no columns.
-
-    Args:
-        columns: By the option that names them.
-    """
-    given = [flag for flag, column in columns.items() if column is not None]
-    if given:
-        raise ConfigError(f"{', '.join(given)}: for --detections; leave out")
-
-
 def with_detections(options: dict[str, Any], work: dict[str, Any]) -> None:
     """Where a file says what was found, nothing is detected.
 
@@ -129,3 +118,15 @@ def undecayed(finding: dict[str, Any]) -> dict[str, Any]:
             "--calibrated maps the network's own scores; leave --method and --decay-iou out"
         )
     return finding | {"decay_iou": 1.0}
+
+
+def _number_list(text: str, option: str) -> tuple[float, ...]:
+    """Numbers from a text such as `3,6`.
+
+    Raises:
+        ConfigError: The text is something else.
+    """
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError as error:
+        raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error

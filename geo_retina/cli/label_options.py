@@ -108,31 +108,3 @@ def label_choice(
         first_pixel=first_pixel,
     )
     return LabelChoice(source=source, label_format=label_format, only=only, split=split)
-
-
-def number_list(text: str, option: str) -> tuple[float, ...]:
-    """Numbers from a text such as `3,6`.
-
-    Raises:
-        ConfigError: The text is something else.
-    """
-    try:
-        return tuple(float(part) for part in text.split(","))
-    except ValueError as error:
-        from geo_retina.errors import ConfigError
-
-        raise ConfigError(f"{option} takes numbers such as 3,6, got {text!r}") from error
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small file.
-
-    Raises:
-        OutputError: It cannot be written.
-    """
-    from geo_retina.errors import OutputError
-    from geo_retina.whole_files import check_place, whole_file
-
-    check_place(path)
-    with whole_file(path, error=OutputError) as file:
-        file.write_text(text, encoding="utf-8")

@@ -41,13 +41,16 @@ def check(
     Exit codes: 0 nothing to mend, 1 something to mend, 2 bad usage or input.
     """
     with exit_codes(quiet=quiet):
+        from geo_retina.errors import OutputError
         from geo_retina.labels.checks import check_labels
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.labels.pictures import contact_sheet
-        from geo_retina.whole_files import check_place
+        from geo_retina.whole_files import check_place, write_whole
 
         if sheet is not None:
             check_place(sheet, ending=".png")
+        if as_json is not None:
+            check_place(as_json)
         labelled = choice(path).read()
         report = check_labels(labelled)
         print(report.to_text())
@@ -60,7 +63,7 @@ def check(
             print(leakage.to_text())
             content["splits"] = leakage.to_dict()
         if as_json is not None:
-            options.write_text(as_json, json.dumps(content, indent=2) + "\n")
+            write_whole(as_json, json.dumps(content, indent=2) + "\n", error=OutputError)
         if sheet is not None and labelled:
             print(f"sheet    {contact_sheet(labelled, sheet)}")
     if leaks or not report.is_clean:

@@ -1,18 +1,15 @@
-"""What the commands share: logs on stderr, exit codes, the progress bar."""
+"""What the commands share: logs on stderr, exit codes, units."""
 
 import logging
 import sys
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 import typer
 
 from geo_retina.errors import ConfigError, GeoRetinaError, UsageError
-
-if TYPE_CHECKING:
-    from geo_retina.detection.pipeline import OnProgress
 
 BAD_INPUT = 2
 FAILURE = 1
@@ -65,39 +62,6 @@ def refuse_given(options: Mapping[str, object], why: str) -> None:
     given = [flag for flag, value in options.items() if value not in (None, False)]
     if given:
         raise ConfigError(f"{', '.join(given)}: {why}")
-
-
-@contextmanager
-def progress_bar(*, quiet: bool) -> Iterator["OnProgress"]:
-    """Show a bar with Mpix/s, objects and time left; nothing where stderr is not a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda _done, _total, _found: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    with Progress(
-        TextColumn("detecting"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f} %"),
-        TextColumn("{task.fields[rate]:.2f} Mpix/s"),
-        TextColumn("{task.fields[found]} objects"),
-        TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
-        redirect_stdout=sys.stdout.isatty(),  # what goes to a file stays there
-    ) as bar:
-        task = bar.add_task("", total=None, rate=0.0, found=0)
-        done_before: float | None = None  # by an earlier run that this one goes on with
-
-        def update(done: float, total: float, found: int) -> None:
-            nonlocal done_before
-            done_before = done if done_before is None else done_before
-            elapsed = bar.tasks[task].elapsed or 0.0
-            rate = (done - done_before) / elapsed if elapsed > 0 else 0.0
-            bar.update(task, completed=done, total=total, rate=rate, found=f"{found:,}")
-
-        yield update
 
 
 def band_numbers(text: str | None) -> tuple[int, ...] | None:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from geo_retina.detection.pipeline import Counts
-from geo_retina.whole_files import whole_file
+from geo_retina.whole_files import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,5 +38,4 @@ class RunSummary:
         Raises:
             WriteError: The disk is full or lost.
         """
-        with whole_file(Path(path)) as file:
-            file.write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_whole(Path(path), json.dumps(self.to_dict(), indent=2) + "\n")

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geo_retina.defaults import MATCH_IOU
 from geo_retina.errors import LabelError
@@ -22,7 +21,7 @@ from geo_retina.evaluation.metrics import (
     precision_recall,
 )
 from geo_retina.evaluation.mistakes import NearThresholds, count_mistakes
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import Pair, detection_boxes, label_boxes, rasters_of_sites
 from geo_retina.evaluation.rules import (
     COCO_BOUNDS_PX,
     Candidates,
@@ -262,14 +261,12 @@ def _by_class(tables: _Tables, score: float) -> tuple[Quality, ...]:
 
 
 def _by_site(pairs: Sequence[Pair], tables: _Tables, score: float) -> tuple[Quality, ...]:
-    sites = sorted({pair.site for pair in pairs})
+    sites = rasters_of_sites(pairs)
     if len(sites) == 1:
         return ()
-    members = {
-        site: [index for index, pair in enumerate(pairs) if pair.site == site] for site in sites
-    }
     return tuple(
-        _quality(site or "(no site)", tables.of_rasters(members[site]), score) for site in sites
+        _quality(site or "(no site)", tables.of_rasters(members), score)
+        for site, members in sites.items()
     )
 
 
@@ -292,11 +289,7 @@ def _offset(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[floa
     hits = matches.hits & (matches.scores >= score)
     if not hits.any():
         return _NAN, _NAN
-    found = box_arrays.centres(_stacked([pair.detections.boxes for pair in pairs]))[hits]
-    known = box_arrays.centres(_stacked([pair.labels.boxes for pair in pairs]))
+    found = box_arrays.centres(detection_boxes(pairs))[hits]
+    known = box_arrays.centres(label_boxes(pairs))
     x, y = np.median(found - known[matches.label_of[hits]], axis=0).tolist()
     return x, y
-
-
-def _stacked(parts: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
-    return np.concatenate([np.zeros((0, 4)), *parts])

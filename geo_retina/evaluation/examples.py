@@ -1,6 +1,5 @@
 """The worst misses and false alarms, as pictures."""
 
-import itertools
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 from geo_retina.errors import GeoRetinaError
 from geo_retina.evaluation.maps import FALSE_ALARM, FOUND, MISSED, as_data_address
 from geo_retina.evaluation.match import Matches
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import Pair, detection_boxes, label_boxes
 from geo_retina.imagery.raster import open_raster
 from geo_retina.labels.pictures import (
     Outline,
@@ -42,25 +41,23 @@ def false_alarms(
     pairs: Sequence[Pair], matches: Matches, *, score: float, most: int
 ) -> list[Example]:
     """Detections without object, highest score first."""
-    alarm = ~matches.hits & ~matches.ignored & (matches.scores >= score)
-    rows = np.flatnonzero(alarm)
+    boxes = detection_boxes(pairs)
+    rows = np.flatnonzero(matches.false_alarms(score))
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")][:most]
-    starts = _starts([len(pair.detections) for pair in pairs])
-    examples = []
-    for row in rows.tolist():
-        raster_id = int(matches.raster_ids[row])
-        box = pairs[raster_id].detections.boxes[row - starts[raster_id]]
-        name = matches.class_names[int(matches.class_ids[row])]
-        examples.append(Example(pairs[raster_id], box, f"{name} {matches.scores[row]:.2f}"))
-    return examples
+    return [
+        Example(
+            pairs[int(matches.raster_ids[row])],
+            boxes[row],
+            f"{matches.class_names[int(matches.class_ids[row])]} {matches.scores[row]:.2f}",
+        )
+        for row in rows.tolist()
+    ]
 
 
 def misses(pairs: Sequence[Pair], matches: Matches, *, score: float, most: int) -> list[Example]:
     """Objects that were not found, largest first."""
-    missed = ~matches.label_ignored
-    missed[matches.label_of[matches.hits & (matches.scores >= score)]] = False
-    boxes = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
-    rows = np.flatnonzero(missed)
+    boxes = label_boxes(pairs)
+    rows = np.flatnonzero(matches.missed_labels(score))
     rows = rows[np.argsort(-box_arrays.area(boxes[rows]), kind="stable")][:most]
     return [
         Example(
@@ -99,7 +96,3 @@ def example_picture(example: Example, *, score: float) -> str | None:
     ]
     zoom = _PICTURE_PX / max(window.width, window.height)
     return as_data_address(draw_outlines(picture, outlines, window=window, zoom=zoom))
-
-
-def _starts(counts: Sequence[int]) -> list[int]:
-    return list(itertools.accumulate(counts, initial=0))

@@ -1,14 +1,13 @@
 """Evaluate files: detections of any format against labels of any format."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up, raster_of
-from geo_retina.labels.choice import refuse_no_rows
+from geo_retina.labels.choice import choose_listed, choose_split, refuse_no_rows
 from geo_retina.labels.csv_table import header_of
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
@@ -23,7 +22,6 @@ from geo_retina.labels.formats import (
 )
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.vector import read_vector
 from geo_retina.wording import counted
 
@@ -64,31 +62,25 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     label_format = files.label_format or format_of(files.labels.path)
     detection_format = _detection_format(files, label_format)
     labels = files.labels
-    detections = files.detections
     column, own = labels.vector.class_column, files.detections_class_column
+    vector = replace(files.detections.vector, class_option="--detections-class-column")
     labels_have_it = label_format == VECTOR or (
         label_format == DEEPFOREST and column in header_of(Path(labels.path))
     )
     column_is_theirs = detection_format == VECTOR and not labels_have_it
     if own is not None:
-        detections = _with_class_column(detections, own)
+        vector = replace(vector, class_column=own)
     elif column_is_theirs:
-        labels = _with_class_column(labels, None)
+        labels = replace(labels, vector=replace(labels.vector, class_column=None))
+    detections = replace(files.detections, vector=vector)
     labelled = read_labels(labels, label_format=label_format)
     refuse_no_rows(labelled, source=labels.path)
     listed = labelled if files.only is None else choose_listed(labelled, files.only)
-    known = [item for item in listed if files.split in (None, item.split)]
-    if not known:
-        splits = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "(none)"
-        raise LabelError(f"{files.labels.path}: no raster of split {files.split!r}; has {splits}")
+    known = choose_split(listed, files.split, source=labels.path)
     refuse_missing_images(known, source=labels.path, some_may_lack=False)
-    with _naming_own_column():
-        found = _read_detections(
-            detections,
-            detection_format,
-            known,
-            column_is_sure=own is not None or column_is_theirs,
-        )
+    found = _read_detections(
+        detections, detection_format, known, column_is_sure=own is not None or column_is_theirs
+    )
     one_file = detection_format == VECTOR and not Path(detections.path).is_dir()
     if one_file:  # which names no raster, but tells which ones have objects
         found = [item for item in found if len(item.labels)]
@@ -107,18 +99,6 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
 
 
-@contextmanager
-def _naming_own_column() -> Iterator[None]:
-    """Let errors about the column of classes name the option of the detections."""
-    try:
-        yield
-    except LabelError as error:
-        if "--class-column" not in str(error):
-            raise
-        text = str(error).replace("--class-column", "--detections-class-column")
-        raise LabelError(text) from error
-
-
 def missing_entries(pairs: Sequence[Pair]) -> list[str]:
     """A sentence on labelled rasters that the detections do not name; none where there are none."""
     lacking = [pair for pair in pairs if not pair.has_entry and pair.labels.counted.any()]
@@ -127,10 +107,6 @@ def missing_entries(pairs: Sequence[Pair]) -> list[str]:
     have = "has" if len(lacking) == 1 else "have"
     rasters = f"{len(lacking)} of {counted(len(pairs), 'raster')}"
     return [f"{rasters} {have} no entry in the detections: all their labels count as missed."]
-
-
-def _with_class_column(source: LabelSource, column: str | None) -> LabelSource:
-    return replace(source, vector=replace(source.vector, class_column=column))
 
 
 def _detection_format(files: ComparedFiles, label_format: str) -> str:
@@ -184,26 +160,25 @@ def _read_detections(
                 options=options if column_is_sure else _with_own_column(options, file),
             )
         ]
-    if name == VECTOR and not column_is_sure:
-        options = _with_own_column(options, folder)
-        source = replace(source, vector=options)
-    if name == VECTOR and source.images is None:
-        return read_vector(
-            source.path,
-            [item.raster for item in known],
-            class_names=source.class_names,
-            options=options,
-        )
     if name != VECTOR:  # what else is stated is of the labels
-        column = options.class_column
-        own = name == DEEPFOREST and column in header_of(folder)
+        has_it = name == DEEPFOREST and options.class_column in header_of(folder)
         vector = VectorOptions(
             score_column=options.score_column,
             point_size_m=options.point_size_m,
-            class_column=column if own or column_is_sure else None,
+            class_column=options.class_column if has_it or column_is_sure else None,
+            class_option=options.class_option,
         )
-        source = replace(source, vector=vector, first_pixel=0)
-    return read_labels(source, label_format=name)
+        return read_labels(replace(source, vector=vector, first_pixel=0), label_format=name)
+    if not column_is_sure:
+        options = _with_own_column(options, folder)
+    if source.images is not None:
+        return read_labels(replace(source, vector=options), label_format=name)
+    return read_vector(
+        source.path,
+        [item.raster for item in known],
+        class_names=source.class_names,
+        options=options,
+    )
 
 
 def _with_own_column(options: VectorOptions, file: Path) -> VectorOptions:

@@ -64,22 +64,15 @@ def mistake_maps(
         score: Detections of a lower score are left out.
         most: How many maps.
     """
-    shown = matches.scores >= score
-    hit_labels = matches.label_of[matches.hits & shown]
-    found = np.zeros(len(matches.label_ignored), np.bool_)
-    found[hit_labels] = True
-    alarm = shown & ~matches.hits & ~matches.ignored
     maps = []
     for raster_id, pair in enumerate(pairs):
-        own = matches.label_raster_ids == raster_id
-        counted = ~matches.label_ignored[own]
-        boxes = pair.labels.boxes
+        own = matches.of_rasters([raster_id])
         maps.append(
             MistakeMap(
                 pair,
-                boxes[counted & found[own]],
-                boxes[counted & ~found[own]],
-                pair.detections.boxes[alarm[matches.raster_ids == raster_id]],
+                pair.labels.boxes[own.found_labels(score)],
+                pair.labels.boxes[own.missed_labels(score)],
+                pair.detections.boxes[own.false_alarms(score)],
             )
         )
     return sorted(maps, key=lambda item: -item.mistakes)[:most]

@@ -50,6 +50,20 @@ class Matches:
         """Number of labels that count."""
         return int((~self.label_ignored).sum())
 
+    def found_labels(self, score: float) -> NDArray[np.bool_]:
+        """(M,) True where a detection of at least `score` found the label."""
+        found = np.zeros(len(self.label_ignored), np.bool_)
+        found[self.label_of[self.hits & (self.scores >= score)]] = True
+        return found
+
+    def missed_labels(self, score: float) -> NDArray[np.bool_]:
+        """(M,) True where no detection of at least `score` found a label that counts."""
+        return ~self.label_ignored & ~self.found_labels(score)
+
+    def false_alarms(self, score: float) -> NDArray[np.bool_]:
+        """(N,) True for detections of at least `score` that count and found nothing."""
+        return (self.label_of < 0) & ~self.ignored & (self.scores >= score)
+
     def of_class(self, class_id: int) -> "Matches":
         """Only the detections and labels of one class."""
         return self._select(self.class_ids == class_id, self.label_class_ids == class_id)

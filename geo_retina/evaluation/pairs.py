@@ -100,6 +100,24 @@ class Pair:
         return abs(square_metres) * share / _M2_PER_HA
 
 
+def detection_boxes(pairs: Sequence[Pair]) -> NDArray[np.float64]:
+    """(N, 4) boxes of all detections, one raster after the other as in `Matches`."""
+    return np.concatenate([np.zeros((0, 4)), *(pair.detections.boxes for pair in pairs)])
+
+
+def label_boxes(pairs: Sequence[Pair]) -> NDArray[np.float64]:
+    """(M, 4) boxes of all labels, one raster after the other as in `Matches`."""
+    return np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
+
+
+def rasters_of_sites(pairs: Sequence[Pair]) -> dict[str, list[int]]:
+    """Positions of the pairs of each site, in alphabetical order."""
+    members: dict[str, list[int]] = {site: [] for site in sorted({pair.site for pair in pairs})}
+    for index, pair in enumerate(pairs):
+        members[pair.site].append(index)
+    return members
+
+
 def found_as_one_class(found: Detections) -> Detections:
     """The same detections, all of one class."""
     return replace(found, class_ids=np.zeros_like(found.class_ids))

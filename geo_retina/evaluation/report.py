@@ -16,13 +16,13 @@ from geo_retina.evaluation.examples import Example, example_picture, false_alarm
 from geo_retina.evaluation.maps import MistakeMap, map_picture, mistake_maps
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import PrecisionRecall, precision_recall
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import Pair, label_boxes, rasters_of_sites
 from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
-from geo_retina.whole_files import whole_file
+from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
 
 _CHART_POINTS = 400
@@ -105,9 +105,8 @@ def write_report(
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
     files = ReportFiles(html, html.with_suffix(".json"))
-    for place, text in ((files.html, page), (files.json, numbers)):
-        with whole_file(place, error=OutputError) as file:
-            file.write_text(text, encoding="utf-8")
+    write_whole(files.html, page, error=OutputError)
+    write_whole(files.json, numbers, error=OutputError)
     return files
 
 
@@ -136,14 +135,11 @@ def _about(evaluation: Evaluation) -> str:
 def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
     """Precision over recall: all, and each site or class if there are several."""
     parts = [("all", matches)]
-    sites = sorted({pair.site for pair in pairs})
+    sites = rasters_of_sites(pairs)
     if len(matches.class_names) > 1:
         parts += [(name, matches.of_class(key)) for key, name in enumerate(matches.class_names)]
     elif len(sites) > 1:
-        parts += [
-            (site, matches.of_rasters([i for i, pair in enumerate(pairs) if pair.site == site]))
-            for site in sites
-        ]
+        parts += [(site, matches.of_rasters(members)) for site, members in sites.items()]
     series = []
     for name, part in parts[:_MOST_LINES]:
         curve = precision_recall(part)
@@ -190,15 +186,12 @@ def _reliability_chart(evaluation: Evaluation) -> str:
 
 def _size_chart(pairs: Sequence[Pair], matches: Matches, score: float) -> str:
     """Labels by size, and how many of them were found."""
-    boxes = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
-    sides = np.sqrt(np.maximum(box_arrays.area(boxes), 1))
+    sides = np.sqrt(np.maximum(box_arrays.area(label_boxes(pairs)), 1))
     counted = ~matches.label_ignored
-    found = np.zeros(len(boxes), np.bool_)
-    found[matches.label_of[matches.hits & (matches.scores >= score)]] = True
     low, high = (1.0, 2.0) if not counted.any() else np.quantile(sides[counted], [0, 1]).tolist()
     edges = np.linspace(np.log2(low), max(np.log2(high), np.log2(low) + 0.1), _SIZE_STEPS + 1)
     known = np.histogram(np.log2(sides[counted]), edges)[0].astype(np.float64)
-    hits = np.histogram(np.log2(sides[counted & found]), edges)[0].astype(np.float64)
+    hits = np.histogram(np.log2(sides[matches.found_labels(score)]), edges)[0].astype(np.float64)
     return bar_chart(
         [Series("labels", edges[:-1], known), Series("found", edges[:-1], hits)],
         Axes(

@@ -1,7 +1,7 @@
 """The outcome of an evaluation, as plain data."""
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
 from geo_retina.evaluation.about import About
@@ -132,34 +132,21 @@ class Evaluation:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON; what is undefined (NaN) becomes None."""
-        plain: dict[str, Any] = _plain(
-            asdict(self)
-            | {
-                "rule": str(self.rule),
-                "score": round(self.score, _SCORE_DIGITS),
-                "counts": asdict(self.counts),
-                "quality": _quality_dict(self.quality),
-            }
-        )
-        plain["classes"] = [_plain(_quality_dict(item)) for item in self.classes]
-        plain["sites"] = [_plain(_quality_dict(item)) for item in self.sites]
-        for row, threshold in zip(plain["thresholds"], self.thresholds, strict=True):
-            row["best"] = _plain(_point_dict(threshold.best))
-        return plain
-
-
-def _point_dict(point: OperatingPoint) -> dict[str, Any]:
-    return asdict(point) | {"precision": point.precision, "recall": point.recall, "f1": point.f1}
-
-
-def _quality_dict(quality: Quality) -> dict[str, Any]:
-    return asdict(quality) | {
-        "best": _point_dict(quality.best),
-        "at_score": _point_dict(quality.at_score),
-    }
+        plain: dict[str, Any] = _plain(self)
+        return plain | {
+            "rule": str(self.rule),
+            "score": round(self.score, _SCORE_DIGITS),
+            "counts": _plain(self.counts),
+        }
 
 
 def _plain(value: Any) -> Any:  # noqa: ANN401  # whatever JSON knows
+    if is_dataclass(value):
+        plain = {item.name: _plain(getattr(value, item.name)) for item in fields(value)}
+        if isinstance(value, OperatingPoint):
+            derived = {"precision": value.precision, "recall": value.recall, "f1": value.f1}
+            plain |= _plain(derived)
+        return plain
     if isinstance(value, dict):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -16,7 +16,7 @@ from geo_retina.evaluation.metrics import (
     best_f1,
     precision_recall,
 )
-from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.pairs import Pair, detection_boxes, label_boxes
 from geo_retina.space import boxes as box_arrays
 from geo_retina.wording import counted
 
@@ -94,7 +94,7 @@ def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | 
     areas = [pair.grid.width * pair.grid.height for pair in pairs if pair.grid is not None]
     if len(pairs) >= _ENOUGH_RASTERS or len(areas) < len(pairs):
         return raster_groups(matches, rasters=len(pairs))
-    known = np.concatenate([np.zeros((0, 4)), *(pair.labels.boxes for pair in pairs)])
+    known = label_boxes(pairs)
     object_px = float(np.sqrt(np.median(box_arrays.area(known)))) if len(known) else 0.0
     chosen = max((sum(areas) / _BLOCKS) ** 0.5, _LEAST_OBJECTS * object_px, 1.0)
     return block_groups(pairs, matches, block_px=float(np.ceil(chosen)))
@@ -113,11 +113,8 @@ def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) ->
         matches: All classes.
         block_px: Side of a block, pixels; well over the size of what makes neighbours alike.
     """
-    empty = np.zeros((0, 4))
-    found = np.concatenate([empty, *(pair.detections.boxes for pair in pairs)])
-    known = np.concatenate([empty, *(pair.labels.boxes for pair in pairs)])
-    found_cells = np.floor(box_arrays.centres(found) / block_px)
-    known_cells = np.floor(box_arrays.centres(known) / block_px)
+    found_cells = np.floor(box_arrays.centres(detection_boxes(pairs)) / block_px)
+    known_cells = np.floor(box_arrays.centres(label_boxes(pairs)) / block_px)
     cells = np.concatenate(
         [
             np.column_stack([matches.raster_ids, found_cells]),
@@ -125,7 +122,7 @@ def block_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float) ->
         ]
     )
     numbers = np.unique(cells, axis=0, return_inverse=True)[1].reshape(-1)
-    of_found, of_known = numbers[: len(found)], numbers[len(found) :]
+    of_found, of_known = numbers[: len(found_cells)], numbers[len(found_cells) :]
     if len(of_known):
         of_found = np.where(matches.label_of >= 0, of_known[matches.label_of], of_found)
     count = int(numbers.max(initial=-1)) + 1

@@ -10,7 +10,6 @@ from geo_retina.wording import counted, listed
 
 _MOST_EMPTY = 0.5
 _SHOWN = 20
-_SINGULAR = {"duplicates": "duplicate"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +30,7 @@ class RasterProblems:
         """Raster and problems."""
         number = counted(len(self.suspects), "suspect box", "suspect boxes")
         suspects = f"{number}: {listed(self.suspects)}" if self.suspects else ""
-        parts = (_described(self.changes), suspects, self.note)
+        parts = (str(self.changes), suspects, self.note)
         return f"{self.raster}: {', '.join(filter(None, parts))}"
 
 
@@ -116,7 +115,7 @@ class LabelReport:
         suspects = sum(len(item.suspects) for item in self.problems)
         faults = sum(shift.is_fault for _, shift in self.shifts)
         parts = (
-            _described(replace(self.totals, clipped=0)),
+            str(replace(self.totals, clipped=0)),
             counted(suspects, "suspect box", "suspect boxes") if suspects else "",
             f"what is noted below of {counted(noted, 'raster')}" if noted else "",
             "class names, see below" if self.alike_names else "",
@@ -135,12 +134,4 @@ def _shift_line(site: str, shift: Shift) -> str:
         f"fit better {shift.x_px:+d} px to the right and {shift.y_px:+d} px down ({shift.loss:.0%} "
         "of the edges there are missed where they are now)"
         + ("" if shift.is_fault else "; look at them, --sheet draws some")
-    )
-
-
-def _described(changes: Changes) -> str:
-    return ", ".join(
-        f"{count} {(_SINGULAR.get(key, key) if count == 1 else key).replace('_', ' ')}"
-        for key, count in asdict(changes).items()
-        if count
     )

@@ -23,7 +23,7 @@ from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window, WindowPlan
-from geo_retina.whole_files import whole_file
+from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
 
 logger = logging.getLogger(__name__)
@@ -133,7 +133,7 @@ def cut_chips(
     paths = []
     for split, book in sorted(books.items()):
         paths.append(target / f"{split}.json")
-        _replace_json(paths[-1], book.content())
+        write_whole(paths[-1], json.dumps(book.content()), error=OutputError)
     _tell_of_mending(labelled, changes, target)
     return CutChips(
         tuple(paths),
@@ -380,8 +380,3 @@ def _chip_stems(labelled: Sequence[LabelledRaster]) -> list[str]:
         digest = hashlib.blake2b(item.raster.encode(), digest_size=4).hexdigest()
         stems.append(stem if len(rasters[stem]) == 1 else f"{stem}-{digest}")
     return stems
-
-
-def _replace_json(path: Path, content: dict[str, Any]) -> None:
-    with whole_file(path, error=OutputError) as file:
-        file.write_text(json.dumps(content), encoding="utf-8")

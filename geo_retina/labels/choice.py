@@ -5,10 +5,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import read_lines
 from geo_retina.labels.formats import LabelSource, read_labels
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.listing import choose_listed
+from geo_retina.wording import counted, listed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +35,30 @@ class LabelChoice:
         refuse_missing_images(labelled, source=self.source.path, some_may_lack=True)
         if self.only is not None:
             labelled = choose_listed(labelled, self.only)
-        return choose_split(labelled, self.split)
+        return choose_split(labelled, self.split, source=self.source.path)
+
+
+def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> list[LabelledRaster]:
+    """The rasters that a text file names, with or without ending, in their own order.
+
+    Raises:
+        LabelError: The file cannot be read, names nothing, or names an image that is not there.
+    """
+    lines = read_lines(Path(listing), of="image names, one a line")
+    names = {Path(line.strip()).name for line in lines if line.strip()}
+    chosen, known = [], set()
+    for item in labelled:
+        file = Path(item.raster)
+        if names & {file.name, file.stem}:
+            chosen.append(item)
+            known |= {file.name, file.stem}
+    lost = sorted(names - known)
+    if lost or not names:
+        raise LabelError(
+            f"{listing} names {counted(len(names), 'image')}, {len(lost)} of them are not among "
+            f"the {len(labelled)} labelled ones: {listed(lost) or 'it is empty'}"
+        )
+    return chosen
 
 
 def refuse_no_rows(labelled: Sequence[LabelledRaster], *, source: str) -> None:
@@ -50,7 +74,9 @@ def refuse_no_rows(labelled: Sequence[LabelledRaster], *, source: str) -> None:
         )
 
 
-def choose_split(labelled: Sequence[LabelledRaster], split: str | None) -> list[LabelledRaster]:
+def choose_split(
+    labelled: Sequence[LabelledRaster], split: str | None, *, source: str
+) -> list[LabelledRaster]:
     """The rasters of one split, or all.
 
     Raises:
@@ -58,6 +84,6 @@ def choose_split(labelled: Sequence[LabelledRaster], split: str | None) -> list[
     """
     chosen = [item for item in labelled if split in (None, item.split)]
     if not chosen:
-        known = ", ".join(sorted({item.split for item in labelled})) or "none"
-        raise LabelError(f"no labelled raster belongs to the split {split!r}; known: {known}")
+        known = ", ".join(sorted({item.split or "(none)" for item in labelled}))
+        raise LabelError(f"{source}: no raster belongs to the split {split!r}; known: {known}")
     return chosen

@@ -37,9 +37,12 @@ class Changes:
         return Changes(**{key: mine[key] + theirs[key] for key in mine})
 
     def __str__(self) -> str:
-        """Tell what was done, such as `3 swapped, 1 too small`."""
-        done = {key.replace("_", " "): count for key, count in asdict(self).items() if count}
-        return ", ".join(f"{count:,} {what}" for what, count in done.items())
+        """Tell what was done, such as `3 swapped, 1 duplicate`."""
+        return ", ".join(
+            f"{count:,} {(name.removesuffix('s') if count == 1 else name).replace('_', ' ')}"
+            for name, count in asdict(self).items()
+            if count
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

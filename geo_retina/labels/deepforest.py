@@ -20,7 +20,8 @@ from geo_retina.labels.csv_table import (
     read_table,
     single_value,
 )
-from geo_retina.labels.image_paths import IMAGE, locate_images, same_file_key
+from geo_retina.labels.features import CLASS_OPTION
+from geo_retina.labels.image_paths import IMAGE, is_elsewhere, locate_images, same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.whole_files import whole_file
 
@@ -36,6 +37,7 @@ def read_deepforest_csv(
     *,
     class_names: Sequence[str] | None = None,
     class_column: str | None = None,
+    class_option: str = CLASS_OPTION,
 ) -> list[LabelledRaster]:
     """Read a CSV with the columns `image_path, xmin, ymin, xmax, ymax, label`.
 
@@ -52,6 +54,7 @@ def read_deepforest_csv(
             order.
         class_column: Column with the class; None = `label`. A file without it, and without other
             columns of text, has one class. Empty: all is one class.
+        class_option: What states `class_column`, for the error's text.
 
     Returns:
         One entry an image, in the order of first mention, however its path is spelt.
@@ -65,7 +68,7 @@ def read_deepforest_csv(
     folder = Path(csv).parent if image_folder is None else image_folder
     boxes = table[list(BOX)].to_numpy(dtype=np.float64)
     has_object = ~np.isnan(boxes).any(axis=1) & (boxes != 0).any(axis=1)
-    names = _class_of_rows(table, class_names, class_column, source=str(csv))
+    names = _class_of_rows(table, class_names, class_column, source=str(csv), option=class_option)
     class_ids = np.full(len(table), -1, dtype=np.int64)
     class_ids[has_object], known = class_ids_of(
         names[has_object].tolist(), class_names, source=str(csv)
@@ -93,6 +96,7 @@ def _class_of_rows(
     class_column: str | None,
     *,
     source: str,
+    option: str,
 ) -> NDArray[np.object_]:
     """(N,) class name of each row.
 
@@ -107,21 +111,19 @@ def _class_of_rows(
     if class_column == "" and len(known) > 1:
         raise LabelError(
             f"{source}: nothing tells {', '.join(known)} apart; state the column with the class, "
-            f"one of {', '.join(map(str, table.columns))}: --class-column (class_column in a "
-            "recipe)"
+            f"one of {', '.join(map(str, table.columns))}: {option}"
         )
     texts = [] if class_column == "" else further_text_columns(table)
     if class_column or texts or len(known) > 1:
         others = ", ".join(texts or map(str, table.columns))
         raise LabelError(
             f"{source}: has no column {column!r} with the class, but {others}; state the one with "
-            'the class: --class-column (class_column in a recipe), "" where all is one class'
+            f'the class: {option}, "" where all is one class'
         )
     if len(table) and class_column is None:
         logger.warning(
-            "%s: has no column %r; all %d rows are taken as one class, %r; another column: "
-            "--class-column (class_column in a recipe)",
-            source, LABEL, len(table), known[0],
+            "%s: has no column %r; all %d rows are taken as one class, %r; another column: %s",
+            source, LABEL, len(table), known[0], option,
         )  # fmt: skip
     return np.full(len(table), known[0], dtype=object)
 
@@ -183,7 +185,7 @@ def _rows(item: LabelledRaster, folder: Path, *, with_scores: bool) -> list[list
 
 def _image_name(raster: str, folder: Path) -> str:
     """How a CSV in `folder` names an image."""
-    if Path(raster).name == raster or "://" in raster:
+    if Path(raster).name == raster or is_elsewhere(raster):
         return raster
     image, beside = Path(raster).absolute(), folder.absolute()
     return str(image.relative_to(beside) if image.is_relative_to(beside) else image)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+CLASS_OPTION = "--class-column (class_column in a recipe)"
+"""What states the column with the class, for the text of errors."""
 VECTOR_SUFFIXES = (
     ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb", ".parquet",
     ".geoparquet", ".geojsons",
@@ -89,7 +91,7 @@ def column_of(
         name: As stated; None = not.
         defaults: Columns to look for.
         source: The file, for the error's text.
-        option: The recipe's key that states `name`, likewise.
+        option: What states `name`, likewise.
 
     Raises:
         LabelError: There is no column `name`.
@@ -102,7 +104,7 @@ def column_of(
         columns = ", ".join(frame.columns.drop(frame.geometry.name)) or "none"
         raise LabelError(
             f"{source}: expected a column {name!r}, found {columns}; state one of them with "
-            f"--{option.replace('_', '-')} ({option} in a recipe)"
+            f"{option}"
         )
     column: pd.Series[str] = frame[name]
     return column

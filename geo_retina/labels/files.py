@@ -91,6 +91,22 @@ def refuse_twins(
             )
 
 
+def read_lines(file: Path, *, of: str) -> list[str]:
+    """Lines of a text file in UTF-8.
+
+    Args:
+        file: The file.
+        of: What its lines hold, for the error's text.
+
+    Raises:
+        LabelError: It cannot be read, or is no such text.
+    """
+    try:
+        return file.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise LabelError(f"{file}: expected a text file of {of}, in UTF-8: {error}") from error
+
+
 def read_grid(
     raster: str | PathLike[str], *, crs: str | None = None, pixel_coordinates: bool = False
 ) -> Grid:

@@ -109,7 +109,11 @@ def _read_vector(source: LabelSource) -> list[LabelledRaster]:
 READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
     DEEPFOREST: lambda s: read_deepforest_csv(
-        s.path, s.images, class_names=s.class_names, class_column=s.vector.class_column
+        s.path,
+        s.images,
+        class_names=s.class_names,
+        class_column=s.vector.class_column,
+        class_option=s.vector.class_option,
     ),
     "dota": lambda s: read_dota(s.path, s.images_needed(), class_names=s.class_names),
     "points": _read_points,

@@ -15,10 +15,9 @@ from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.windows import Window
 
-GREEN, RED, YELLOW, BLUE = (60, 220, 90), (240, 60, 60), (250, 210, 50), (70, 150, 255)
-
 _STRETCH_PERCENTILES = (2.0, 98.0)
 _TITLE_PX = 16
+_YELLOW = (250, 210, 50)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -142,7 +141,7 @@ def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Im
         title = f"{raster.name}  {len(boxes)} labels"
     zoom = cell_px / max(window.width, window.height)
     cell.paste(
-        draw_outlines(picture, [Outline(boxes, YELLOW)], window=window, zoom=zoom), (0, _TITLE_PX)
+        draw_outlines(picture, [Outline(boxes, _YELLOW)], window=window, zoom=zoom), (0, _TITLE_PX)
     )
     ImageDraw.Draw(cell).text((3, 2), title, fill=(255, 255, 255))
     return cell

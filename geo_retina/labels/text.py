@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import find_image, read_grid
+from geo_retina.labels.files import find_image, read_grid, read_lines
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.labels.yolo_sets import find_yolo
 from geo_retina.wording import listed
@@ -162,8 +162,5 @@ def _enclosing(values: Sequence[float]) -> tuple[float, float, float, float]:
 
 def _lines(file: Path) -> list[tuple[int, list[str]]]:
     """Numbered lines of a text file, split at white space; empty ones left out."""
-    try:
-        lines = file.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise LabelError(f"{file}: expected a text file: {error}") from error
-    return [(number, line.split()) for number, line in enumerate(lines, 1) if line.strip()]
+    lines = enumerate(read_lines(file, of="labels"), 1)
+    return [(number, line.split()) for number, line in lines if line.strip()]

@@ -11,7 +11,7 @@ import shapely
 from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.features import column_of, read_features
+from geo_retina.labels.features import CLASS_OPTION, column_of, read_features
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.image_paths import IMAGE, named_images
 from geo_retina.labels.labels import LabelledRaster, Labels
@@ -44,6 +44,8 @@ class VectorOptions:
     class_column: str | None = None
     """Column with the class name; None = `class`, else `label`, else one class for a file without
     any text. Empty: all features are of one class, whatever the columns."""
+    class_option: str = CLASS_OPTION
+    """What states `class_column`, for the text of errors."""
     score_column: str | None = None
     """Column with the score in [0, 1]; None = `score` where there is one, otherwise no scores."""
     point_size_m: float | None = None
@@ -161,7 +163,9 @@ class _Objects:
         frame, rows = separate_objects(frame)
         _tell_of_parts(frame, source=source)
         _refuse_sizeless(frame, options, source=source)
-        ids, names = classes_of(frame, class_names, options.class_column, source=source)
+        ids, names = classes_of(
+            frame, class_names, options.class_column, source=source, option=options.class_option
+        )
         scores = _scores(frame, options.score_column, source=source)
         return cls(
             frame,
@@ -248,7 +252,8 @@ def _tell_of_parts(frame: "gpd.GeoDataFrame", *, source: str) -> None:
 def _scores(
     frame: "gpd.GeoDataFrame", score_column: str | None, *, source: str
 ) -> NDArray[np.float32] | None:
-    column = column_of(frame, score_column, SCORE_COLUMN, source=source, option="score_column")
+    option = "--score-column (score_column in a recipe)"
+    column = column_of(frame, score_column, SCORE_COLUMN, source=source, option=option)
     if column is None:
         return None
     try:

@@ -28,6 +28,7 @@ def classes_of(
     class_column: str | None,
     *,
     source: str,
+    option: str,
 ) -> tuple[NDArray[np.int64], tuple[str, ...]]:
     """Class ids (N,) of features, and the class names.
 
@@ -36,15 +37,14 @@ def classes_of(
         class_names: Names of class ids 0..K-1; None = those that occur.
         class_column: As stated, see `VectorOptions`.
         source: The file, for the error's text.
+        option: What states `class_column`, likewise.
 
     Raises:
         LabelError: A feature has no class, an unknown one, or nothing tells where the class is.
     """
     column = None
     if class_column != "":
-        column = column_of(
-            frame, class_column, *CLASS_COLUMNS, source=source, option="class_column"
-        )
+        column = column_of(frame, class_column, *CLASS_COLUMNS, source=source, option=option)
     if column is not None:
         texts = column.where(column.notna(), "").astype(str)
         without = frame.index[(texts.str.strip() == "").to_numpy()].unique()
@@ -52,17 +52,22 @@ def classes_of(
             raise LabelError(
                 f"{source}: expected a class in the column {column.name!r}, "
                 f"{counted(len(without), 'feature')} without ({fid_list(without)}); complete or "
-                "remove them, or state another column: --class-column (class_column in a recipe)"
+                f"remove them, or state another column: {option}"
             )
         return class_ids_of(texts.tolist(), class_names, source=source)
     known = tuple(class_names or (ANY_CLASS,))
     if len(frame):
-        _refuse_classless(frame, known, class_column, source=source)
+        _refuse_classless(frame, known, class_column, source=source, option=option)
     return np.zeros(len(frame), np.int64), known
 
 
 def _refuse_classless(
-    frame: "gpd.GeoDataFrame", known: Sequence[str], class_column: str | None, *, source: str
+    frame: "gpd.GeoDataFrame",
+    known: Sequence[str],
+    class_column: str | None,
+    *,
+    source: str,
+    option: str,
 ) -> None:
     """Complain about features without a class column that cannot be taken as one class."""
     columns = [str(name) for name in frame.columns.drop(frame.geometry.name)]
@@ -71,7 +76,6 @@ def _refuse_classless(
         for name in text_columns(frame)
         if name in columns and name not in (IMAGE, SCORE_COLUMN)
     ]
-    option = "--class-column (class_column in a recipe)"
     if class_column is None and texts:
         names = " nor ".join(map(repr, CLASS_COLUMNS))
         raise LabelError(

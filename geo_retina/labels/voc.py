@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import RASTER_SUFFIXES
+from geo_retina.labels.files import RASTER_SUFFIXES, read_lines
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.wording import listed
@@ -124,7 +124,7 @@ def _splits(root: Path) -> dict[str, str]:
 
 def _listed_names(file: Path, stems: Collection[str]) -> list[str]:
     """Names in a list, without the ending of an image unless an XML file is called so."""
-    lines = file.read_text(encoding="utf-8-sig").splitlines()
+    lines = read_lines(file, of="image names, one a line")
     names = [name for line in lines for name in line.split()[:1]]
     return [
         name

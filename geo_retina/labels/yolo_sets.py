@@ -12,6 +12,7 @@ from geo_retina.labels.files import (
     RASTER_SUFFIXES,
     is_image,
     list_images,
+    read_lines,
     refuse_strays,
     refuse_twins,
 )
@@ -190,12 +191,8 @@ def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
 
 def _listed_images(listing: Path, described: DataYaml) -> list[str]:
     """Images that a text file lists, relative to it or to the data set's folder."""
-    try:
-        lines = listing.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        raise LabelError(f"{listing}: expected a text file that lists images: {error}") from error
     images = []
-    for line in filter(None, map(str.strip, lines)):
+    for line in filter(None, map(str.strip, read_lines(listing, of="image paths, one a line"))):
         beside, below = listing.parent / line, described.root / line
         images.append(below if below.exists() and not beside.exists() else beside)
     lost = [image for image in images if not image.exists()]
@@ -262,7 +259,7 @@ def _listed_names(path: Path) -> tuple[str, ...] | None:
     folder = path if path.is_dir() else path.parent
     for file in (folder / _CLASSES, folder / _LABELS / _CLASSES):
         if file.is_file():
-            lines = file.read_text(encoding="utf-8-sig").splitlines()
+            lines = read_lines(file, of="class names, one a line")
             return tuple(line.strip() for line in lines if line.strip())
     return None
 

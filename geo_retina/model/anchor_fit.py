@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
-from geo_retina.model.settings import AnchorSettings, NetworkSettings
+from geo_retina.model.settings import AnchorSettings, NetworkSettings, octave_sizes
 
 _FINEST, _COARSEST = 2, 7
 _SIDES_PER_STRIDE = 4.0
@@ -94,8 +94,7 @@ def fit_anchors(
 def _level_sizes(log_sizes: NDArray[np.float64], level: int, count: int) -> NDArray[np.float64]:
     """Anchor sizes of one level; the paper's where no object is."""
     if len(log_sizes) == 0:
-        sizes: NDArray[np.float64] = _SIDES_PER_STRIDE * 2.0 ** (level + np.arange(count) / count)
-        return sizes
+        return np.array(octave_sizes([level], per_octave=count)[0])
     fitted: NDArray[np.float64] = 2.0 ** _centres(log_sizes, count)
     return fitted
 

@@ -5,7 +5,6 @@ read without torch and without the weights. Filters may be stored in half precis
 loaded as float32.
 """
 
-import contextlib
 import json
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +16,7 @@ from pydantic import ValidationError
 from geo_retina.card import ModelCard
 from geo_retina.errors import ModelError, OutputError
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
     from geo_retina.model.retinanet import RetinaNet
@@ -154,17 +154,13 @@ def save_checkpoint(
         for name, tensor in network.state_dict().items()
         if not name.endswith(_COUNTER)
     }
-    partial = path.with_name(f".{path.name}.partial")
     try:
-        save_file(state, partial, metadata=header_of(card, network.settings, recipe))
-        _sort_metadata(partial)
-        partial.chmod(0o644)  # safetensors writes it for its owner alone
-        partial.replace(path)
-    except (OSError, SafetensorError) as error:
+        with whole_file(path, error=OutputError) as begun:
+            save_file(state, begun, metadata=header_of(card, network.settings, recipe))
+            _sort_metadata(begun)
+            begun.chmod(0o644)  # safetensors writes it for its owner alone
+    except SafetensorError as error:
         raise OutputError(f"cannot write the checkpoint {path}: {error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
 
 
 def header_of(

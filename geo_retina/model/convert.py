@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor
 
 from geo_retina.card import ModelCard
@@ -24,6 +24,7 @@ from geo_retina.model.settings import (
     NetworkSettings,
 )
 from geo_retina.model.state_dict import read_state_dict
+from geo_retina.plain import Plain
 
 TORCHVISION_ANCHORS = AnchorSettings(
     sizes=tuple(
@@ -46,10 +47,8 @@ _P6 = "backbone.fpn.extra_blocks.p6.weight"
 _CONV1 = "backbone.body.conv1.weight"
 
 
-class ConvertedModel(BaseModel):
+class ConvertedModel(Plain):
     """What a file of weights does not tell about its model."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     card: ModelCard
     anchors: AnchorSettings = TORCHVISION_ANCHORS

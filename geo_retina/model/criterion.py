@@ -10,17 +10,14 @@ from dataclasses import dataclass
 from typing import Annotated, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 from torch import Tensor, nn
 
 from geo_retina.errors import LabelError
 from geo_retina.model import assign, losses
 from geo_retina.model.anchors import decode, encode
 from geo_retina.model.heads import HeadOutputs
-
-
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+from geo_retina.plain import Plain
 
 
 def _none_as_a_word(value: object) -> object:
@@ -31,7 +28,7 @@ Alpha = Annotated[Annotated[float, Field(gt=0, lt=1)] | None, BeforeValidator(_n
 """Weight of positives against negatives, or None; "none" in TOML, which knows no null."""
 
 
-class _ClassLoss(_Plain, ABC):
+class _ClassLoss(Plain, ABC):
     learns_overlap: ClassVar[bool] = False
     """Whether the target of a positive is the IoU of its box with the object, not 1."""
 
@@ -118,8 +115,11 @@ class OnlineHardExamples(_ClassLoss):
         return values * mask[:, None]
 
 
-class SmoothL1(_Plain):
-    """Smooth L1 on the regression targets; beta 0 is L1."""
+class SmoothL1(Plain):
+    """Smooth L1 on the regression targets; beta 0 is L1.
+
+    The paper takes Fast R-CNN's, which is that of beta 1; detectron2's RetinaNet has 0.1.
+    """
 
     kind: Literal["smooth_l1"] = "smooth_l1"
     beta: float = Field(default=0.1, ge=0)
@@ -130,7 +130,7 @@ class SmoothL1(_Plain):
         return self.weight * losses.smooth_l1(deltas, encode(objects, anchors), beta=self.beta)
 
 
-class OverlapLoss(_Plain):
+class OverlapLoss(Plain):
     """1 - generalised, distance or complete IoU of the decoded box and the object."""
 
     kind: Literal["giou", "diou", "ciou"] = "giou"
@@ -142,39 +142,49 @@ class OverlapLoss(_Plain):
         return self.weight * rule(decode(losses.at_least_float32(deltas), anchors), objects)
 
 
-def _check_order(positive: float, negative: float) -> None:
-    if negative > positive:
-        raise ValueError(
-            f"negative {negative:g} must not be over positive {positive:g}: anchors between them "
-            "would be background all the same"
-        )
+class _Thresholds(Plain, ABC):
+    """Assignment by two thresholds of likeness."""
 
-
-class MaxIou(_Plain):
-    """The paper's assignment by IoU thresholds."""
-
-    kind: Literal["max_iou"] = "max_iou"
+    kind: str
     positive: float = Field(default=0.5, gt=0, le=1)
     negative: float = Field(default=0.4, ge=0, le=1)
     low_quality: bool = True
+    """Whether each object's best anchors are positive in any case, as in torchvision and Detectron;
+    the paper has no such rule."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        _check_order(self.positive, self.negative)
+        if self.negative > self.positive:
+            raise ValueError(
+                f"negative {self.negative:g} must not be over positive {self.positive:g}: anchors "
+                "between them would be background all the same"
+            )
         return self
 
-    def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
-        """Object index, BACKGROUND or IGNORED of each anchor."""
+    def _assign(
+        self, anchors: Sequence[Tensor], objects: Tensor, similarity: assign.Similarity
+    ) -> Tensor:
         return assign.max_similarity(
             anchors,
             objects,
             positive=self.positive,
             negative=self.negative,
             low_quality=self.low_quality,
+            similarity=similarity,
         )
 
 
-class Adaptive(_Plain):
+class MaxIou(_Thresholds):
+    """The paper's assignment by IoU thresholds (section 4)."""
+
+    kind: Literal["max_iou"] = "max_iou"
+
+    def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
+        """Object index, BACKGROUND or IGNORED of each anchor."""
+        return self._assign(anchors, objects, assign.Overlap())
+
+
+class Adaptive(Plain):
     """ATSS: thresholds from the statistics of each object's candidates."""
 
     kind: Literal["atss"] = "atss"
@@ -185,31 +195,18 @@ class Adaptive(_Plain):
         return assign.adaptive(anchors, objects, nearest=self.nearest)
 
 
-class Wasserstein(_Plain):
+class Wasserstein(_Thresholds):
     """The paper's rule on the normalised Wasserstein distance, for tiny objects."""
 
     kind: Literal["nwd"] = "nwd"
     positive: float = Field(default=0.7, gt=0, le=1)
     negative: float = Field(default=0.3, ge=0, le=1)
-    low_quality: bool = True
     constant: float = Field(default=12.8, gt=0)
     """About the mean object size of the data, in chip pixels."""
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        _check_order(self.positive, self.negative)
-        return self
-
     def assign(self, anchors: Sequence[Tensor], objects: Tensor) -> Tensor:
         """Object index, BACKGROUND or IGNORED of each anchor."""
-        return assign.max_similarity(
-            anchors,
-            objects,
-            positive=self.positive,
-            negative=self.negative,
-            low_quality=self.low_quality,
-            similarity=assign.Wasserstein(self.constant),
-        )
+        return self._assign(anchors, objects, assign.Wasserstein(self.constant))
 
 
 ClassLoss = Annotated[
@@ -220,7 +217,7 @@ BoxLoss = Annotated[SmoothL1 | OverlapLoss, Field(discriminator="kind")]
 Assignment = Annotated[MaxIou | Adaptive | Wasserstein, Field(discriminator="kind")]
 
 
-class LossSettings(_Plain):
+class LossSettings(Plain):
     """What is learned from which anchor."""
 
     classes: ClassLoss = Focal()

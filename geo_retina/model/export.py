@@ -8,7 +8,7 @@ plugin reads as `YOLO_Ultralytics`. `export_openvino` and `quantise` make the ra
 import json
 import os
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from geo_retina.model.artifacts import METADATA, Artifact
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.model.openvino_import import load_openvino
 from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, normalise
+from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
     import openvino as ov
@@ -110,7 +111,8 @@ def export_onnx(info: CheckpointInfo, path: Path) -> None:
         {key: json.dumps(value) for key, value in _deepness_metadata(card).items()}
     )
     program.model.metadata_props["geo_retina_card"] = card.model_dump_json()
-    _write_whole(path, program.save)
+    with whole_file(path, error=OutputError) as file:
+        program.save(file)
 
 
 def export_openvino(info: CheckpointInfo) -> "ov.Model":
@@ -252,15 +254,3 @@ def _require(library: str) -> None:
             f"this export needs {library}, which detection does not: run it with "
             f"`uv run --with {library} geo-retina export ...`, or `pip install {library}`"
         )
-
-
-def _write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a file that appears as `path` when it is whole."""
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        write(partial)
-        partial.replace(path)
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
-    finally:
-        partial.unlink(missing_ok=True)

@@ -4,13 +4,13 @@ from collections.abc import Iterable
 from typing import Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     SerializerFunctionWrapHandler,
     model_serializer,
     model_validator,
 )
+
+from geo_retina.plain import Plain
 
 GROUPS = 32
 """Groups of a GroupNorm, as in arXiv 1803.08494 and in torchvision's second RetinaNet."""
@@ -28,11 +28,7 @@ PAPER_SIZES = octave_sizes(range(3, 8))
 """Anchor sizes of the paper: 32 to 813 px (512 * 2^(2/3)) on P3 to P7, three to an octave."""
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class BackboneSettings(_Plain):
+class BackboneSettings(Plain):
     """The bottom-up pathway."""
 
     name: str = "resnet50"
@@ -45,7 +41,7 @@ class BackboneSettings(_Plain):
     `COCO_V1` weights of `retinanet_resnet50_fpn` with 0."""
 
 
-class AnchorSettings(_Plain):
+class AnchorSettings(Plain):
     """Anchors of every level: all pairs of that level's sizes and the ratios (section 4)."""
 
     sizes: tuple[tuple[float, ...], ...] = PAPER_SIZES
@@ -78,7 +74,7 @@ class AnchorSettings(_Plain):
         return self
 
 
-class HeadSettings(_Plain):
+class HeadSettings(Plain):
     """The class subnet and the box subnet (section 4): same shape, separate weights."""
 
     depth: int = Field(default=4, ge=0)
@@ -106,7 +102,7 @@ class HeadSettings(_Plain):
 _OF_ANCHORS = ("levels", "anchors")
 
 
-class NetworkSettings(_Plain):
+class NetworkSettings(Plain):
     """Everything needed to build a RetinaNet before its weights are loaded."""
 
     num_classes: int = Field(gt=0)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
@@ -17,22 +17,19 @@ from geo_retina.labels.splits import (
     split_ground,
     split_rasters,
 )
+from geo_retina.plain import Plain
 
 TRAIN, VAL = "train", "val"
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class _Shares(_Plain):
+class _Shares(Plain):
     shares: dict[str, float] = Field(default_factory=lambda: {TRAIN: 0.8, VAL: 0.2})
     """Share of the groups that each split gets; splits other than train and val are left out."""
     seed: int = Field(default=0, ge=0)
     """Another seed gives another division."""
 
 
-class ByColumn(_Plain):
+class ByColumn(Plain):
     """As the labels themselves say: a column `split`."""
 
     kind: Literal["column"]
@@ -91,7 +88,7 @@ class ByGround(_Shares):
         )
 
 
-class Folds(_Plain):
+class Folds(Plain):
     """k-fold: one of `folds` equal parts is val, the others are train; train once for each."""
 
     kind: Literal["folds"]

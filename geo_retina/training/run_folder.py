@@ -11,6 +11,7 @@ from geo_retina.errors import ConfigError, OutputError
 from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.validation import BEST_NAME, LAST_NAME
+from geo_retina.whole_files import write_whole
 
 STATE_NAME = "state.ckpt"
 """File in the run folder from which a training goes on."""
@@ -53,14 +54,15 @@ def start_run(folder: Path, settings: TrainingSettings) -> None:
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / RECIPE_NAME).write_text(settings.model_dump_json(indent=2) + "\n")
     except OSError as error:
         raise OutputError(f"cannot write the run folder {folder}: {error}") from error
+    recipe = settings.model_dump_json(indent=2) + "\n"
+    write_whole(folder / RECIPE_NAME, recipe, error=OutputError)
 
 
 def _refuse_other_recipe(file: Path, settings: TrainingSettings) -> None:
     try:
-        before = json.loads(file.read_text())
+        before = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ConfigError(f"cannot resume: the recipe {file} cannot be read: {error}") from error
     with contextlib.suppress(ValidationError):  # then its own differences say why

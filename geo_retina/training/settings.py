@@ -4,20 +4,17 @@ import math
 from collections.abc import Sequence
 from typing import Annotated, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from geo_retina.card import ModelCard
 from geo_retina.model.criterion import LossSettings
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.plain import Plain
 from geo_retina.training.division import Division
 from geo_retina.training.sources import Source
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class AugmentSettings(_Plain):
+class AugmentSettings(Plain):
     """How a training chip is cut and changed at random."""
 
     crop_px: int = Field(default=256, gt=0, multiple_of=32)
@@ -58,7 +55,7 @@ class AugmentSettings(_Plain):
         return self
 
 
-class CosineDecay(_Plain):
+class CosineDecay(Plain):
     """The rate falls to 0 along half a cosine (arXiv 1608.03983, without restarts)."""
 
     kind: Literal["cosine"] = "cosine"
@@ -69,7 +66,7 @@ class CosineDecay(_Plain):
         return 0.5 * (1 + math.cos(math.pi * share))
 
 
-class StepDecay(_Plain):
+class StepDecay(Plain):
     """The rate falls by a factor at some steps, as in the RetinaNet paper (section 4.1)."""
 
     kind: Literal["steps"]
@@ -86,7 +83,7 @@ class StepDecay(_Plain):
 Decay = Annotated[CosineDecay | StepDecay, Field(discriminator="kind")]
 
 
-class ScheduleSettings(_Plain):
+class ScheduleSettings(Plain):
     """How the weights are learned."""
 
     steps: int = Field(gt=0)
@@ -129,7 +126,7 @@ class ScheduleSettings(_Plain):
         return self.decay.factor(step, first=self.warm_up_steps, last=self.steps)
 
 
-class ValidationSettings(_Plain):
+class ValidationSettings(Plain):
     """How the val rasters are measured: whole and stitched, as `geo-retina evaluate` does."""
 
     every_epochs: int = Field(default=1, gt=0)
@@ -148,7 +145,7 @@ class ValidationSettings(_Plain):
     """Which weights become the model: those with the best average precision, or the last."""
 
 
-class TrainingSettings(_Plain):
+class TrainingSettings(Plain):
     """One training from data to checkpoint."""
 
     card: ModelCard

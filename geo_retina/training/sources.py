@@ -7,24 +7,22 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from geo_retina.errors import LabelError
 from geo_retina.imagery.read_options import ReadOptions
+from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
+from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.listing import choose_listed
 from geo_retina.labels.voc import read_voc
+from geo_retina.plain import Plain
 
 _log = logging.getLogger(__name__)
 
 
-class _Plain(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class Reading(_Plain):
+class Reading(Plain):
     """How the rasters of a source are read; left out, as their files say."""
 
     bands: tuple[int, ...] | None = None
@@ -44,7 +42,7 @@ class Reading(_Plain):
         return ReadOptions(**self.model_dump(), pixel_coordinates=self.gsd_m is not None)
 
 
-class _Source(_Plain, ABC):
+class _Source(Plain, ABC):
     names: str = "*"
     """Take only images whose file name matches this pattern, such as `NIWO_*`."""
     only: str | None = None
@@ -199,7 +197,7 @@ Source = Annotated[CsvSource | VocSource | AnySource, Field(discriminator="kind"
 
 def _path(folder: Path, text: str) -> str:
     """A path below the data folder; absolute ones, URLs and GDAL's own stay as they are."""
-    return text if "://" in text or text.startswith("/vsi") else str(folder / text)
+    return text if is_elsewhere(text) else str(folder / text)
 
 
 def _of_image(labelled: LabelledRaster, image: Path) -> LabelledRaster:

@@ -13,6 +13,7 @@ from geo_retina.errors import OutputError
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.ground import footprint
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.whole_files import write_whole
 
 SPLIT_NAME = "split.geojson"
 """File in the run folder with the ground of each side, longitude and latitude (RFC 7946)."""
@@ -37,10 +38,7 @@ def write_split_map(folder: Path, labelled: Sequence[LabelledRaster]) -> Path:
         "features": [_feature(item) for item in labelled],
     }
     path = folder / SPLIT_NAME
-    try:
-        path.write_text(json.dumps(collection) + "\n", encoding="utf-8")
-    except OSError as error:
-        raise OutputError(f"cannot write {path}: {error}") from error
+    write_whole(path, json.dumps(collection) + "\n", error=OutputError)
     return path
 
 

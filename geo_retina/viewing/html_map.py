@@ -28,7 +28,7 @@ from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.files import read_grid
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
-from geo_retina.whole_files import check_place, whole_file
+from geo_retina.whole_files import check_place, write_whole
 
 _log = logging.getLogger(__name__)
 
@@ -112,8 +112,7 @@ class MapWriter:
             _log.warning(
                 "the map %s shows the %d surest of %d objects", self._path, len(shown), self._found
             )
-        with whole_file(self._path) as file:
-            file.write_text(self._page(shown), encoding="utf-8")
+        write_whole(self._path, self._page(shown))
 
     def _page(self, shown: Detections) -> str:
         """The template with what it shows: marks that no part of it holds are replaced in turn."""

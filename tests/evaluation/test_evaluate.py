@@ -278,7 +278,7 @@ def test_labels_are_mended_as_for_training() -> None:
     assert evaluation.quality.ap == 1
     assert evaluation.quality.labels == 3
     text = evaluation_markdown(evaluation)
-    assert "Labels were mended: 1 swapped, 1 clipped, 1 outside, 1 duplicates." in text
+    assert "Labels were mended: 1 swapped, 1 clipped, 1 outside, 1 duplicate." in text
     assert "mended" not in evaluation_markdown(evaluate_detections([pair()]))
 
 

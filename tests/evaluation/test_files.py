@@ -94,7 +94,7 @@ def test_a_local_crs_has_no_hectares_and_no_place(
 def test_only_the_wanted_split_is_compared(folder: Path) -> None:
     pairs = read_pairs(compared(folder, "found.geojson", "val"))
     assert [Path(pair.name).name for pair in pairs] == ["a.tif"]
-    with pytest.raises(LabelError, match="no raster of split 'test'; has train, val"):
+    with pytest.raises(LabelError, match="belongs to the split 'test'; known: train, val"):
         read_pairs(compared(folder, "found.geojson", "test"))
 
 
@@ -228,8 +228,9 @@ def test_detections_with_the_labels_column_keep_it(folder: Path) -> None:
 def test_detections_whose_class_is_in_no_known_column_name_the_option(folder: Path) -> None:
     files = with_species(folder)
     gpd.read_file(folder / "found.gpkg").drop(columns="class").to_file(folder / "found.gpkg")
-    with pytest.raises(LabelError, match="--detections-class-column"):
+    with pytest.raises(LabelError, match="--detections-class-column") as refused:
         read_pairs(files)
+    assert "recipe" not in str(refused.value), "no recipe names detections"
 
 
 def test_a_csv_of_detections_may_have_its_own_column(folder: Path) -> None:

@@ -292,7 +292,7 @@ def test_labels_are_cleaned_before_they_are_cut(
     assert cut.labels == 3  # one of them in both chips
     assert chip.labels.boxes.tolist() == [[10, 10, 20, 20], [40, 40, 50, 50]]
     assert (
-        "cut from 1 raster with 4 objects (mended: 1 swapped, 1 outside, 1 duplicates)"
+        "cut from 1 raster with 4 objects (mended: 1 swapped, 1 outside, 1 duplicate)"
         in caplog.text
     )
 

@@ -19,6 +19,13 @@ def written(folder: Path, *lines: str, header: str = HEADER) -> Path:
     return path
 
 
+def test_gdals_own_names_of_rasters_are_written_as_they_are(tmp_path: Path) -> None:
+    raster = 'NETCDF:"a.nc":band/1'
+    labels = LabelledRaster(raster, Labels.empty(("tree",)))
+    (read,) = read_deepforest_csv(write_deepforest_csv([labels], tmp_path / "labels.csv"))
+    assert read.raster == raster
+
+
 def test_boxes_are_grouped_by_image_in_order_of_mention(tmp_path: Path) -> None:
     csv = written(tmp_path, "b.tif,1,2,3,4,Tree", "a.tif,5,6,7,8.5,Tree", "b.tif,0,0,9,9,Bush")
     second, first = read_deepforest_csv(csv, "images")

@@ -11,6 +11,7 @@ from PIL import Image
 
 from geo_retina.detection.vector import open_writer
 from geo_retina.errors import LabelError
+from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.formats import (
     LabelSource,
@@ -24,7 +25,6 @@ from geo_retina.labels.formats import (
     read_xview,
     read_yolo,
 )
-from geo_retina.labels.listing import choose_listed
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
@@ -552,6 +552,12 @@ def test_lists_of_voc_may_name_images_with_their_endings(
     assert not caplog.text
     (voc_set / "ImageSets" / "Main" / "val.txt").write_text("a\n")
     with pytest.raises(LabelError, match=r"names a, which train\.txt names too"):
+        read_voc(voc_set)
+
+
+def test_a_list_of_voc_in_another_encoding_is_refused(voc_set: Path) -> None:
+    (voc_set / "ImageSets" / "Main" / "train.txt").write_bytes("Höhe\n".encode("latin-1"))
+    with pytest.raises(LabelError, match=r"train\.txt: expected a text file .* in UTF-8"):
         read_voc(voc_set)
 
 

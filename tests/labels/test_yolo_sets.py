@@ -253,6 +253,12 @@ def test_a_folder_of_labels_with_splits_below_is_read(root: Path, classes: str) 
         read(root / "labels")
 
 
+def test_class_names_in_another_encoding_are_refused(root: Path) -> None:
+    (root / "classes.txt").write_bytes("Höhe\n".encode("latin-1"))
+    with pytest.raises(LabelError, match=r"classes\.txt: expected a text file .* in UTF-8"):
+        read(root)
+
+
 @pytest.mark.parametrize("beside", [False, True])
 def test_a_data_set_may_itself_be_called_labels(root: Path, beside: bool) -> None:
     moved = root.rename(root.parent / "labels")

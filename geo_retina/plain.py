@@ -1,0 +1,9 @@
+"""What cards and settings have in common."""
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Plain(BaseModel):
+    """Plain data that refuses unknown keys and does not change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
