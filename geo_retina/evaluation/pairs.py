@@ -1,5 +1,6 @@
 """Detections beside the labels of the same raster: what an evaluation compares."""
 
+import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -19,6 +20,8 @@ from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import WGS84, Grid, reproject
 from geo_retina.wording import counted, listed
+
+_LOG = logging.getLogger(__name__)
 
 _M2_PER_HA = 10_000.0
 ONE_CLASS_HINT = "or count all labels and all detections as one class: --class-agnostic"
@@ -62,6 +65,9 @@ class Pair:
     def mended(self, *, points: bool) -> tuple["Pair", Changes]:
         """The same pair with labels as a training has them, and what was done; see `clean_labels`.
 
+        Detections are cut at the raster's edge where labels are: a file may hold some that reach
+        over it.
+
         Args:
             points: Boxes stand for points: those whose centre lies on the raster stay as they are,
                 however small, cut by its edge or near each other.
@@ -71,7 +77,9 @@ class Pair:
         width, height = self.grid.width, self.grid.height
         if not points:
             clean = clean_labels(self.labels, width=width, height=height)
-            return replace(self, labels=clean.labels), clean.changes
+            cut = box_arrays.clip(self.detections.boxes, width=width, height=height)
+            found = replace(self.detections, boxes=cut)
+            return replace(self, detections=found, labels=clean.labels), clean.changes
         boxes = ordered_corners(self.labels.boxes)
         centres = box_arrays.centres(boxes)
         finite = np.asarray(np.isfinite(boxes).all(axis=1))
@@ -154,6 +162,12 @@ def pair_up(
             f"{listed(sorted(lost))}; evaluate on rasters that were labelled, if only "
             "as empty"
         )
+    swapped = sum(
+        int((ordered_corners(item.labels.boxes) != item.labels.boxes).any(axis=1).sum())
+        for item in found
+    )
+    if swapped:
+        _LOG.warning("put the corners of %s in order", counted(swapped, "detection"))
     entries = dict(zip(places, found, strict=True))
     return [
         Pair(
@@ -217,8 +231,9 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
         return Detections.empty()
     if found.scores is None or not np.isfinite(found.scores).all():
         raise LabelError(f"{name}: detections need a score each; give the file a score column")
+    boxes = ordered_corners(found.boxes)
     if len(found.class_names) == len(class_names) == 1:
-        return Detections.of(found.boxes, found.scores, np.zeros(len(found)))
+        return Detections.of(boxes, found.scores, np.zeros(len(found)))
     strange = sorted(set(found.class_names) - set(class_names))
     if strange:
         raise LabelError(
@@ -227,7 +242,7 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
             f"(--detections-class-column), {ONE_CLASS_HINT}"
         )
     new_id = np.array([class_names.index(known) for known in found.class_names])
-    return Detections.of(found.boxes, found.scores, new_id[found.class_ids])
+    return Detections.of(boxes, found.scores, new_id[found.class_ids])
 
 
 def _contains(area: Polygon | MultiPolygon, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

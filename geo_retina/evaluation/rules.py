@@ -114,8 +114,6 @@ class DistanceRule:
         pairs = near_pairs(found, known, distance=-self.near_threshold)
         away = np.hypot(*(found[pairs.first] - known[pairs.second]).T)
         inside = _centres_in_ignored(pair)
-        if not len(inside):
-            return Candidates(pairs, -away)
         outside = pair.labels.counted[pairs.second]  # an ignored label is met from inside alone
         first = np.concatenate([pairs.first[outside], inside.first])
         second = np.concatenate([pairs.second[outside], inside.second])

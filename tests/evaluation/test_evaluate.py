@@ -99,9 +99,11 @@ def test_one_of_a_thing_is_singular() -> None:
 )
 def test_offsets_are_told_without_a_sign(x: float, y: float, said: str) -> None:
     known = pair()
-    moved = known.labels.boxes + np.array([x, y, x, y])
-    found = Detections.of(moved, np.full(4, 0.9), np.zeros(4))
-    text = evaluation_markdown(evaluate_detections([replace(known, detections=found)]))
+    inside = known.labels.boxes + 40  # away from the edge, which would cut what is found
+    labels = known.labels.with_boxes(inside)
+    found = Detections.of(inside + np.array([x, y, x, y]), np.full(4, 0.9), np.zeros(4))
+    moved = replace(known, detections=found, labels=labels)
+    text = evaluation_markdown(evaluate_detections([moved]))
     assert f"Hits lie {said} their labels (median)." in text
     nothing = evaluation_markdown(evaluate_detections([pair(found=0)]))
     assert "Hits lie" not in nothing
@@ -280,6 +282,26 @@ def test_labels_are_mended_as_for_training() -> None:
     text = evaluation_markdown(evaluation)
     assert "Labels were mended: 1 swapped, 1 clipped, 1 outside, 1 duplicate." in text
     assert "mended" not in evaluation_markdown(evaluate_detections([pair()]))
+
+
+def test_detections_are_cut_at_the_edge_where_labels_are() -> None:
+    """Other programs write boxes that reach over it; their labels are cut."""
+    boxes = np.array([[-20, -20, 10, 10], [190, 70, 240, 90.0]])
+    found = Detections.of(boxes, np.array([0.9, 0.8]), np.zeros(2))
+    one = Pair("a.tif", found, Labels.of(boxes, [0, 0], ("tree",)), grid=GRID)
+    assert evaluate_detections([one], iou=0.9).quality.ap == 1
+
+
+def test_corners_of_detections_are_put_in_order_and_that_is_told(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    known = [LabelledRaster("a.tif", Labels.of([[0, 0, 9, 5], [20, 0, 29, 5]], [0, 0], ("tree",)))]
+    wrong = Labels.of(
+        [[9, 5, 0, 0], [20, 0, 29, 5]], [0, 0], ("tree",), scores=np.array([0.9, 0.8])
+    )
+    pairs = pair_up(known, [LabelledRaster("a.tif", wrong)])
+    assert evaluate_detections(pairs).quality.ap == 1
+    assert "put the corners of 1 detection in order" in caplog.text
 
 
 def test_points_keep_their_place_at_the_edge_and_beside_each_other() -> None:

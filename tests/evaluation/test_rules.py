@@ -80,4 +80,5 @@ def test_a_centre_beside_an_ignored_label_is_not_in_it() -> None:
     labels = Labels.of(np.array([[0, 0, 100, 100.0]]), [0], ("tree",), ignored=np.array([True]))
     found = Detections.of(np.array([[90, 10, 120, 20.0]]), np.ones(1), np.zeros(1))
     pair = Pair("a", found, labels, grid=GRID)
-    assert len(DistanceRule(1).candidates(pair).pairs) == 0
+    for near_enough_to_the_middle in (1, 100):
+        assert len(DistanceRule(near_enough_to_the_middle).candidates(pair).pairs) == 0
