@@ -3,10 +3,12 @@
 Neighbouring ground looks alike: a random split of chips measures memory, not skill. Rasters are
 divided by file, by site or by block of ground; one large raster is divided into blocks of ground
 with a guard distance between the parts. Where something goes is a hash of its own name or place:
-data added later moves nothing.
+data added later moves nothing, unless so few rasters were there that chance left a split empty.
 """
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +24,8 @@ from geo_retina.labels.files import read_grid
 from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, pixel_to_ground
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space.grid import WGS84, Grid
+
+_log = logging.getLogger(__name__)
 
 DEFAULT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 """Share of the groups that each split gets, on average."""
@@ -109,16 +113,43 @@ def split_rasters(
     Args:
         labelled: Rasters; what split they say so far is replaced.
         key_of: `by_file`, `by_site` or `by_block(...)`.
-        shares: Of the groups; with few groups the true shares are off by chance.
+        shares: Of the groups; with few groups the true shares are off by chance. A split that gets
+            none with an object so is given one.
         seed: Another seed gives another division.
 
     Raises:
         LabelError: A raster has no site, or the shares do not add up to 1.
         GeoreferenceError: `by_block` of a raster without CRS.
     """
-    return [
-        replace(item, split=split_of(key_of(item), shares=shares, seed=seed)) for item in labelled
-    ]
+    keys = [key_of(item) for item in labelled]
+    splits = {key: split_of(key, shares=shares, seed=seed) for key in keys}
+    shown = {key for key, item in zip(keys, labelled, strict=True) if len(item.labels)}
+    splits |= _moved_to_empty({key: splits[key] for key in sorted(shown)}, shares, seed)
+    return [replace(item, split=splits[key]) for item, key in zip(labelled, keys, strict=True)]
+
+
+def _moved_to_empty(
+    splits: Mapping[str, str], shares: Mapping[str, float], seed: int
+) -> dict[str, str]:
+    """The new splits of groups that go to a split that chance left without one.
+
+    A group comes from the split that has most, and is the one whose hash is nearest to what the
+    empty split takes: what else there is hardly changes which one that is.
+    """
+    moved: dict[str, str] = {}
+    reached = 0.0
+    for name, share in shares.items():
+        middle = reached + share / 2
+        reached += share
+        now = {**splits, **moved}
+        counts = Counter(now.values())
+        fullest, most = counts.most_common(1)[0] if counts else ("", 0)
+        if share > 0 and counts[name] == 0 and most > 1:
+            donors = [key for key, split in now.items() if split == fullest]
+            nearest = min(donors, key=lambda key: abs(hash_share(f"{seed} {key}") - middle))  # noqa: B023
+            moved[nearest] = name
+            _log.info("by chance no labelled raster was in %s: %s goes there", name, nearest)
+    return moved
 
 
 def split_ground(

@@ -38,6 +38,28 @@ def test_shares_are_met_and_data_added_later_moves_nothing() -> None:
     assert [item.split for item in few] == [item.split for item in many[:50]]
 
 
+@pytest.mark.parametrize("seed", range(40))
+@pytest.mark.parametrize("count", [2, 3, 8])
+def test_few_rasters_leave_no_split_empty(count: int, seed: int) -> None:
+    shares = {"train": 0.8, "val": 0.2, "unused": 0.0}
+    one = Labels.of(np.array([[0.0, 0, 5, 5]]), [0], ("tree",))
+    shown = [LabelledRaster(f"plots/{number}.tif", one) for number in range(count)]
+    found = split_rasters(shown, shares=shares, seed=seed)
+    assert {item.split for item in found} == {"train", "val"}
+    by_hash = [split_of(by_file(item), shares=shares, seed=seed) for item in shown]
+    moved = sum(item.split != name for item, name in zip(found, by_hash, strict=True))
+    assert moved == (len(set(by_hash)) < 2)
+    empty = [LabelledRaster(f"empty/{number}e.tif", NONE) for number in range(3)]
+    beside = split_rasters([*empty, *shown], shares=shares, seed=seed)
+    assert [item.split for item in beside[3:]] == [item.split for item in found]
+
+
+def test_a_single_raster_is_in_one_split() -> None:
+    one = Labels.of(np.array([[0.0, 0, 5, 5]]), [0], ("tree",))
+    (found,) = split_rasters([LabelledRaster("a.tif", one)], shares=HALVES)
+    assert found.split == split_of(by_file(found), shares=HALVES)
+
+
 def test_the_folder_does_not_matter_but_the_seed_does() -> None:
     moved = [LabelledRaster(item.raster.replace("plots", "elsewhere"), NONE) for item in files(50)]
     splits = [item.split for item in split_rasters(files(50))]
