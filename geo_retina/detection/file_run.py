@@ -150,7 +150,7 @@ def detect_to_files(
             raster=job.raster_path,
             outputs=tuple(str(path) for path in outputs),
             model=job.info.card.name,
-            megapixels=_megapixels(job),
+            megapixels=job.source.raster.grid.megapixels,
             windows=len(job.plan),
             counts=counts,
             objects_by_class=rendering.by_class,
@@ -321,11 +321,6 @@ def _tell_crs_of_csv(job: Job, outputs: Sequence[str | Path], how: OutputOptions
             _log.info("%s: coordinates are in %s; CSV has no place to say so", path, crs)
 
 
-def _megapixels(job: Job) -> float:
-    grid = job.source.raster.grid
-    return grid.width * grid.height / 1e6
-
-
 def _refuse_overwriting(
     job: Job, outputs: Sequence[str | Path], further: Sequence[str | Path]
 ) -> RunFiles:
@@ -336,7 +331,7 @@ def _refuse_overwriting(
     files = [file for path in outputs for file in output_files(Path(path))]
     files += [*output_files(holes_path(outputs[0])), ledger_path(outputs), *map(Path, further)]
     refuse_overwriting(read, files)
-    return RunFiles(_megapixels(job), tuple(read), tuple(files))
+    return RunFiles(job.source.raster.grid.megapixels, tuple(read), tuple(files))
 
 
 def _header(job: Job, runner: Runner) -> LedgerHeader:

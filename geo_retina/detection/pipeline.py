@@ -181,8 +181,7 @@ class _Teller:
     """Tells how far a run is, if anybody wants to know."""
 
     def __init__(self, job: Job, on_progress: OnProgress | None) -> None:
-        grid = job.source.raster.grid
-        self._megapixels = grid.width * grid.height / 1e6
+        self._megapixels = job.source.raster.grid.megapixels
         self._windows = len(job.plan)
         self._on_progress = on_progress
 

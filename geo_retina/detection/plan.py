@@ -147,7 +147,7 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
     )
     shares = np.array([_valid_share(job, plan.window(int(number))) for number in chosen])
     to_infer = round(len(plan) * float(np.mean(shares > 0)))
-    grid, first = job.source.raster.grid, plan.window(0)
+    first = plan.window(0)
     cache = _block_cache_bytes(job)
     seconds = None if detector is None else _seconds_per_chip(job, detector, first)
     memory = None if detector is None else _peak_bytes() + _chips_bytes(job, detector) + cache
@@ -157,7 +157,7 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
         windows=len(plan),
         windows_to_infer=to_infer,
         is_estimate=len(chosen) < len(plan),
-        valid_megapixels=grid.width * grid.height * float(np.mean(shares)) / 1e6,
+        valid_megapixels=job.source.raster.grid.megapixels * float(np.mean(shares)),
         megapixels_to_infer=to_infer * first.width * first.height / 1e6,
         memory_mib=None if memory is None else memory / 2**20,
         block_cache_mib=cache / 2**20,

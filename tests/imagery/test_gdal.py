@@ -102,7 +102,7 @@ def test_each_handle_decodes_a_block_about_once(
     monkeypatch.setattr(gdal, "SMALLEST_BLOCK_CACHE_BYTES", 0)
     with open_raster(path) as raster:
         source = open_chip_source(raster, make_card())
-        with source.clone() as clone, block_cache(source.block_cache_bytes(64, handles=2)):
+        with source.clone() as clone, block_cache(2 * source.block_cache_bytes(64)):
             turns = itertools.cycle([source, clone])
             before = bytes_read()
             for strip in WindowPlan(source.grid.width, source.grid.height, 64, 24).strips():
