@@ -118,7 +118,7 @@ class MarkDetector:
 
     def detect(self, pixels: NDArray[np.uint8], thresholds: Any) -> list[Any]:  # noqa: ANN401
         """Boxes of each chip; they may reach out of it."""
-        from geo_retina.detection.backends import ChipResult
+        from geo_retina.detection.detector import ChipResult
         from geo_retina.space.detections import Detections
 
         results = []

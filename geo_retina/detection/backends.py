@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geo_retina import defaults
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import ChipResult, Detector, Thresholds
+from geo_retina.detection.detector import Detector, Thresholds
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.openvino_backend import OpenVinoDetector
 from geo_retina.detection.openvino_runtime import has_bfloat16
@@ -24,22 +24,6 @@ from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
-
-__all__ = [
-    "Backend",
-    "BackendName",
-    "ChipResult",
-    "Detector",
-    "Model",
-    "Runner",
-    "Thresholds",
-    "choose_backend",
-    "find_device",
-    "load_backend",
-    "load_detector",
-    "load_model",
-    "runner_of",
-]
 
 _log = logging.getLogger(__name__)
 

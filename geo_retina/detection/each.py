@@ -78,7 +78,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Outcome:
     """What became of one task."""
 
     task: Task
@@ -201,7 +201,7 @@ class EachRun:
         )
         self._megapixels = [files.megapixels for files in checked]
 
-    def run(self, on_progress: OnProgress | None = None) -> Iterator[Done]:
+    def run(self, on_progress: OnProgress | None = None) -> Iterator[Outcome]:
         """Detect; a raster that fails is passed over.
 
         Args:
@@ -241,10 +241,10 @@ class EachRun:
             except WriteError:
                 raise
             except GeoRetinaError as error:
-                yield Done(task, error)
+                yield Outcome(task, error)
             else:
                 objects += summary.counts.objects
-                yield Done(task, summary)
+                yield Outcome(task, summary)
             megapixels += size
 
 

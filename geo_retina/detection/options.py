@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Self
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.backends import Thresholds
+from geo_retina.detection.detector import Thresholds
 from geo_retina.errors import ConfigError
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging

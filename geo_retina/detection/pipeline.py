@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Self
 
-from geo_retina.detection.backends import Detector
-from geo_retina.detection.detector import PreparingDetector
+from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows

@@ -15,7 +15,7 @@ from geo_retina.imagery.masks import MaskPlan, plan_masks
 from geo_retina.imagery.radiometry import Radiometry, choose_radiometry
 from geo_retina.imagery.raster import Level, Raster
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
-from geo_retina.imagery.resampling import Taps, find_taps, resample
+from geo_retina.imagery.resampling import Taps, find_taps, resample, window_of
 from geo_retina.imagery.working_grid import check_gsd, raster_gsd, working_grid
 from geo_retina.space.grid import Grid
 from geo_retina.space.windows import Window
@@ -214,8 +214,7 @@ class ChipSource:
             origin=level.origin(level.factor_x),
             length=level.width,
         )
-        source = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
-        return source, (rows, cols)
+        return window_of(rows, cols), (rows, cols)
 
     def _halves(self, window: Window) -> tuple[Window, Window] | None:
         """The window in two parts; None where it is small enough to be read at once."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.backends import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.detection.inference import MOST_WAITING, WindowFound, find_objects
 from geo_retina.detection.reading import WindowRead, WindowState
 from geo_retina.errors import ModelError

@@ -47,7 +47,7 @@ def test_chips_and_their_limits_grow_with_the_raster(
 
 
 def test_limits_never_shrink() -> None:
-    assert Thresholds(0.3, 0.5, 10, 7).for_area(0.2) == Thresholds(0.3, 0.5, 10, 7)
+    assert Thresholds(0.3, 0.5, 10, 7).with_limits_times(0.2) == Thresholds(0.3, 0.5, 10, 7)
 
 
 def test_the_block_cache_is_bounded_while_the_job_is_open(
