@@ -9,18 +9,16 @@ from typing import Self
 
 from geo_retina.detection.backends import load_model
 from geo_retina.detection.file_run import (
-    OutputOptions,
     RunFiles,
-    WorkOptions,
     check_run,
     detect_to_files,
-    ledger_path,
 )
 from geo_retina.detection.file_writer import Writer
 from geo_retina.detection.holes import holes_path
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import OnProgress
+from geo_retina.detection.resuming import ledger_path
 from geo_retina.detection.run_summary import RunSummary
 from geo_retina.errors import (
     GeoRetinaError,

@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import Thresholds
 from geo_retina.errors import ConfigError
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging
+
+if TYPE_CHECKING:
+    from geo_retina.detection.writers.layer import Geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,6 +138,44 @@ class DetectOptions(ReadOptions):
     def to_dict(self) -> dict[str, Any]:
         """All options as plain data."""
         return asdict(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """How detections are written."""
+
+    crs: str | None = None
+    """CRS of the coordinates; None = the raster's. GeoJSON is always WGS 84, and COCO pixels."""
+    geometry: "Geometry" = "polygon"
+    """Outlines of the boxes, or their centres."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOptions:
+    """How the work is done; of this, only the backend can change the result, by rounding."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    backend: str = "auto"
+    """See `backends.choose_backend`."""
+    batch: int | None = None
+    """Chips at once; None chooses by device."""
+    readers: int | None = None
+    """Threads that read windows; None chooses. More of them may help where reading waits."""
+    resume: bool = False
+    """Go on with a broken run, if there is one."""
+    restart: bool = False
+    """Throw away what a broken run left."""
+    skip_errors: bool = False
+    """Go on past windows that cannot be read."""
+
+    def __post_init__(self) -> None:
+        if self.readers is not None and self.readers < 1:
+            raise ConfigError(f"readers must be at least 1, got {self.readers}")
+        if self.resume and self.restart:
+            raise ConfigError(
+                "expected one of resume and restart: to go on with a broken run, or to begin again"
+            )
 
 
 def _check_range(name: str, value: float | None, *, low: float, high: float) -> None:

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.holes import holes_path
+from geo_retina.detection.options import WorkOptions
 from geo_retina.errors import ConfigError, LedgerError, RasterReadError, WriteError
 from geo_retina.viewing.overlay import PictureWriter
 

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from geo_retina.detection import job
 from geo_retina.detection.backends import Model, load_model
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError
 

@@ -18,7 +18,8 @@ import pytest
 from numpy.typing import NDArray
 
 from geo_retina.detection import disk
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import WorkOptions
 from geo_retina.errors import GeoRetinaError, LedgerError, OutputError, WriteError
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
