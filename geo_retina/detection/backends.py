@@ -175,19 +175,12 @@ def runner_of(
     return Runner(model.backend.name, model.hash, lambda: model.detector)
 
 
-def load_detector(
-    info: CheckpointInfo,
-    *,
-    device: str = "auto",
-    batch: int | None = None,
-    backend: str = "auto",
-) -> Detector:
+def load_detector(info: CheckpointInfo, *, device: str = "auto", backend: str = "auto") -> Detector:
     """Load the weights of a checkpoint, or a graph exported from them, onto a device.
 
     Args:
         info: The checkpoint.
         device: `auto`, `cpu`, `cuda`, `cuda:1`...
-        batch: Chips at once; None chooses.
         backend: See `choose_backend`.
 
     Raises:
@@ -195,7 +188,7 @@ def load_detector(
         DeviceError: The device is not there.
         ConfigError: The backend is unknown.
     """
-    return load_backend(info, choose_backend(info, backend=backend, device=device), batch=batch)
+    return load_backend(info, choose_backend(info, backend=backend, device=device))
 
 
 def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = None) -> Detector:

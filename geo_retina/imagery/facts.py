@@ -4,7 +4,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.raster import Raster
 from geo_retina.space.grid import Grid
 
@@ -68,15 +67,8 @@ def facts_of(raster: Raster) -> RasterFacts:
         georeference_gap=raster.georeference_gap,
         transform=None if grid.crs is None else tuple(map(float, grid.transform[:6])),
         bounds=None if grid.crs is None else _bounds(grid),
-        gsd_m=_gsd(grid),
+        gsd_m=grid.known_gsd_m(),
     )
-
-
-def _gsd(grid: Grid) -> tuple[float, float] | None:
-    try:
-        return grid.gsd_m()
-    except GeoreferenceError:  # no CRS, a local one, or one that does not hold there
-        return None
 
 
 def _bounds(grid: Grid) -> tuple[float, float, float, float]:

@@ -100,6 +100,13 @@ class Grid:
             )
         return float(metres[0]), float(metres[1])
 
+    def known_gsd_m(self) -> tuple[float, float] | None:
+        """`gsd_m`, or None where nothing tells: no CRS, a local one, or one not valid there."""
+        try:
+            return self.gsd_m()
+        except GeoreferenceError:
+            return None
+
 
 def _apply(transform: Affine, points: NDArray[np.floating]) -> NDArray[np.float64]:
     a, b, c, d, e, f = transform[:6]

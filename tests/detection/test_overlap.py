@@ -12,7 +12,7 @@ import pytest
 from blobs import BlobDetector
 from numpy.typing import NDArray
 
-from geo_retina.detection.detector import BackgroundDetector, ChipResult, Done, Thresholds
+from geo_retina.detection.detector import BackgroundDetector, ChipResult, Thresholds
 from geo_retina.detection.inference import find_objects
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
@@ -20,7 +20,6 @@ from geo_retina.detection.pipeline import run_strips
 from geo_retina.detection.reading import ReadingOrder, WindowRead, WindowState
 from geo_retina.detection.run import new_stitcher
 from geo_retina.imagery.source import Chip, ChipSource
-from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
 SECONDS = 0.03
@@ -133,8 +132,3 @@ def test_a_device_always_has_the_next_batch(make_card: Callable[..., Any], in_fl
     assert [len(item.detections) for item in found] == [int(n % 3 > 0) for n in range(40)]
     assert device.most_running == in_flight + 1
     assert device.running == 0
-
-
-def test_a_result_may_be_there_already() -> None:
-    results = [ChipResult(Detections.empty(), saturated=False)]
-    assert Done(results).result() is results
