@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
@@ -211,3 +212,32 @@ def test_masks_are_resampled_with_their_pixels(
     assert chip.valid[share == 1].all()
     assert not chip.valid[share == 0].any()
     assert (chip.pixels[:, chip.valid] == 90).all()
+
+
+def test_a_bands_own_mask_beside_alpha(
+    write_raster: Callable[..., Path],
+    noise: Callable[..., Array],
+    make_card: Callable[..., ModelCard],
+) -> None:
+    """The first band of a VRT has a mask of its own, the others have the alpha band."""
+    own = np.ones((30, 40), bool)
+    own[20:25, 30:35] = False
+    write_raster("own.tif", own[None].astype(np.uint8) * 255)
+    pixels = noise(4, 30, 40)
+    pixels[3] = holed() * 255
+    path = write_raster("a.tif", pixels, colours=["red", "green", "blue", "alpha"])
+    mosaic = path.with_suffix(".vrt")
+    rasterio.shutil.copy(path, mosaic, driver="VRT")
+    band = '<VRTRasterBand dataType="Byte" band="1">'
+    mask = (
+        '<MaskBand><VRTRasterBand dataType="Byte"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">own.tif</SourceFilename><SourceBand>1</SourceBand>'
+        "</SimpleSource></VRTRasterBand></MaskBand>"
+    )
+    text = mosaic.read_text()
+    assert band in text
+    mosaic.write_text(text.replace(band, band + mask))
+    with open_raster(mosaic) as raster:
+        assert [set(flags) for flags in raster.mask_flags[:2]] == [set(), {"per_dataset", "alpha"}]
+    _, valid = read(mosaic, make_card())
+    np.testing.assert_array_equal(valid, holed() & own)
