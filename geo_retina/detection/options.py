@@ -44,11 +44,11 @@ class DetectOptions(ReadOptions):
 
     def __post_init__(self) -> None:
         ReadOptions.__post_init__(self)
-        _check_range("score", self.score, low=0, high=1)
+        _check_share("score", self.score)
         for name, score in self.class_scores or ():
-            _check_range(f"the least score of {name}", score, low=0, high=1)
-        _check_range("nms_iou", self.nms_iou, low=0, high=1)
-        _check_range("decay_iou", self.decay_iou, low=0, high=1)
+            _check_share(f"the least score of {name}", score)
+        _check_share("nms_iou", self.nms_iou)
+        _check_share("decay_iou", self.decay_iou)
         if self.nms_iou == 0:
             raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
         if self.aoi_layer is not None and self.aoi is None:
@@ -178,6 +178,6 @@ class WorkOptions:
             )
 
 
-def _check_range(name: str, value: float | None, *, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise ConfigError(f"{name} must lie in {low} to {high}, got {value}")
+def _check_share(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise ConfigError(f"{name} must lie in 0 to 1, got {value}")

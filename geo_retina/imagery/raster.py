@@ -58,7 +58,7 @@ class Raster:
 
     Attributes:
         path: What was opened.
-        name: File name without folder and ending, for messages and output names.
+        name: File name without folder and ending, for titles.
         grid: Native grid; identity transform and no CRS where there is no georeference.
         georeference_gap: Why there is no georeference; None where there is one.
         driver: GDAL driver.
