@@ -4,12 +4,12 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from blobs import BlobDetector
+from fixture_types import BlobModel, MakeCard, WriteRaster
 from numpy.typing import NDArray
 
 from geo_retina.detection.detector import BackgroundDetector, ChipResult, Thresholds
@@ -56,8 +56,8 @@ class SlowDetector(BlobDetector):
 
 @pytest.mark.parametrize("readers", [1, 2])
 def test_a_slow_disk_is_read_while_chips_are_searched(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     field_of_objects: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     readers: int,
@@ -109,7 +109,7 @@ class FakeDevice(BlobDetector):
 
 
 @pytest.mark.parametrize("in_flight", [0, 1, 3])
-def test_a_device_always_has_the_next_batch(make_card: Callable[..., Any], in_flight: int) -> None:
+def test_a_device_always_has_the_next_batch(make_card: MakeCard, in_flight: int) -> None:
     """Windows without a chip lie between, and the order is kept."""
     pixels = np.full((3, 64, 64), 20, np.uint8)
     pixels[:, 10:20, 10:20] = 200
