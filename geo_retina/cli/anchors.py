@@ -31,7 +31,10 @@ def anchors(
     choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Propose pyramid levels and anchors for labels; compare them with the RetinaNet paper's."""
+    """Propose pyramid levels and anchors that fit labels.
+
+    The share of the objects that they can find is compared with that of the RetinaNet paper's.
+    """
     with exit_codes(quiet=quiet):
         from geo_retina.training.anchors import propose_anchors
         from geo_retina.whole_files import check_place

@@ -41,8 +41,8 @@ def chips(
     out: Annotated[
         Path, typer.Option("--output", "--out", "-o", help="Folder for chips and COCO files.")
     ],
-    chip: Annotated[int, typer.Option(min=1, help="Side of a chip, its pixels.")] = 512,
-    overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, their pixels.")] = 0,
+    chip: Annotated[int, typer.Option(min=1, help="Side of a chip, pixels.")] = 512,
+    overlap: Annotated[int, typer.Option(min=0, help="Overlap of chips, pixels.")] = 0,
     gsd: Annotated[
         float | None,
         typer.Option(help="Metres per pixel of the chips. [default: the rasters' own]"),
@@ -57,11 +57,15 @@ def chips(
     ] = False,
     divide_by: Annotated[
         DivideBy | None,
-        typer.Option(help="[default: as the labels say]", rich_help_panel=_SPLITTING),
+        typer.Option(
+            help="What stays in one split. [default: as the labels say]", rich_help_panel=_SPLITTING
+        ),
     ] = None,
     shares: Annotated[
         tuple[float, float, float],
-        typer.Option(metavar="TRAIN VAL TEST", rich_help_panel=_SPLITTING),
+        typer.Option(
+            metavar="TRAIN VAL TEST", help="Sizes of the splits.", rich_help_panel=_SPLITTING
+        ),
     ] = _SHARES,
     block_m: Annotated[
         float | None,
@@ -71,12 +75,14 @@ def chips(
         float | None,
         typer.Option(help="Metres between splits of ground.", rich_help_panel=_SPLITTING),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, rich_help_panel=_SPLITTING)] = 0,
+    seed: Annotated[
+        int, typer.Option(min=0, help="Another seed divides otherwise.", rich_help_panel=_SPLITTING)
+    ] = 0,
     *,
     choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Cut chips of one size into a folder, with a COCO file for each split.
+    """Cut chips into a folder, with a COCO file for each split.
 
     Training needs no chips: it cuts its own from the rasters. They are for other programs.
     """

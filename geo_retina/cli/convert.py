@@ -24,7 +24,7 @@ def convert(
     ],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Convert a RetinaNet of torchvision or DeepForest, so that `detect` and `train` take it."""
+    """Convert a RetinaNet of torchvision or DeepForest."""
     with exit_codes(quiet=quiet):
         from geo_retina.config import load_settings
         from geo_retina.errors import OutputError

@@ -64,11 +64,17 @@ def detect(
     readers: shared.Readers = None,
     resume: Annotated[
         bool,
-        typer.Option("--resume", help="Go on with a run that was broken.", rich_help_panel=_WORK),
+        typer.Option(
+            "--resume", help="Go on with a run that was interrupted.", rich_help_panel=_WORK
+        ),
     ] = False,
     restart: Annotated[
         bool,
-        typer.Option("--restart", help="Throw away what a broken run left.", rich_help_panel=_WORK),
+        typer.Option(
+            "--restart",
+            help="Begin again; drop what an interrupted run left.",
+            rich_help_panel=_WORK,
+        ),
     ] = False,
     skip_errors: Annotated[
         bool,
@@ -77,25 +83,24 @@ def detect(
         ),
     ] = False,
     picture: Annotated[
-        Path | None, typer.Option(help="PNG of the raster with the objects drawn in.")
+        Path | None, typer.Option(help="PNG of the raster with its objects.")
     ] = None,
     page: Annotated[
         Path | None,
-        typer.Option(
-            "--map", help="HTML page to zoom into raster and objects, and to choose a score by."
-        ),
+        typer.Option("--map", help="HTML page: zoom into raster and objects, choose a score."),
     ] = None,
     summary: Annotated[
         Path | None, typer.Option(help="JSON file with the counts of the run.")
     ] = None,
     plan: Annotated[
-        bool, typer.Option("--plan", help="Only tell how much work it is; detect nothing.")
+        bool, typer.Option("--plan", help="Only estimate time and memory, as `plan` does.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
-    """Detect objects in a raster and write them as georeferenced features.
+    """Detect objects in rasters and write georeferenced features.
 
-    For files of each of many rasters: -o 'found/{name}.gpkg', where {name} stands for the raster's.
+    The extension of --output chooses the format. Many rasters take one output pattern, such as
+    -o 'found/{name}.gpkg', where {name} becomes the name of each raster.
 
     Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors, 130
     interrupted.

@@ -13,14 +13,14 @@ _WORK = "Work"
 
 Rasters = Annotated[
     list[str],
-    typer.Argument(help="One GeoTIFF or what else GDAL reads; also a URL.", metavar="RASTER"),
+    typer.Argument(help="One GeoTIFF or another format of GDAL; also a URL.", metavar="RASTER"),
 ]
 """One raster: see `one_raster`."""
 Each = Annotated[
     list[str],
     typer.Argument(
-        help="GeoTIFF or what else GDAL reads; also a URL. With {name} in --output many, and "
-        "folders.",
+        help="GeoTIFF or another format of GDAL; also a URL. Many, and folders, if --output has "
+        "{name}.",
         metavar="RASTER",
     ),
 ]
@@ -41,14 +41,14 @@ ClassScore = Annotated[
 NmsIou = Annotated[
     float | None,
     typer.Option(
-        help="Overlap above which the lower-scored box goes. [default: the model's]",
+        help="IoU above which only the better-scored box stays. [default: the model's]",
         rich_help_panel=_FINDING,
     ),
 ]
 DecayIou = Annotated[
     float | None,
     typer.Option(
-        help="Overlap above which the lower score falls; 1 = never. [default: the model's]",
+        help="IoU above which the lower score is reduced; 1 = never. [default: the model's]",
         rich_help_panel=_FINDING,
     ),
 ]
@@ -60,43 +60,53 @@ ClassAgnostic = Annotated[
     bool,
     typer.Option(
         "--class-agnostic",
-        help="Stitch boxes of different classes too.",
+        help="One box per object, also across classes.",
         rich_help_panel=_FINDING,
     ),
 ]
 Chip = Annotated[
     int | None,
     typer.Option(
-        help="Edge of a chip in model pixels. [default: once to twice the model's, as fits]",
+        help="Side of a chip, pixels of the model. [default: chosen for speed]",
         rich_help_panel=_FINDING,
     ),
 ]
 Overlap = Annotated[
     int | None,
     typer.Option(
-        help="Overlap of windows, model pixels. [default: the model's]", rich_help_panel=_FINDING
+        help="Overlap of windows, pixels of the model. [default: the model's]",
+        rich_help_panel=_FINDING,
     ),
 ]
 
 Bands = Annotated[
-    str | None, typer.Option(help="Band numbers from 1, such as 3,2,1.", rich_help_panel=_READING)
+    str | None,
+    typer.Option(
+        help="Band numbers in the model's order, from 1, such as 3,2,1.", rich_help_panel=_READING
+    ),
 ]
 Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        metavar="MIN MAX", help="Raster values of black and white.", rich_help_panel=_READING
+        metavar="MIN MAX",
+        help="Raster values that become black and white.",
+        rich_help_panel=_READING,
     ),
 ]
 Stretch = Annotated[
     tuple[float, float] | None,
-    typer.Option(metavar="P1 P2", help="Percentiles of black and white.", rich_help_panel=_READING),
+    typer.Option(
+        metavar="P1 P2", help="Percentiles that become black and white.", rich_help_panel=_READING
+    ),
 ]
 RasterCrs = Annotated[
     str | None, typer.Option(help="CRS of a raster that has none.", rich_help_panel=_READING)
 ]
 Gsd = Annotated[
     float | None,
-    typer.Option(help="Metres per pixel of a raster that does not tell.", rich_help_panel=_READING),
+    typer.Option(
+        help="Metres per pixel of a raster without georeference.", rich_help_panel=_READING
+    ),
 ]
 AnyGsd = Annotated[
     bool,

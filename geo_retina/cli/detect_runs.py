@@ -162,13 +162,13 @@ def _warn_of_gaps(done: "RunSummary") -> None:
     """Tell on stderr where objects may be missing."""
     if done.counts.windows_saturated:
         print(
-            f"warning: {done.counts.windows_saturated} windows reached the limit of boxes even in "
-            "parts: objects may be missing there",
+            f"warning: {counted(done.counts.windows_saturated, 'window')} reached the limit of "
+            "boxes even in parts: objects may be missing there",
             file=sys.stderr,
         )
     if done.failed_windows_file is not None:
         print(
-            f"warning: {done.counts.windows_failed} windows could not be read; see "
+            f"warning: {counted(done.counts.windows_failed, 'window')} could not be read; see "
             f"{done.failed_windows_file}",
             file=sys.stderr,
         )

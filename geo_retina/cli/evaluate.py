@@ -41,13 +41,13 @@ def evaluate(
     ] = None,
     detections: Annotated[
         str | None,
-        typer.Option(help="File of detections with scores, any known format, not a model."),
+        typer.Option(help="File of detections with scores, any known format, instead of a model."),
     ] = None,
     data: Annotated[
         Path,
         typer.Option(
-            help="Folder that the paths of the checkpoint's recipe are relative to; beside "
-            "--labels only to tell which rasters the model learned from."
+            help="Folder that the paths of the checkpoint's recipe are relative to; with "
+            "--labels only to find out which rasters the model learned from."
         ),
     ] = Path(),
     iou: Annotated[
@@ -59,25 +59,25 @@ def evaluate(
     ] = None,
     distance_m: Annotated[
         float | None,
-        typer.Option(help="Match centres up to so many metres apart instead: for points."),
+        typer.Option(help="Match by distance instead, up to so many metres: for points."),
     ] = None,
     score: Annotated[
         float | None,
         typer.Option(
-            help="Score to take precision and recall at. [default: the model's; for --detections "
-            "the best F1]"
+            help="Score at which precision and recall are computed. [default: the model's; with "
+            "--detections that of the best F1]"
         ),
     ] = None,
     block_px: Annotated[
         float | None,
         typer.Option(
-            help="Draw blocks of this side for the intervals. [default: whole rasters if ten or "
-            "more, else blocks]"
+            help="Resample blocks of this side for the 95 % intervals. [default: whole rasters if "
+            "ten or more, else blocks]"
         ),
     ] = None,
     sizes_m: Annotated[
         str | None,
-        typer.Option(help="AP by size: bounds of the square root of the area, metres: 3,6."),
+        typer.Option(help="AP by object size (root of the area): bounds in metres, such as 3,6."),
     ] = None,
     sizes_px: Annotated[
         str | None, typer.Option(help="The same in pixels. [default: COCO's 32,96]")
@@ -90,7 +90,7 @@ def evaluate(
     ] = None,
     calibrated: Annotated[
         Path | None,
-        typer.Option(help="Write a copy of the model whose scores are the hit rates found here."),
+        typer.Option(help="Write a copy of the model whose scores are probabilities, fitted here."),
     ] = None,
     score_column: Annotated[
         str | None,
@@ -112,7 +112,7 @@ def evaluate(
     batch: shared.Batch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Compare what a model, or a file of detections, finds on whole rasters with labels.
+    """Measure a model, or a file of detections, against labels.
 
     With --class-agnostic all labels and all detections count as one class, whatever their names.
     """

@@ -44,13 +44,13 @@ def export(
             "--output",
             "--out",
             "-o",
-            help="Folder to write to. [default: the checkpoint's; of a bundled model this folder]",
+            help="Folder to write to. [default: the checkpoint's; for a bundled model, this one]",
         ),
     ] = None,
     calibrate: Annotated[
         list[Path] | None,
         typer.Option(
-            help="Raster, or folder of rasters, whose values set the rounding; repeatable.",
+            help="Raster, or folder of rasters, to calibrate int8 with; repeatable.",
             rich_help_panel=_INT8,
         ),
     ] = None,
@@ -60,7 +60,7 @@ def export(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Labels to measure the loss of precision on, any known format.",
+            help="Labels to measure the loss of accuracy on, any known format.",
             rich_help_panel=_INT8,
         ),
     ] = None,
@@ -79,9 +79,10 @@ def export(
     stretch: shared.Stretch = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Export a model to ONNX, or to OpenVINO graphs that `detect` finds beside the checkpoint.
+    """Export a model to ONNX, or to OpenVINO graphs for `detect`.
 
-    An int8 graph is used by `detect` unasked only if its loss was measured here and is small.
+    `detect` finds graphs beside the checkpoint. It takes an int8 graph by default only if its loss
+    of accuracy was measured here, by --labels, and is small.
     """
     with exit_codes(quiet=quiet):
         from geo_retina.detection.calibration import read_calibration_chips

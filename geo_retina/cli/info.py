@@ -41,7 +41,7 @@ def info(
     reading: Callable[[], dict[str, Any]],
     as_json: _Json = False,
 ) -> None:
-    """Show what a raster is, and how the model would see it.
+    """Describe a raster, and how the model will read it.
 
     Exit codes: 0 done, 2 bad input, or a model that was named and cannot read the raster.
     """
@@ -83,7 +83,7 @@ def plan(
     backend: shared.Backend = "auto",
     as_json: _Json = False,
 ) -> None:
-    """Tell windows, megapixels, memory and minutes of a detection without running it."""
+    """Estimate windows, memory and time of a detection."""
     with exit_codes(quiet=True):
         from geo_retina.detection.backends import load_detector
         from geo_retina.detection.job import open_job

@@ -14,12 +14,12 @@ from geo_retina.cli.reporting import FAILURE, exit_codes
 if TYPE_CHECKING:
     from geo_retina.labels.choice import LabelChoice
 
-labels = typer.Typer(help="Look at labels.", no_args_is_help=True)
+labels = typer.Typer(help="Check labels.", no_args_is_help=True)
 
 
 @labels.callback()
 def _labels() -> None:
-    """Look at labels."""
+    """Check labels."""
 
 
 @labels.command()
@@ -36,7 +36,7 @@ def check(
     choice: Callable[[str], "LabelChoice"],
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
 ) -> None:
-    """Count swapped, empty, outside and double labels; suspect misregistration and leaks.
+    """Find faults of labels: swapped, empty, double, shifted, leaking.
 
     Exit codes: 0 nothing to mend, 1 something to mend, 2 bad usage or input.
     """

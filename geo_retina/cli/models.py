@@ -15,10 +15,10 @@ def models(
     ] = None,
     recipe: Annotated[
         bool,
-        typer.Option("--recipe", help="Print the recipe it was trained by, for `train`, instead."),
+        typer.Option("--recipe", help="Print the recipe it was trained with instead."),
     ] = False,
 ) -> None:
-    """List the bundled models, or print the card of one as JSON, or its recipe."""
+    """List the bundled models; print the card or recipe of one."""
     with exit_codes(quiet=False):
         from geo_retina.errors import ConfigError, ModelError
         from geo_retina.model.checkpoint import bundled_models, read_info

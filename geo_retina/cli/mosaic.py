@@ -19,7 +19,7 @@ def mosaic(
     ] = None,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
-    """Put raster files side by side into one, without copying a pixel, for `detect`.
+    """Join raster tiles into one raster, without copying a pixel.
 
     Objects at the border of two files are then found whole and once. The files must be of one grid:
     the same CRS, pixel size and bands. Where they overlap, the later one shows. Other mosaics in a

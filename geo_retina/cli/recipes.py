@@ -13,7 +13,7 @@ def recipes(
         typer.Argument(metavar="NAME", help="Recipe or card to print; none lists them."),
     ] = None,
 ) -> None:
-    """List the bundled recipes for `train` and cards for `convert`, or print one as TOML.
+    """List the recipes for `train` and cards for `convert`; print one.
 
     To make one your own: geo-retina recipes two-cores > mine.toml
     """

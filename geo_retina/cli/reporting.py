@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -29,7 +30,8 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
     """
     _start_logging(quiet=quiet)
     try:
-        yield
+        with _library_warnings():
+            yield
     except UsageError as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         raise typer.Exit(BAD_INPUT) from error
@@ -147,6 +149,16 @@ def _start_logging(*, quiet: bool) -> None:
         handler.setFormatter(_Formatter())
         package.addHandler(handler)
         package.propagate = False
+
+
+@contextmanager
+def _library_warnings() -> Iterator[None]:
+    """Show what a library warns of as a line like all others, without its place in the source."""
+    with warnings.catch_warnings():
+        warnings.showwarning = lambda message, *_args, **_kwargs: print(
+            f"warning: {one_line(message)}", file=sys.stderr
+        )
+        yield
 
 
 class _StderrHandler(logging.StreamHandler[TextIO]):

@@ -48,7 +48,7 @@ def train(
 ) -> None:
     """Train a model from a recipe.
 
-    A broken run goes on with --resume, and on the CPU ends as it would have.
+    An interrupted run goes on with --resume; on the CPU, the result is the same.
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.config import find_recipe, load_settings

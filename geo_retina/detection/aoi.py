@@ -16,6 +16,7 @@ from geo_retina.detection import antimeridian
 from geo_retina.errors import AoiError, GeoreferenceError
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import Grid, reproject
+from geo_retina.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -32,6 +33,8 @@ OUTLINE_TOLERANCE_PX = 0.1
 """How far a reprojected edge may stray from its true course, in pixels."""
 
 _TURN = 360.0
+_MOST_DEGREES = 540.0, 100.0
+"""Longitude, one turn and a half, and latitude, 90 degrees in gons, that no AOI goes beyond."""
 _POINTS_PER_SIDE = 65
 _FIRST_PIECES = 32
 _MOST_HALVINGS = 12
@@ -119,6 +122,9 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
         ) from error
     geometries = shapely.from_wkb(shapes if shapes is not None else np.array([], dtype=object))
     present = [one for one in geometries if one]
+    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
+    if crs is not None and crs.is_geographic and present:
+        _refuse_metres(path, crs, shapely.total_bounds(present))
     broken = [one for one in present if not one.is_valid and not _only_polygons(one).is_empty]
     if broken:
         _log.warning(
@@ -132,11 +138,23 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
     union = shapely.union_all([_only_polygons(shapely.make_valid(one)) for one in present])
     if union.is_empty:
         raise AoiError(
-            f"expected polygons in the AOI {path}, found {len(geometries)} features and no polygon "
-            "with an area; draw the AOI as polygons"
+            f"expected polygons in the AOI {path}, found {counted(len(geometries), 'feature')} and "
+            "no polygon with an area; draw the AOI as polygons"
         )
-    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     return _only_polygons(union), crs
+
+
+def _refuse_metres(path: Path, crs: pyproj.CRS, bounds: NDArray[np.float64]) -> None:
+    """Raise for a CRS in degrees whose coordinates cannot be degrees."""
+    furthest = np.abs(bounds).reshape(2, 2).max(axis=0)  # (x, y)
+    if (furthest > _MOST_DEGREES).any():
+        west, south, east, north = bounds
+        raise AoiError(
+            f"the AOI {path} says that it is in degrees ({crs.name}; a GeoJSON that names no CRS "
+            f"is), but its x runs from {west:,.12g} to {east:,.12g} and its y from {south:,.12g} "
+            f"to {north:,.12g}; state the CRS it was drawn in: `ogr2ogr -a_srs EPSG:<code> "
+            f"aoi.gpkg {path}`"
+        )
 
 
 def _layer(path: Path, wanted: str | None) -> str:

@@ -102,18 +102,18 @@ def look_at(
         ModelError: The model is unknown.
         ConfigError: An option is wrong.
     """
+    try:
+        with open_job(raster, model, options) as job:
+            return describe_raster(job)
+    except (BandError, RadiometryError, GsdError, GeoreferenceError) as error:
+        refusal = str(error)
     is_stated = options.raster_crs is not None
     with open_raster(
         raster,
         crs=options.raster_crs,
         pixel_coordinates=options.pixel_coordinates or not is_stated,
     ) as opened:
-        facts = facts_of(opened)
-    try:
-        with open_job(raster, model, options) as job:
-            return describe_raster(job)
-    except (BandError, RadiometryError, GsdError, GeoreferenceError) as error:
-        return RasterReport(raster=facts, view=None, refusal=str(error))
+        return RasterReport(raster=facts_of(opened), view=None, refusal=refusal)
 
 
 def describe_raster(job: Job) -> RasterReport:

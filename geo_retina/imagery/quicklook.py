@@ -50,7 +50,10 @@ def read_small(
                 zoom = min(most_px / longest, max(1.0, least_px / longest))
                 values = _values(raster, bands, zoom, skip_errors=skip_errors)
     except GDAL_ERRORS as error:
-        raise RasterReadError(f"{path} cannot be read for the picture: {reason(error)}") from error
+        raise RasterReadError(
+            f"{path} cannot be read for the picture or the map: {reason(error)}; leave them out, "
+            "or pass --skip-errors to leave black what cannot be read"
+        ) from error
     return _to_eight_bits(values), zoom
 
 
@@ -106,9 +109,14 @@ def shown_bands(colours: Sequence[str]) -> list[int]:
 
 
 def _to_eight_bits(values: "np.ma.MaskedArray[Any, Any]") -> NDArray[np.uint8]:
-    """(3, height, width) values of any type as (height, width, 3) of 8 bits; invalid is black."""
+    """(3, height, width) values of any type as (height, width, 3) of 8 bits; invalid is black.
+
+    In 8 bits the nodata value is also a colour: a pixel that has it in some bands only is valid.
+    """
     if values.dtype == np.uint8:
-        return np.ascontiguousarray(values.filled(0).transpose(1, 2, 0), dtype=np.uint8)
+        invalid = np.ma.getmaskarray(values).all(axis=0)
+        shown = np.where(invalid, 0, values.data)
+        return np.ascontiguousarray(shown.transpose(1, 2, 0), dtype=np.uint8)
     known = values.compressed()
     known = known[np.isfinite(known)]
     low, high = np.percentile(known, _SHOWN_PERCENTILES) if len(known) else (0.0, 1.0)

@@ -28,6 +28,7 @@ LARGEST_BLOCK_BYTES = 2**30
 LEAST_OVERVIEW_READ_PX = 64
 """Least width and height that is read of an overview, unless it is smaller."""
 
+_LICENSED_FORMATS = {".sid": "MrSID", ".ecw": "ECW"}
 _BLOCK_HEAD_BYTES = 256  # what GDAL notes for each block of a band, generously
 _FILTERING = threading.Lock()  # warning filters belong to the process
 
@@ -331,10 +332,22 @@ def _cannot_open(path: str, error: BaseException) -> str:
                 f"geo-retina mosaic '{path}' -o mosaic.vrt"
             )
         return f"{path} does not exist; expected a raster file"
-    return (
-        f"{path} cannot be opened as a raster: {reason(error)}; expected a format that GDAL reads "
-        "(GeoTIFF, JPEG 2000, PNG, VRT...), check it with `gdalinfo`"
-    )
+    licensed = _LICENSED_FORMATS.get(Path(path).suffix.lower())
+    if licensed is not None:
+        return (
+            f"{path} is {licensed}, a licensed format that this GDAL cannot open; convert it where "
+            "GDAL has its driver (QGIS by OSGeo4W, ArcGIS, the vendor's tools): "
+            f"`gdal_translate -of COG {path} out.tif`"
+        )
+    why = reason(error)
+    if not is_local and "recognized" not in why:  # it is the server or the path, not the format
+        remedy = "check the address, or download the file and name that"
+    else:
+        remedy = (
+            "expected a format that GDAL reads (GeoTIFF, JPEG 2000, PNG, VRT...), check it with "
+            "`gdalinfo`"
+        )
+    return f"{path} cannot be opened as a raster: {why}; {remedy}"
 
 
 def _refuse_unreadable(dataset: Any, path: str) -> None:  # noqa: ANN401  rasterio has no types

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.errors import GeoreferenceError
 from geo_retina.labels.cleaning import clean_labels
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.labels import LabelledRaster
@@ -90,5 +91,10 @@ def _objects(
     labels = labels.select(labels.counted)
     if gsd_m is None:
         return labels.boxes, labels.class_ids
+    if grid.crs is None:
+        raise GeoreferenceError(
+            f"{item.raster} has no CRS, so its boxes cannot be brought to {gsd_m:g} m: leave --gsd "
+            "out where rasters have the model's pixel size, or georeference it"
+        )
     x, y = (own / gsd_m for own in grid.gsd_m())
     return box_arrays.scale(labels.boxes, x=x, y=y), labels.class_ids

@@ -1,6 +1,7 @@
 import errno
 import json
 import re
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,25 @@ def test_writes_all_that_was_asked_for(
         assert image.size == (800, 600)
         yellow = (np.asarray(image).astype(int) - (255, 214, 10)).__abs__().sum(axis=2) < 60
     assert yellow.any()
+
+
+def test_what_a_library_warns_of_is_a_line_like_others(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    field: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    detector = blob_model()
+    detect = detector.detect
+
+    def warn_and_detect(*arguments: object) -> object:
+        warnings.warn("the layer is\nodd", RuntimeWarning, stacklevel=1)
+        return detect(*arguments)
+
+    monkeypatch.setattr(detector, "detect", warn_and_detect)
+    done = run("detect", field, "-o", tmp_path / "a.gpkg", "--quiet")
+    assert done.stderr == "warning: the layer is odd\n"
 
 
 def test_quiet_says_nothing_on_stderr(

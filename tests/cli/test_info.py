@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import shapely
 from affine import Affine
+from rasterio.control import GroundControlPoint
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
@@ -43,6 +44,19 @@ def test_says_what_the_raster_is_for_people(
     assert shown["valid"] == "all, by its masks; values not looked at"
     assert shown["windows"] == "1 window in 1 row"
     assert detector.calls == 0
+
+
+def test_control_points_are_told_of_once(
+    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
+) -> None:
+    blob_model()
+    corners = [(0, 0), (0, 60), (50, 0), (50, 60)]
+    points = [
+        GroundControlPoint(row=row, col=col, x=500_000 + col / 10, y=5_400_000 - row / 10)
+        for row, col in corners
+    ]
+    path = write_raster("a.tif", np.zeros((3, 50, 60), np.uint8), gcps=points)
+    assert run("info", path).stderr.count("ground control points") == 1
 
 
 UNREADABLE: dict[str, tuple[tuple[int, ...], str, dict[str, object], str]] = {

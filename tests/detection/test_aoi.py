@@ -199,7 +199,15 @@ class TestErrors:
 
     def test_no_polygon(self, tmp_path: Path) -> None:
         path = write(tmp_path / "a.gpkg", [shapely.Point(500_000, 5_400_000)], UTM33)
-        with pytest.raises(AoiError, match="found 1 features and no polygon"):
+        with pytest.raises(AoiError, match="found 1 feature and no polygon"):
+            read_aoi(path, GRID)
+
+    @pytest.mark.parametrize("move", [0, -5_399_960])
+    def test_metres_in_a_file_of_degrees(self, move: int, tmp_path: Path) -> None:
+        """What many programs write as GeoJSON, which is in degrees unless it says otherwise."""
+        metres = shapely.box(500_000, 5_399_950 + move, 500_050, 5_400_000 + move)
+        path = write(tmp_path / "a.geojson", [metres], LON_LAT)
+        with pytest.raises(AoiError, match=r"runs from 500,000 to 500,050 .*`ogr2ogr -a_srs"):
             read_aoi(path, GRID)
 
     def test_no_feature(self, tmp_path: Path) -> None:

@@ -60,3 +60,23 @@ else:
     raise AssertionError("converted nothing")
 """
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_a_program_does_not_wait_for_an_import_at_its_end(tmp_path: Path) -> None:
+    """A Ctrl-C may leave Python's import lock taken, and the import beside it never ends."""
+    code = """
+import sys
+from pathlib import Path
+from threading import Event
+from geo_retina.detection.writers import ogr
+ogr.import_module = lambda _name: Event().wait()
+ogr.OgrSink(Path(sys.argv[1]), layer=None, driver=ogr.GEOPACKAGE)
+raise KeyboardInterrupt
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path / "a.gpkg")],
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert b"KeyboardInterrupt" in done.stderr

@@ -27,6 +27,16 @@ def test_other_types_are_stretched_and_invalid_is_black(write_raster: WriteRaste
     assert shown[10, -1, 0] > 245
 
 
+def test_a_colour_that_holds_nodata_in_one_band_is_shown(write_raster: WriteRaster) -> None:
+    pixels = np.full((3, 30, 30), 100, np.uint8)
+    pixels[0, :10] = 255  # over-exposed in red alone
+    pixels[:, 20:] = 255
+    path = write_raster("d.tif", pixels, nodata=255)
+    shown, _ = read_small(str(path), most_px=30)
+    assert (shown[:10] == (255, 100, 100)).all()
+    assert (shown[20:] == 0).all()
+
+
 def test_what_is_no_raster_is_named(tmp_path: Path) -> None:
     (tmp_path / "c.tif").write_text("nothing")
     with pytest.raises(RasterReadError, match=r"c\.tif"):

@@ -104,6 +104,20 @@ def test_missing_files_are_told(tmp_path: Path) -> None:
         open_raster("/vsizip/none.zip/a.tif")
 
 
+@pytest.mark.parametrize(("name", "format_name"), [("a.sid", "MrSID"), ("b.ECW", "ECW")])
+def test_licensed_formats_are_named(name: str, format_name: str, tmp_path: Path) -> None:
+    path = tmp_path / name
+    path.write_bytes(b"msid")
+    with pytest.raises(RasterError, match=rf"{name} is {format_name}, .* `gdal_translate"):
+        open_raster(path)
+
+
+def test_a_server_that_refuses_is_not_called_a_wrong_format() -> None:
+    with pytest.raises(RasterError, match=r"connect.*; check the address, or download") as caught:
+        open_raster("http://127.0.0.1:1/a.tif")
+    assert "GeoTIFF" not in str(caught.value)
+
+
 @pytest.mark.parametrize("content", [b"", b"hello", b"II*\0" + bytes(50)])
 def test_other_files_are_told(
     content: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -77,11 +77,13 @@ def draw_rates(axes: Axes, results: dict[str, Any]) -> None:
 def draw_growth(axes: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
     """Time and peak memory against the raster's size."""
     sizes = [row["megapixels"] for row in rows]
-    axes.loglog(sizes, [row["work_s"]["median"] for row in rows], "o-", color=OURS, label="s")
-    axes.loglog(
-        sizes, [row["peak_mib"]["median"] for row in rows], "s--", color=THEIRS, label="peak MiB"
-    )
+    for key, label, style, colour in (
+        ("peak_mib", "peak memory, MiB", "s--", THEIRS),
+        ("work_s", "time, s", "o-", OURS),
+    ):
+        axes.loglog(sizes, [row[key]["median"] for row in rows], style, color=colour, label=label)
     axes.set_xlabel("Mpix of raster")
+    axes.set_ylabel("seconds, or MiB")
     axes.set_title("tree-crowns, growth", fontsize=10)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=8)
@@ -99,7 +101,7 @@ def draw_nms(axes: Axes, rows: list[dict[str, Any]]) -> None:
         style = {"color": OURS, "lw": 2.5} if name == "geo_retina" else {"lw": 1}
         axes.loglog(*zip(*points, strict=True), "o-", markersize=3, label=name, **style)
     axes.set_xlabel("boxes, spread")
-    axes.set_ylabel("s")
+    axes.set_ylabel("seconds")
     axes.set_title("NMS", fontsize=10)
     axes.grid(visible=True, alpha=0.3)
     axes.legend(fontsize=7)

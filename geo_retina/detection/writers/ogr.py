@@ -61,8 +61,10 @@ class OgrSink:
         self._spool_path = path.with_name("rows.arrow")
         self._spool_file = pa.OSFile(str(self._spool_path), "wb")
         self._spool = pa.ipc.new_stream(self._spool_file, table_schema())
-        # it brings pandas along, which takes a third of a second: time that the model's loading has
-        Thread(target=import_module, args=("pyogrio",), name="import pyogrio").start()
+        # it brings pandas along, which takes a third of a second: time that the model's loading has;
+        # daemon, because Ctrl-C while two threads import may leave Python's import lock taken, and
+        # the end of the program would wait for this thread for ever
+        Thread(target=import_module, args=("pyogrio",), name="import pyogrio", daemon=True).start()
 
     def write(self, detections: Detections) -> None:
         """Append rows to the spool."""

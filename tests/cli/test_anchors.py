@@ -1,0 +1,18 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+
+def test_rasters_without_crs_cannot_be_brought_to_a_gsd(
+    run: Callable[..., Any], tmp_path: Path
+) -> None:
+    Image.new("RGB", (64, 64)).save(tmp_path / "plain.png")
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label\nplain.png,8,8,24,24,tank\n")
+    done = run("anchors", csv, "--gsd", "1.2", "-q")
+    assert done.exit_code == 2
+    assert "plain.png has no CRS" in done.stderr
+    assert "leave --gsd out" in done.stderr
+    assert run("anchors", csv, "-q").exit_code == 0
