@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from geo_retina.card import ModelCard
     from geo_retina.detection.backends import Model, load_model
-    from geo_retina.detection.file_run import OutputOptions, WorkOptions, detect_to_files
-    from geo_retina.detection.options import DetectOptions
+    from geo_retina.detection.file_run import detect_to_files
+    from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
     from geo_retina.detection.run import detect
     from geo_retina.detection.run_summary import RunSummary
     from geo_retina.errors import GeoRetinaError
@@ -47,10 +47,10 @@ _HOMES = {
     "Grid": "geo_retina.space.grid",
     "Model": "geo_retina.detection.backends",
     "ModelCard": "geo_retina.card",
-    "OutputOptions": "geo_retina.detection.file_run",
+    "OutputOptions": "geo_retina.detection.options",
     "RunSummary": "geo_retina.detection.run_summary",
     "Window": "geo_retina.space.windows",
-    "WorkOptions": "geo_retina.detection.file_run",
+    "WorkOptions": "geo_retina.detection.options",
     "bundled_models": "geo_retina.model.checkpoint",
     "detect": "geo_retina.detection.run",
     "detect_to_files": "geo_retina.detection.file_run",

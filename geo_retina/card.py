@@ -98,6 +98,15 @@ class ModelCard(Plain):
     limits: str = ""
     """What the model was never shown and should not be trusted with."""
 
+    @property
+    def neutral(self) -> tuple[float, ...]:
+        """For each band, the value of `dtype` that the network is shown as 0: the mean."""
+        bottom, top = self.value_range
+        means = [mean * (top - bottom) + bottom for mean in self.mean]
+        return (
+            tuple(means) if self.dtype == "float32" else tuple(float(round(one)) for one in means)
+        )
+
     @model_validator(mode="after")
     def _consistent(self) -> Self:
         if not len(self.bands) == len(self.mean) == len(self.std):

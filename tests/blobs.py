@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.backends import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.model.checkpoint import CheckpointInfo
 from geo_retina.model.settings import NetworkSettings
 from geo_retina.space.detections import Detections

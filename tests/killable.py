@@ -24,7 +24,8 @@ from blobs import BlobDetector
 from conftest import card_of
 
 from geo_retina.detection import backends, file_run, file_writer, ledger
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import WorkOptions
 from geo_retina.detection.writers import geojson, ogr  # noqa: F401  loaded before the fork
 from geo_retina.errors import GeoRetinaError
 from geo_retina.model.checkpoint import CheckpointInfo

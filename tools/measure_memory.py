@@ -82,7 +82,8 @@ def measure(raster: Path, model: str, extension: str, output: Path | None = None
 
 def run_once(raster: str, output: str, model: str) -> dict[str, Any]:
     """Detect in this process; with the model `stub`, check that every object was found."""
-    from geo_retina.detection.file_run import WorkOptions, detect_to_files
+    from geo_retina.detection.file_run import detect_to_files
+    from geo_retina.detection.options import WorkOptions
 
     work = WorkOptions(restart=True)
     if model != "stub":
@@ -118,7 +119,7 @@ class MarkDetector:
 
     def detect(self, pixels: NDArray[np.uint8], thresholds: Any) -> list[Any]:  # noqa: ANN401
         """Boxes of each chip; they may reach out of it."""
-        from geo_retina.detection.backends import ChipResult
+        from geo_retina.detection.detector import ChipResult
         from geo_retina.space.detections import Detections
 
         results = []

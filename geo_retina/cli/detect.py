@@ -107,8 +107,7 @@ def detect(
     """
     with exit_codes(quiet=quiet, interrupted=_INTERRUPTED):
         from geo_retina.detection.each import Task, names_each, plan_tasks
-        from geo_retina.detection.file_run import OutputOptions, WorkOptions
-        from geo_retina.detection.options import DetectOptions
+        from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 
         options = DetectOptions(
             score=score,

@@ -15,9 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from geo_retina.detection.each import Task
-    from geo_retina.detection.file_run import OutputOptions, WorkOptions
     from geo_retina.detection.file_writer import Writer
-    from geo_retina.detection.options import DetectOptions
+    from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
     from geo_retina.detection.run_summary import RunSummary
 
 

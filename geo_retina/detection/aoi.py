@@ -253,8 +253,7 @@ def _all_turns(polygons: Polygons) -> Polygons:
 
 def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
     """Those turns of polygons in degrees that may lie on a grid in degrees."""
-    corners = grid.box_corners(np.array([[0.0, 0.0, grid.width, grid.height]]))[0]
-    west, east = corners[:, 0].min(), corners[:, 0].max()
+    west, east = grid.corners[:, 0].min(), grid.corners[:, 0].max()
     first, _, last, _ = polygons.bounds
     turns = [turn for turn in (-_TURN, 0, _TURN) if first + turn <= east and last + turn >= west]
     if turns == [0]:

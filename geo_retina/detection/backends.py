@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geo_retina import defaults
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import ChipResult, Detector, Thresholds
+from geo_retina.detection.detector import Detector, Thresholds
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.openvino_backend import OpenVinoDetector
 from geo_retina.detection.openvino_runtime import has_bfloat16
@@ -24,22 +24,6 @@ from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
-
-__all__ = [
-    "Backend",
-    "BackendName",
-    "ChipResult",
-    "Detector",
-    "Model",
-    "Runner",
-    "Thresholds",
-    "choose_backend",
-    "find_device",
-    "load_backend",
-    "load_detector",
-    "load_model",
-    "runner_of",
-]
 
 _log = logging.getLogger(__name__)
 
@@ -191,19 +175,12 @@ def runner_of(
     return Runner(model.backend.name, model.hash, lambda: model.detector)
 
 
-def load_detector(
-    info: CheckpointInfo,
-    *,
-    device: str = "auto",
-    batch: int | None = None,
-    backend: str = "auto",
-) -> Detector:
+def load_detector(info: CheckpointInfo, *, device: str = "auto", backend: str = "auto") -> Detector:
     """Load the weights of a checkpoint, or a graph exported from them, onto a device.
 
     Args:
         info: The checkpoint.
         device: `auto`, `cpu`, `cuda`, `cuda:1`...
-        batch: Chips at once; None chooses.
         backend: See `choose_backend`.
 
     Raises:
@@ -211,7 +188,7 @@ def load_detector(
         DeviceError: The device is not there.
         ConfigError: The backend is unknown.
     """
-    return load_backend(info, choose_backend(info, backend=backend, device=device), batch=batch)
+    return load_backend(info, choose_backend(info, backend=backend, device=device))
 
 
 def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = None) -> Detector:

@@ -51,26 +51,18 @@ class Thresholds:
             card.decay_iou,
         )
 
-    def for_area(self, ratio: float) -> "Thresholds":
-        """The same for chips of `ratio` times the area: limits grow with it, and never shrink."""
-        return replace(
-            self,
-            candidates_per_level=math.ceil(self.candidates_per_level * max(ratio, 1)),
-            detections_per_chip=math.ceil(self.detections_per_chip * max(ratio, 1)),
-        )
-
     def reached(self, found: Detections) -> Detections:
         """Those detections that score as their class has to."""
         if self.class_scores is None:
             return found
         return found.select(found.scores >= np.array(self.class_scores)[found.class_ids])
 
-    def with_limits_times(self, factor: int) -> "Thresholds":
-        """The same with limits so many times as high."""
+    def with_limits_times(self, factor: float) -> "Thresholds":
+        """The same with limits so many times as high; they never shrink."""
         return replace(
             self,
-            candidates_per_level=self.candidates_per_level * factor,
-            detections_per_chip=self.detections_per_chip * factor,
+            candidates_per_level=math.ceil(self.candidates_per_level * max(factor, 1)),
+            detections_per_chip=math.ceil(self.detections_per_chip * max(factor, 1)),
         )
 
 
@@ -161,8 +153,8 @@ def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
 def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
     """Fill chips up to multiples of `CHIP_MULTIPLE_PX`, below and to the right.
 
-    The fill is each band's mean, rounded for whole-number types, so that the network sees about the
-    zeros that its convolutions pad with, and every backend sees the same pixels.
+    The fill is the card's neutral value, so that the network sees about the zeros that its
+    convolutions pad with, and every backend sees the same pixels.
 
     Args:
         pixels: (N, bands, height, width) chips of the card's data type.
@@ -175,11 +167,7 @@ def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
     below, right = -height % CHIP_MULTIPLE_PX, -width % CHIP_MULTIPLE_PX
     if not below and not right:
         return np.ascontiguousarray(pixels)
-    low, high = card.value_range
-    fill = low + np.array(card.mean) * (high - low)
-    if np.issubdtype(pixels.dtype, np.integer):
-        fill = fill.round()
     padded = np.empty((count, bands, height + below, width + right), dtype=pixels.dtype)
-    padded[:] = fill.astype(pixels.dtype)[:, None, None]
+    padded[:] = np.array(card.neutral, pixels.dtype)[:, None, None]
     padded[:, :, :height, :width] = pixels
     return padded

@@ -9,18 +9,16 @@ from typing import Self
 
 from geo_retina.detection.backends import load_model
 from geo_retina.detection.file_run import (
-    OutputOptions,
     RunFiles,
-    WorkOptions,
     check_run,
     detect_to_files,
-    ledger_path,
 )
 from geo_retina.detection.file_writer import Writer
 from geo_retina.detection.holes import holes_path
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import OnProgress
+from geo_retina.detection.resuming import ledger_path
 from geo_retina.detection.run_summary import RunSummary
 from geo_retina.errors import (
     GeoRetinaError,
@@ -78,7 +76,7 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
-class Done:
+class Outcome:
     """What became of one task."""
 
     task: Task
@@ -201,7 +199,7 @@ class EachRun:
         )
         self._megapixels = [files.megapixels for files in checked]
 
-    def run(self, on_progress: OnProgress | None = None) -> Iterator[Done]:
+    def run(self, on_progress: OnProgress | None = None) -> Iterator[Outcome]:
         """Detect; a raster that fails is passed over.
 
         Args:
@@ -241,10 +239,10 @@ class EachRun:
             except WriteError:
                 raise
             except GeoRetinaError as error:
-                yield Done(task, error)
+                yield Outcome(task, error)
             else:
                 objects += summary.counts.objects
-                yield Done(task, summary)
+                yield Outcome(task, summary)
             megapixels += size
 
 

@@ -5,32 +5,34 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from geo_retina import defaults
 from geo_retina.detection.backends import Model, Runner, runner_of
 from geo_retina.detection.file_writer import MultiWriter, Writer
-from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
 from geo_retina.detection.formats import CSV, output_files, split_extension
 from geo_retina.detection.holes import holes_path, remove_holes, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 from geo_retina.detection.paths import raster_name, refuse_overwriting
-from geo_retina.detection.pipeline import Counts, OnProgress, StripDone, run_strips
+from geo_retina.detection.pipeline import Counts, OnProgress, run_strips
 from geo_retina.detection.reading import ReadingOrder
-from geo_retina.detection.run import new_stitcher
+from geo_retina.detection.resuming import (
+    ledger_path,
+    refuse_leftover,
+    restore,
+    run_ledger,
+    strip_notes,
+)
 from geo_retina.detection.run_summary import RunSummary
 from geo_retina.detection.seams import SeamAudit
-from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.detection.vector import check_output, open_writers, take_crs
-from geo_retina.detection.writers.layer import Geometry
-from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError, WriteError
+from geo_retina.errors import OutputError
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
@@ -47,44 +49,6 @@ class RunFiles:
     """The raster's files, the AOI and the model."""
     written: tuple[Path, ...]
     """Every file that is written or removed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OutputOptions:
-    """How detections are written."""
-
-    crs: str | None = None
-    """CRS of the coordinates; None = the raster's. GeoJSON is always WGS 84, and COCO pixels."""
-    geometry: Geometry = "polygon"
-    """Outlines of the boxes, or their centres."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WorkOptions:
-    """How the work is done; of this, only the backend can change the result, by rounding."""
-
-    device: str = "auto"
-    """`auto`, `cpu`, `cuda` or `cuda:N`."""
-    backend: str = "auto"
-    """See `backends.choose_backend`."""
-    batch: int | None = None
-    """Chips at once; None chooses by device."""
-    readers: int | None = None
-    """Threads that read windows; None chooses. More of them may help where reading waits."""
-    resume: bool = False
-    """Go on with a broken run, if there is one."""
-    restart: bool = False
-    """Throw away what a broken run left."""
-    skip_errors: bool = False
-    """Go on past windows that cannot be read."""
-
-    def __post_init__(self) -> None:
-        if self.readers is not None and self.readers < 1:
-            raise ConfigError(f"readers must be at least 1, got {self.readers}")
-        if self.resume and self.restart:
-            raise ConfigError(
-                "expected one of resume and restart: to go on with a broken run, or to begin again"
-            )
 
 
 def detect_to_files(
@@ -136,9 +100,7 @@ def detect_to_files(
         _refuse_overwriting(job, outputs, further_files)
         writers = _writers(job, outputs, how, runner.model_hash)
         _tell_crs_of_csv(job, outputs, how)
-        path = ledger_path(outputs)
-        header = _header(job, runner)
-        with _open_ledger(path, header, work) as ledger, _kept(ledger, path, work):
+        with run_ledger(job, runner, outputs, work) as ledger:
             with _rendering([writers, *also], job.info.card.class_names) as rendering:
                 counts, seams = _compute(
                     job, ledger, runner, rendering=rendering, work=work, on_progress=on_progress
@@ -150,7 +112,7 @@ def detect_to_files(
             raster=job.raster_path,
             outputs=tuple(str(path) for path in outputs),
             model=job.info.card.name,
-            megapixels=_megapixels(job),
+            megapixels=job.source.raster.grid.megapixels,
             windows=len(job.plan),
             counts=counts,
             objects_by_class=rendering.by_class,
@@ -179,15 +141,8 @@ def check_run(
     with open_job(raster, model, options, tell=False) as job:
         files = _refuse_overwriting(job, outputs, further_files)
         _writers(job, outputs, output_options, model_hash="")
-        path = ledger_path(outputs)
-        if path.exists() and not (work.resume or work.restart):
-            raise _leftover(path)
+        refuse_leftover(ledger_path(outputs), work)
         return files
-
-
-def ledger_path(outputs: Sequence[str | Path]) -> Path:
-    """Where a run to these outputs keeps what it found until they are whole."""
-    return Path(f"{outputs[0]}.ledger")
 
 
 def _check_outputs(outputs: Sequence[str | Path], how: OutputOptions) -> None:
@@ -213,7 +168,7 @@ def _compute(
     on_progress: OnProgress | None,
 ) -> tuple[Counts, SeamAudit]:
     """Run the strips that the ledger lacks; the counts and the seam audit of all strips."""
-    counts, stitcher = _restore(job, ledger)
+    counts, stitcher = restore(job, ledger)
     for detections in ledger.replay():
         rendering.write(detections)
     if ledger.next_strip == len(job.plan.row_offs):
@@ -233,34 +188,11 @@ def _compute(
     with closing(strips):
         for strip in strips:
             ledger.commit(
-                strip.index, strip.final, stitcher.carried, _notes(strip, stitcher, audit)
+                strip.index, strip.final, stitcher.carried, strip_notes(strip, stitcher, audit)
             )
             rendering.write(strip.final)
             counts, audit = strip.counts, stitcher.audit
     return counts, audit
-
-
-def _notes(strip: StripDone, stitcher: Stitcher, before: SeamAudit) -> dict[str, Any]:
-    """What the ledger keeps of a strip besides detections; of a size that does not add up.
-
-    Totals are few numbers. Lists (seams, unreadable windows) hold only what this strip added.
-    """
-    return {
-        "counts": strip.counts.to_dict(),
-        "stitcher": stitcher.state.notes(since=before),
-        "failed_windows": [astuple(window) for window in strip.failed],
-    }
-
-
-def _restore(job: Job, ledger: Ledger) -> tuple[Counts, Stitcher]:
-    """Counts and stitcher as they were after the last strip in the ledger."""
-    last = ledger.counters
-    if not last:
-        return Counts(), new_stitcher(job)
-    changes = (notes["stitcher"]["audit"] for notes in ledger.counters_of_strips())
-    state = StitchState.restore(job.plan, ledger.carried, last["stitcher"])
-    state = replace(state, audit=SeamAudit.of_changes(job.plan, changes))
-    return Counts.from_dict(last["counts"]), new_stitcher(job, state)
 
 
 class _Rendering:
@@ -321,11 +253,6 @@ def _tell_crs_of_csv(job: Job, outputs: Sequence[str | Path], how: OutputOptions
             _log.info("%s: coordinates are in %s; CSV has no place to say so", path, crs)
 
 
-def _megapixels(job: Job) -> float:
-    grid = job.source.raster.grid
-    return grid.width * grid.height / 1e6
-
-
 def _refuse_overwriting(
     job: Job, outputs: Sequence[str | Path], further: Sequence[str | Path]
 ) -> RunFiles:
@@ -336,70 +263,7 @@ def _refuse_overwriting(
     files = [file for path in outputs for file in output_files(Path(path))]
     files += [*output_files(holes_path(outputs[0])), ledger_path(outputs), *map(Path, further)]
     refuse_overwriting(read, files)
-    return RunFiles(_megapixels(job), tuple(read), tuple(files))
-
-
-def _header(job: Job, runner: Runner) -> LedgerHeader:
-    """Everything that the result of a run depends on."""
-    aoi, raster = job.options.aoi, job.source.raster
-    return LedgerHeader(
-        model={
-            "name": job.info.card.name,
-            "hash": runner.model_hash,
-            "backend": runner.name,
-        },
-        options={
-            **job.options.to_dict(),
-            "chip_px": job.plan.chip_px,
-            "overlap_px": job.plan.overlap_px,
-            "aoi_hash": hash_file(aoi) if aoi and Path(aoi).is_file() else None,
-            "software": version("geo-retina"),
-        },
-        raster=raster_fingerprint(raster.path, raster.grid, files=raster.files),
-    )
-
-
-def _open_ledger(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
-    if work.restart:
-        Ledger.discard(path)
-    if not path.exists():
-        return Ledger.create(path, header)
-    if work.resume:
-        ledger = Ledger.resume(path, header)
-        _log.info("going on with strip %d of an earlier run", ledger.next_strip)
-        return ledger
-    raise _leftover(path)
-
-
-def _leftover(path: Path) -> LedgerError:
-    """What is wrong with a ledger that another run left.
-
-    Raises:
-        LedgerError: The other run is still at work.
-    """
-    Ledger.refuse_in_use(path)
-    return LedgerError(
-        f"an earlier run was broken and left {path}; go on with --resume, or begin again with "
-        "--restart"
-    )
-
-
-@contextmanager
-def _kept(ledger: Ledger, path: Path, work: WorkOptions) -> Iterator[None]:
-    """Tell, when the work fails, how to go on; leave no ledger that holds nothing."""
-    try:
-        yield
-    except BaseException as error:
-        if ledger.next_strip == 0:
-            ledger.remove()
-            raise
-        kept = f"what was done is kept in {path}: go on with --resume"
-        if isinstance(error, RasterReadError):
-            skip = "" if work.skip_errors else ", and add --skip-errors to leave such windows out"
-            raise RasterReadError(f"{error}; {kept}{skip}") from error
-        if isinstance(error, WriteError):
-            raise WriteError(f"{error}; {kept}") from error
-        raise
+    return RunFiles(job.source.raster.grid.megapixels, tuple(read), tuple(files))
 
 
 def _write_holes(

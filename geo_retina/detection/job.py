@@ -47,7 +47,8 @@ class Job:
     def thresholds(self) -> Thresholds:
         """Scores and limits of one chip; limits grow with its area, beyond that of the model's."""
         card = self.info.card
-        return self.options.thresholds(card).for_area((self.plan.chip_px / card.chip_px) ** 2)
+        area = (self.plan.chip_px / card.chip_px) ** 2
+        return self.options.thresholds(card).with_limits_times(area)
 
 
 @contextmanager

@@ -147,11 +147,6 @@ class Ledger:
             disk.remove_locked(Path(path), _open_locked(Path(path)))
 
     @property
-    def header(self) -> LedgerHeader:
-        """What the run's result depends on."""
-        return self._header
-
-    @property
     def next_strip(self) -> int:
         """Index of the first strip that is not committed."""
         return self._next_strip

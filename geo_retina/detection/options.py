@@ -2,13 +2,16 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.backends import Thresholds
+from geo_retina.detection.detector import Thresholds
 from geo_retina.errors import ConfigError
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging
+
+if TYPE_CHECKING:
+    from geo_retina.detection.writers.layer import Geometry
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,11 +44,11 @@ class DetectOptions(ReadOptions):
 
     def __post_init__(self) -> None:
         ReadOptions.__post_init__(self)
-        _check_range("score", self.score, low=0, high=1)
+        _check_share("score", self.score)
         for name, score in self.class_scores or ():
-            _check_range(f"the least score of {name}", score, low=0, high=1)
-        _check_range("nms_iou", self.nms_iou, low=0, high=1)
-        _check_range("decay_iou", self.decay_iou, low=0, high=1)
+            _check_share(f"the least score of {name}", score)
+        _check_share("nms_iou", self.nms_iou)
+        _check_share("decay_iou", self.decay_iou)
         if self.nms_iou == 0:
             raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
         if self.aoi_layer is not None and self.aoi is None:
@@ -137,6 +140,44 @@ class DetectOptions(ReadOptions):
         return asdict(self)
 
 
-def _check_range(name: str, value: float | None, *, low: float, high: float) -> None:
-    if value is not None and not low <= value <= high:
-        raise ConfigError(f"{name} must lie in {low} to {high}, got {value}")
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutputOptions:
+    """How detections are written."""
+
+    crs: str | None = None
+    """CRS of the coordinates; None = the raster's. GeoJSON is always WGS 84, and COCO pixels."""
+    geometry: "Geometry" = "polygon"
+    """Outlines of the boxes, or their centres."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkOptions:
+    """How the work is done; of this, only the backend can change the result, by rounding."""
+
+    device: str = "auto"
+    """`auto`, `cpu`, `cuda` or `cuda:N`."""
+    backend: str = "auto"
+    """See `backends.choose_backend`."""
+    batch: int | None = None
+    """Chips at once; None chooses by device."""
+    readers: int | None = None
+    """Threads that read windows; None chooses. More of them may help where reading waits."""
+    resume: bool = False
+    """Go on with a broken run, if there is one."""
+    restart: bool = False
+    """Throw away what a broken run left."""
+    skip_errors: bool = False
+    """Go on past windows that cannot be read."""
+
+    def __post_init__(self) -> None:
+        if self.readers is not None and self.readers < 1:
+            raise ConfigError(f"readers must be at least 1, got {self.readers}")
+        if self.resume and self.restart:
+            raise ConfigError(
+                "expected one of resume and restart: to go on with a broken run, or to begin again"
+            )
+
+
+def _check_share(name: str, value: float | None) -> None:
+    if value is not None and not 0 <= value <= 1:
+        raise ConfigError(f"{name} must lie in 0 to 1, got {value}")

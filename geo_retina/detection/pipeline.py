@@ -7,8 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from itertools import groupby
 from typing import Any, Self
 
-from geo_retina.detection.backends import Detector
-from geo_retina.detection.detector import PreparingDetector
+from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows
@@ -181,8 +180,7 @@ class _Teller:
     """Tells how far a run is, if anybody wants to know."""
 
     def __init__(self, job: Job, on_progress: OnProgress | None) -> None:
-        grid = job.source.raster.grid
-        self._megapixels = grid.width * grid.height / 1e6
+        self._megapixels = job.source.raster.grid.megapixels
         self._windows = len(job.plan)
         self._on_progress = on_progress
 

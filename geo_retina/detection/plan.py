@@ -9,14 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from geo_retina.detection.backends import Detector
-from geo_retina.detection.detector import PreparingDetector
+from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.errors import BandError, GeoreferenceError, GsdError, RadiometryError
 from geo_retina.imagery.facts import RasterFacts, facts_of
-from geo_retina.imagery.gdal import LARGEST_BLOCK_CACHE_BYTES, SMALLEST_BLOCK_CACHE_BYTES
+from geo_retina.imagery.gdal import block_cache_bound
 from geo_retina.imagery.raster import open_raster
 from geo_retina.space.windows import Window
 
@@ -147,17 +146,20 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
     )
     shares = np.array([_valid_share(job, plan.window(int(number))) for number in chosen])
     to_infer = round(len(plan) * float(np.mean(shares > 0)))
-    grid, first = job.source.raster.grid, plan.window(0)
-    cache = _block_cache_bytes(job)
+    first = plan.window(0)
+    order = ReadingOrder.of(job.source, plan)
+    cache = block_cache_bound(order.block_cache_bytes(job.source, plan))
     seconds = None if detector is None else _seconds_per_chip(job, detector, first)
-    memory = None if detector is None else _peak_bytes() + _chips_bytes(job, detector) + cache
+    memory = (
+        None if detector is None else _peak_bytes() + _chips_bytes(job, order, detector) + cache
+    )
     return WorkReport(
         chip_px=plan.chip_px,
         overlap_px=plan.overlap_px,
         windows=len(plan),
         windows_to_infer=to_infer,
         is_estimate=len(chosen) < len(plan),
-        valid_megapixels=grid.width * grid.height * float(np.mean(shares)) / 1e6,
+        valid_megapixels=job.source.raster.grid.megapixels * float(np.mean(shares)),
         megapixels_to_infer=to_infer * first.width * first.height / 1e6,
         memory_mib=None if memory is None else memory / 2**20,
         block_cache_mib=cache / 2**20,
@@ -171,15 +173,9 @@ def _valid_share(job: Job, window: Window) -> float:
     return job.source.valid_share(window)
 
 
-def _block_cache_bytes(job: Job) -> int:
-    wanted = ReadingOrder.of(job.source, job.plan).block_cache_bytes(job.source, job.plan)
-    return min(max(wanted, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
-
-
-def _chips_bytes(job: Job, detector: Detector) -> int:
+def _chips_bytes(job: Job, order: ReadingOrder, detector: Detector) -> int:
     """Memory of the chips that are read ahead, wait for a batch, or are in one."""
     source, window = job.source, job.plan.window(0)
-    order = ReadingOrder.of(source, job.plan)
     samples = (len(source.bands) * np.dtype(source.radiometry.dtype).itemsize) + 1
     chips = (order.readers + 1) * order.run + 5 * detector.batch
     return chips * samples * window.width * window.height

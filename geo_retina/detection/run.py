@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from geo_retina import defaults
-from geo_retina.detection.backends import Detector, Model, runner_of
+from geo_retina.detection.backends import Model, runner_of
+from geo_retina.detection.detector import Detector
 from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions

@@ -99,11 +99,11 @@ class SeamAudit:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data: totals, and each seam where something happened with its middle in pixels."""
-        size = min(self.plan.chip_px, self.plan.width), min(self.plan.chip_px, self.plan.height)
+        width, height = self.plan.window_size
         return {
             "totals": self.totals,
-            "vertical": _rows(self.vertical, self.plan.col_offs, size[0], "x_px"),
-            "horizontal": _rows(self.horizontal, self.plan.row_offs, size[1], "y_px"),
+            "vertical": _rows(self.vertical, self.plan.col_offs, width, "x_px"),
+            "horizontal": _rows(self.horizontal, self.plan.row_offs, height, "y_px"),
         }
 
 

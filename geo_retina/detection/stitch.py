@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from geo_retina.detection.seams import SeamAudit, SeamEvent
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.detections import Detections
-from geo_retina.space.links import overlapping_pairs
+from geo_retina.space.links import pairs_within
 from geo_retina.space.merging import Merging
 from geo_retina.space.windows import CUT_MARGIN_PX, Window, WindowPlan
 
@@ -187,7 +187,7 @@ def _suspects(
     """Windows of the suspected pairs that are now final, and what to watch from now on."""
     known = Detections.concat([watched, final])
     everything = Detections.concat([known, carried])
-    pairs = overlapping_pairs(
+    pairs = pairs_within(
         everything.boxes,
         threshold=SUSPECT_IOS,
         overlap=Overlap.IOS,

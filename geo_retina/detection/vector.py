@@ -49,7 +49,6 @@ def check_output(
     crs: str | pyproj.CRS | None = None,
     geometry: Geometry = "polygon",
     pixel_coordinates: bool = False,
-    grid: Grid | None = None,
 ) -> None:
     """Find out, before any work, whether an output can be written as asked.
 
@@ -58,12 +57,10 @@ def check_output(
         crs: CRS to write coordinates in; None = that of the raster, WGS 84 for GeoJSON.
         geometry: Outlines or centres.
         pixel_coordinates: Write pixels of the raster instead of world coordinates.
-        grid: Grid of the raster, where it is known already.
 
     Raises:
         OutputError: Unknown extension, missing folder, no permission, or a request that the format
             does not allow.
-        GeoreferenceError: The raster has no CRS and the request needs one.
     """
     path = Path(path)
     _, kind = split_extension(path)
@@ -85,8 +82,6 @@ def check_output(
             f"{path.name} cannot be written in {target.name}: {kind.fixed_frame}; leave the CRS "
             "out, or write .gpkg, .fgb, .parquet, .shp or .csv"
         )
-    if grid is not None:
-        _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
 
 
 def take_crs(paths: Sequence[str | Path]) -> list[bool]:

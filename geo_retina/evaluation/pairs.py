@@ -96,9 +96,8 @@ class Pair:
         """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""
         if self.grid is None or self.grid.crs is None:
             return None
-        whole = np.array([[0.0, 0.0, self.grid.width, self.grid.height]])
         try:
-            corners = reproject(self.grid.box_corners(whole)[0], source=self.grid.crs, target=WGS84)
+            corners = reproject(self.grid.corners, source=self.grid.crs, target=WGS84)
         except GeoreferenceError:
             return None
         square_metres, _ = pyproj.Geod(ellps="WGS84").polygon_area_perimeter(*corners.T)

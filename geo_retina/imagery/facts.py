@@ -4,9 +4,6 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
-from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.raster import Raster
 from geo_retina.space.grid import Grid
 
@@ -58,7 +55,7 @@ def facts_of(raster: Raster) -> RasterFacts:
         driver=raster.driver,
         width=grid.width,
         height=grid.height,
-        megapixels=grid.width * grid.height / 1e6,
+        megapixels=grid.megapixels,
         bands=tuple(description or colour for description, colour in names),
         colours=raster.colours,
         dtypes=raster.dtypes,
@@ -69,21 +66,12 @@ def facts_of(raster: Raster) -> RasterFacts:
         crs_code=None if authority is None else ":".join(authority),
         georeference_gap=raster.georeference_gap,
         transform=None if grid.crs is None else tuple(map(float, grid.transform[:6])),
-        bounds=None if grid.crs is None else _bounds(raster),
-        gsd_m=_gsd(grid),
+        bounds=None if grid.crs is None else _bounds(grid),
+        gsd_m=grid.known_gsd_m(),
     )
 
 
-def _gsd(grid: Grid) -> tuple[float, float] | None:
-    try:
-        return grid.gsd_m()
-    except GeoreferenceError:  # no CRS, a local one, or one that does not hold there
-        return None
-
-
-def _bounds(raster: Raster) -> tuple[float, float, float, float]:
-    width, height = raster.grid.width, raster.grid.height
-    corners = np.array([[0, 0], [width, 0], [width, height], [0, height]], dtype=np.float64)
-    world = raster.grid.pixel_to_world(corners)
-    (left, bottom), (right, top) = world.min(axis=0).tolist(), world.max(axis=0).tolist()
+def _bounds(grid: Grid) -> tuple[float, float, float, float]:
+    corners = grid.corners
+    (left, bottom), (right, top) = corners.min(axis=0).tolist(), corners.max(axis=0).tolist()
     return left, bottom, right, top

@@ -41,6 +41,11 @@ def session() -> rasterio.Env:
     return rasterio.Env(**{key: val for key, val in _OPTIONS.items() if key not in os.environ})
 
 
+def block_cache_bound(size_bytes: int) -> int:
+    """The wanted size, or the nearest that is allowed."""
+    return min(max(size_bytes, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
+
+
 @contextmanager
 def block_cache(size_bytes: int) -> Iterator[int]:
     """Bound the memory of GDAL's decoded blocks, in the whole process, while the context lasts.
@@ -49,9 +54,9 @@ def block_cache(size_bytes: int) -> Iterator[int]:
         size_bytes: What is wanted, see `ChipSource.block_cache_bytes`.
 
     Yields:
-        The bound in bytes, between `SMALLEST_BLOCK_CACHE_BYTES` and `LARGEST_BLOCK_CACHE_BYTES`.
+        What `block_cache_bound` makes of it.
     """
-    bound = min(max(size_bytes, SMALLEST_BLOCK_CACHE_BYTES), LARGEST_BLOCK_CACHE_BYTES)
+    bound = block_cache_bound(size_bytes)
     _cache_bounds.enter(bound)
     try:
         yield bound

@@ -66,7 +66,8 @@ def plan_masks(
         shown: Lowest and highest value of each chosen band that the model can tell apart; None to
             take no nodata value for a colour.
     """
-    every: list[int] = []
+    shared: list[int] = []  # a band that has the one mask of all that have none of their own
+    own: list[int] = []
     nodata: list[int] = []
     for band in dict.fromkeys(choice.numbers):
         flags = raster.mask_flags[band - 1]
@@ -74,16 +75,16 @@ def plan_masks(
         if "all_valid" in flags or (from_alpha and choice.alpha is None):
             continue  # an alpha band that was asked for as an input is no mask
         if "per_dataset" in flags or from_alpha:
-            every = every or [band]  # the same mask for all bands
+            shared = [band]
         elif "nodata" in flags:
             nodata.append(band)
         else:
-            every.append(band)
+            own.append(band)
     masked_by_alpha = any("alpha" in raster.mask_flags[band - 1] for band in choice.numbers)
     alpha = None if masked_by_alpha else choice.alpha
     if shown is not None and len(nodata) > 1 and _are_colours(raster, choice, shown):
-        return MaskPlan(tuple(every), tuple(nodata), alpha)
-    return MaskPlan((*every, *nodata), (), alpha)
+        return MaskPlan((*shared, *own), tuple(nodata), alpha)
+    return MaskPlan((*shared, *own, *nodata), (), alpha)
 
 
 def _are_colours(raster: Raster, choice: BandChoice, shown: Sequence[tuple[float, float]]) -> bool:

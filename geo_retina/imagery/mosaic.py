@@ -4,7 +4,6 @@ No pixel is copied or resampled, so only files of one grid fit together: the sam
 and orientation, a whole number of pixels apart. Who reads the mosaic sees no border between them.
 """
 
-import os
 import re
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -20,8 +19,10 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import OutputError, RasterError
 from geo_retina.imagery.raster import Raster, open_raster
+from geo_retina.imagery.vrt import TYPES, Bands, SourceFile, vrt_tree
 from geo_retina.space.grid import Grid
 from geo_retina.whole_files import check_place, whole_file
+from geo_retina.wording import listed
 
 if TYPE_CHECKING:
     import pyproj
@@ -34,20 +35,6 @@ LONGEST_SIDE_PX = 2**31 - 1
 
 _NAMED = 3  # files that an error names of each kind
 
-_TYPES = {
-    "uint8": "Byte",
-    "int8": "Int8",
-    "uint16": "UInt16",
-    "int16": "Int16",
-    "uint32": "UInt32",
-    "int32": "Int32",
-    "uint64": "UInt64",
-    "int64": "Int64",
-    "float32": "Float32",
-    "float64": "Float64",
-}
-"""GDAL's names of data types."""
-
 
 @dataclass(frozen=True, slots=True)
 class Mosaic:
@@ -59,29 +46,6 @@ class Mosaic:
     """The smallest that holds them all."""
     covered: float
     """Share of the grid that files lie on, in (0, 1]."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Bands:
-    """What all files of a mosaic must have in common besides their grid."""
-
-    dtypes: tuple[str, ...]
-    nodata: tuple[str | None, ...]
-    """As text, for NaN is not equal to itself; None where a band has none."""
-    colours: tuple[str, ...]
-    descriptions: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _File:
-    path: str
-    source: str
-    """How GDAL calls it: a URL as `/vsicurl/...`."""
-    grid: Grid
-    bands: _Bands
-    block_shape: tuple[int, int]
-    is_masked: bool
-    """Whether there is a mask other than alpha and nodata."""
 
 
 def write_mosaic(
@@ -118,7 +82,7 @@ def write_mosaic(
     found = []
     for number, path in enumerate(files, start=1):
         with open_raster(path, crs=crs) as raster:
-            if out.exists() and out.resolve() in map(_resolved, raster.files):
+            if out.exists() and out.resolve() in {Path(file).resolve() for file in raster.files}:
                 raise RasterError(f"{out} is a part of {path}; choose another output")
             found.append(_described(raster))
         on_progress(number, len(files))
@@ -129,35 +93,31 @@ def write_mosaic(
     ground = shapely.union_all(shapely.box(*places.T, *(places + sides).T))
     covered = float(ground.area) / (grid.width * grid.height)
     overlapping = float(sides.prod(axis=1).sum()) > float(ground.area)
-    tree = _vrt(found, places, grid, out.parent, has_gaps=covered < 1, has_overlaps=overlapping)
+    tree = vrt_tree(found, places, grid, out.parent, has_gaps=covered < 1, has_overlaps=overlapping)
     ET.indent(tree)
     with whole_file(out, error=OutputError) as file:
         ET.ElementTree(tree).write(file, encoding="utf-8")
     return Mosaic(len(found), grid, covered)
 
 
-def _described(raster: Raster) -> _File:
+def _described(raster: Raster) -> SourceFile:
     flags = raster.mask_flags[0]
     is_masked = not flags & {"all_valid", "alpha", "nodata"}
     nodata = tuple(
         _nodata_text(value, dtype)
         for value, dtype in zip(raster.nodata, raster.dtypes, strict=True)
     )
-    return _File(
+    return SourceFile(
         raster.path,
         _name_for_gdal(raster),
         raster.grid,
-        _Bands(raster.dtypes, nodata, raster.colours, raster.descriptions),
+        Bands(raster.dtypes, nodata, raster.colours, raster.descriptions),
         raster.block_shape,
         is_masked,
     )
 
 
-def _resolved(path: str) -> Path:
-    return Path(path).resolve()
-
-
-def _with_nan(files: list[_File]) -> list[_File]:
+def _with_nan(files: list[SourceFile]) -> list[SourceFile]:
     """Files of floats that nothing masks: NaN is their nodata value, whether they say so or not."""
     plain = (
         set(file.bands.nodata) == {None}
@@ -190,7 +150,7 @@ def _name_for_gdal(raster: Raster) -> str:
     return f"{archive[1]}{Path.cwd()}/{archive[2]}" if archive else name
 
 
-def _refuse_different(files: Sequence[_File]) -> None:
+def _refuse_different(files: Sequence[SourceFile]) -> None:
     """Raise for files that have no CRS, or not the one, the pixels and the bands of the others."""
     lost = [file.path for file in files if file.grid.crs is None]
     if lost:
@@ -207,7 +167,7 @@ def _refuse_different(files: Sequence[_File]) -> None:
     _refuse_several(
         files, "nodata values", lambda file: ", ".join(n or "none" for n in file.bands.nodata)
     )
-    strange = set(files[0].bands.dtypes) - set(_TYPES)
+    strange = set(files[0].bands.dtypes) - set(TYPES)
     if strange:
         raise RasterError(f"{files[0].path}: pixels of type {', '.join(strange)} are not taken")
     one = files[0].grid.transform
@@ -219,7 +179,7 @@ def _refuse_different(files: Sequence[_File]) -> None:
         )
 
 
-def _refuse_several_crs(files: Sequence[_File]) -> None:
+def _refuse_several_crs(files: Sequence[SourceFile]) -> None:
     """Raise unless all CRSs are one: two of one name may differ, two spellings may say the same."""
     firsts: list[pyproj.CRS] = []
     names: dict[str, str] = {}
@@ -235,7 +195,9 @@ def _refuse_several_crs(files: Sequence[_File]) -> None:
     )
 
 
-def _refuse_several(files: Sequence[_File], what: str, kind: Callable[[_File], str]) -> None:
+def _refuse_several(
+    files: Sequence[SourceFile], what: str, kind: Callable[[SourceFile], str]
+) -> None:
     kinds = Counter(map(kind, files))
     if len(kinds) == 1:
         return
@@ -250,8 +212,7 @@ def _refuse_several(files: Sequence[_File], what: str, kind: Callable[[_File], s
 
 
 def _some(paths: Sequence[str]) -> str:
-    more = len(paths) - _NAMED
-    return ", ".join(paths[:_NAMED]) + (f" and {more} more" if more > 0 else "")
+    return listed(paths, shown=_NAMED)
 
 
 def _is_parallel(grid: Grid, one: Affine) -> bool:
@@ -262,7 +223,7 @@ def _is_parallel(grid: Grid, one: Affine) -> bool:
     return bool((drift <= MOST_OFF_PX).all())
 
 
-def _placed(files: Sequence[_File]) -> tuple[Grid, NDArray[np.int64]]:
+def _placed(files: Sequence[SourceFile]) -> tuple[Grid, NDArray[np.int64]]:
     """The smallest grid that holds all files, and column and row (N, 2) of each on it."""
     offsets = _offsets(files)
     first = offsets.min(axis=0)
@@ -277,7 +238,7 @@ def _placed(files: Sequence[_File]) -> tuple[Grid, NDArray[np.int64]]:
     return Grid(width, height, moved, files[0].grid.crs), offsets - first
 
 
-def _offsets(files: Sequence[_File]) -> NDArray[np.int64]:
+def _offsets(files: Sequence[SourceFile]) -> NDArray[np.int64]:
     """Columns and rows (N, 2) of each file's first pixel, from the first file's."""
     corners = np.array([[file.grid.transform.c, file.grid.transform.f] for file in files])
     exact = files[0].grid.world_to_pixel(corners)
@@ -290,103 +251,3 @@ def _offsets(files: Sequence[_File]) -> NDArray[np.int64]:
             "objects would be as far off; bring all to one grid: `gdalwarp -tr X Y -tap`"
         )
     return whole.astype(np.int64)
-
-
-def _vrt(
-    files: Sequence[_File],
-    places: NDArray[np.int64],
-    grid: Grid,
-    folder: Path,
-    *,
-    has_gaps: bool,
-    has_overlaps: bool,
-) -> ET.Element:
-    """The VRT's tree: its grid, its bands, and a mask where gaps and masks of files need one.
-
-    A band tagged alpha may be an infrared one: it decides which file shows, where they overlap, but
-    gaps are told by a mask of their own.
-    """
-    root = ET.Element("VRTDataset", rasterXSize=str(grid.width), rasterYSize=str(grid.height))
-    _add(root, "SRS", grid.crs.to_wkt() if grid.crs else "")
-    transform = ", ".join(repr(float(value)) for value in grid.transform.to_gdal())
-    _add(root, "GeoTransform", transform)
-    placed = list(zip(files, places, strict=True))
-    bands = files[0].bands
-    has_alpha, is_masked = "alpha" in bands.colours, any(file.is_masked for file in files)
-    for band, (dtype, nodata) in enumerate(zip(bands.dtypes, bands.nodata, strict=True), start=1):
-        node = ET.SubElement(root, "VRTRasterBand", dataType=_TYPES[dtype], band=str(band))
-        _describe_band(node, files[0], band)
-        for file, place in placed:
-            source = _add_source(node, file, place, folder, band=str(band), dtype=dtype)
-            if has_overlaps and (has_alpha or is_masked):
-                _add(source, "UseMaskBand", "true")
-            elif nodata is not None:
-                _add(source, "NODATA", nodata)
-    if is_masked or (has_gaps and None in bands.nodata):
-        node = ET.SubElement(ET.SubElement(root, "MaskBand"), "VRTRasterBand", dataType="Byte")
-        for file, place in placed:
-            band_read = "mask,1" if is_masked else "1"
-            source = _add_source(node, file, place, folder, band=band_read, dtype="uint8")
-            if is_masked:
-                _add(source, "UseMaskBand", "true")
-            else:  # 255 whatever the pixel holds
-                _add(source, "ScaleOffset", "255")
-                _add(source, "ScaleRatio", "0")
-    return root
-
-
-def _describe_band(node: ET.Element, file: _File, band: int) -> None:
-    """Name, nodata value and colour of a band, as a file has them."""
-    nodata, colour = file.bands.nodata[band - 1], file.bands.colours[band - 1]
-    if file.bands.descriptions[band - 1]:
-        _add(node, "Description", file.bands.descriptions[band - 1])
-    if nodata is not None:
-        _add(node, "NoDataValue", nodata)
-    if colour != "undefined":
-        _add(node, "ColorInterp", colour.capitalize())
-
-
-def _add_source(
-    node: ET.Element,
-    file: _File,
-    place: NDArray[np.int64],
-    folder: Path,
-    *,
-    band: str,
-    dtype: str,
-) -> ET.Element:
-    source = ET.SubElement(node, "ComplexSource")
-    path, is_relative = _written_path(file.source, folder)
-    _add(source, "SourceFilename", path).set("relativeToVRT", str(int(is_relative)))
-    _add(source, "SourceBand", band)
-    width, height = str(file.grid.width), str(file.grid.height)
-    rows, columns = file.block_shape
-    ET.SubElement(  # with these GDAL opens a file only when it is read
-        source,
-        "SourceProperties",
-        RasterXSize=width,
-        RasterYSize=height,
-        DataType=_TYPES[dtype],
-        BlockXSize=str(columns),
-        BlockYSize=str(rows),
-    )
-    x, y = map(str, place.tolist())
-    ET.SubElement(source, "SrcRect", xOff="0", yOff="0", xSize=width, ySize=height)
-    ET.SubElement(source, "DstRect", xOff=x, yOff=y, xSize=width, ySize=height)
-    return source
-
-
-def _written_path(path: str, folder: Path) -> tuple[str, bool]:
-    """A path as the VRT holds it, and whether that is relative to the VRT's folder."""
-    if not Path(path).exists():
-        return path, False
-    absolute = Path(path).absolute()
-    if absolute.is_relative_to(folder.absolute()):
-        return os.fspath(absolute.relative_to(folder.absolute())), True
-    return os.fspath(absolute), False
-
-
-def _add(node: ET.Element, name: str, text: str) -> ET.Element:
-    child = ET.SubElement(node, name)
-    child.text = text
-    return child

@@ -48,28 +48,32 @@ def read_small(
             with rasterio.open(path) as raster:
                 longest = max(raster.width, raster.height)
                 zoom = min(most_px / longest, max(1.0, least_px / longest))
-                shape = (
-                    max(round(raster.height * zoom), 1),
-                    max(round(raster.width * zoom), 1),
-                )
-                colours = [colour.name for colour in raster.colorinterp]
-                numbers = list(bands or shown_bands(colours))[:3]
-                numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
-                how = Resampling.average if zoom < 1 else Resampling.cubic
-                try:
-                    values = raster.read(
-                        numbers, out_shape=(3, *shape), resampling=how, masked=True
-                    )
-                except GDAL_ERRORS:
-                    if not skip_errors:
-                        raise
-                    values = _readable_rows(raster, numbers, shape, how)
+                values = _values(raster, bands, zoom, skip_errors=skip_errors)
     except GDAL_ERRORS as error:
         raise RasterReadError(
             f"{path} cannot be read for the picture or the map: {reason(error)}; leave them out, "
             "or pass --skip-errors to leave black what cannot be read"
         ) from error
     return _to_eight_bits(values), zoom
+
+
+def _values(
+    raster: rasterio.DatasetReader, bands: Sequence[int] | None, zoom: float, *, skip_errors: bool
+) -> "np.ma.MaskedArray[Any, Any]":
+    """Three bands of a raster, `zoom` times as large: (3, height, width) of its data type."""
+    shape = max(round(raster.height * zoom), 1), max(round(raster.width * zoom), 1)
+    numbers = list(bands or shown_bands([colour.name for colour in raster.colorinterp]))[:3]
+    numbers = numbers if len(numbers) == 3 else numbers[:1] * 3  # noqa: PLR2004
+    how = Resampling.average if zoom < 1 else Resampling.cubic
+    try:
+        values: np.ma.MaskedArray[Any, Any] = raster.read(
+            numbers, out_shape=(3, *shape), resampling=how, masked=True
+        )
+    except GDAL_ERRORS:
+        if not skip_errors:
+            raise
+        values = _readable_rows(raster, numbers, shape, how)
+    return values
 
 
 def _readable_rows(

@@ -76,11 +76,7 @@ class Radiometry:
     @classmethod
     def of(cls, card: ModelCard, sources: tuple[tuple[float, float], ...] | None) -> Self:
         """The map for the chips of `card`."""
-        bottom, top = card.value_range
-        fill = [mean * (top - bottom) + bottom for mean in card.mean]
-        if np.dtype(card.dtype).kind != "f":
-            fill = [float(round(value)) for value in fill]
-        return cls(card.dtype, card.value_range, sources, tuple(fill))
+        return cls(card.dtype, card.value_range, sources, card.neutral)
 
 
 def choose_radiometry(

@@ -59,7 +59,7 @@ class Raster:
 
     Attributes:
         path: What was opened.
-        name: File name without folder and ending, for messages and output names.
+        name: File name without folder and ending, for titles.
         grid: Native grid; identity transform and no CRS where there is no georeference.
         georeference_gap: Why there is no georeference; None where there is one.
         driver: GDAL driver.
@@ -114,11 +114,9 @@ class Raster:
             RasterReadError: An overview that the header names cannot be opened.
         """
         if self._levels is None:
-            self._levels = (self._native_level(), *self._overview_levels())
+            native = Level(self.grid.width, self.grid.height, 1.0, 1.0, centred=False)
+            self._levels = (native, *self._overview_levels())
         return self._levels
-
-    def _native_level(self) -> Level:
-        return Level(self.grid.width, self.grid.height, 1.0, 1.0, centred=False)
 
     def _overview_levels(self) -> list[Level]:
         external = any(str(file).lower().endswith((".ovr", ".rrd")) for file in self._dataset.files)

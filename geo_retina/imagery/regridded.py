@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import GeoreferenceError, GsdError
 from geo_retina.imagery.raster import Raster
-from geo_retina.imagery.resampling import Taps, find_taps, resample
+from geo_retina.imagery.resampling import Taps, find_taps, resample, window_of
 from geo_retina.imagery.working_grid import working_grid
 from geo_retina.space.windows import Window
 
@@ -107,5 +107,4 @@ class RegriddedRaster:
         cols = find_taps(
             window.col_off, window.col_end, step=1 / scale_x, origin=0, length=own.width
         )
-        source = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
-        return source, rows, cols
+        return window_of(rows, cols), rows, cols

@@ -13,6 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.space.windows import Window
+
 LEAST_VALID_SHARE = 0.5
 """Share of a working pixel's weight that must be valid for the pixel to be valid."""
 
@@ -50,6 +52,11 @@ def find_taps(start: int, stop: int, *, step: float, origin: float, length: int)
     index = index.clip(0, length - 1)
     first, last = int(index.min()), int(index.max())
     return Taps(first, last + 1, index - first, weight.astype(np.float32))
+
+
+def window_of(rows: Taps, cols: Taps) -> Window:
+    """The source pixels that the taps of a working window need."""
+    return Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
 
 
 def _area(

@@ -15,7 +15,7 @@ from geo_retina.imagery.masks import MaskPlan, plan_masks
 from geo_retina.imagery.radiometry import Radiometry, choose_radiometry
 from geo_retina.imagery.raster import Level, Raster
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
-from geo_retina.imagery.resampling import Taps, find_taps, resample
+from geo_retina.imagery.resampling import Taps, find_taps, resample, window_of
 from geo_retina.imagery.working_grid import check_gsd, raster_gsd, working_grid
 from geo_retina.space.grid import Grid
 from geo_retina.space.windows import Window
@@ -133,7 +133,7 @@ class ChipSource:
         footprint, _ = self._footprint(window)
         return float(self._recipe.masks.read(self.raster, footprint, self._recipe.level).mean())
 
-    def block_cache_bytes(self, strip_px: int, *, handles: int = 1) -> int:
+    def block_cache_bytes(self, strip_px: int) -> int:
         """Memory that keeps every block decoded once while strips are read from top to bottom.
 
         All blocks that one row of windows touches, and a fifth to spare: an evicted block of a
@@ -141,14 +141,13 @@ class ChipSource:
 
         Args:
             strip_px: Height of a window, in working pixels.
-            handles: Clones that read side by side: GDAL shares no block between two handles.
         """
         rows, cols = self.raster.block_shape
         level = self._recipe.level
         width = self.raster.grid.width if level is None else level.width
         source_rows = strip_px if level is None else math.ceil(strip_px * self._recipe.step_y) + 2
         touched = (math.ceil(source_rows / rows) + 1) * math.ceil(width / cols)
-        return touched * self.raster.block_bytes() * handles * 6 // 5
+        return touched * self.raster.block_bytes() * 6 // 5
 
     def clone(self) -> "ChipSource":
         """The same source through a file handle of its own, for another thread; close it.
@@ -215,8 +214,7 @@ class ChipSource:
             origin=level.origin(level.factor_x),
             length=level.width,
         )
-        source = Window(cols.start, rows.start, cols.stop - cols.start, rows.stop - rows.start)
-        return source, (rows, cols)
+        return window_of(rows, cols), (rows, cols)
 
     def _halves(self, window: Window) -> tuple[Window, Window] | None:
         """The window in two parts; None where it is small enough to be read at once."""

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.raster import Raster
 from geo_retina.labels.pictures import window_around
 from geo_retina.space import boxes as box_arrays
@@ -33,14 +32,9 @@ class RasterKind:
     @classmethod
     def of(cls, raster: Raster) -> "RasterKind":
         """The kind of an opened raster."""
-        return cls(raster.band_count, ", ".join(sorted(set(raster.dtypes))), _gsd_m(raster))
-
-
-def _gsd_m(raster: Raster) -> float | None:
-    try:
-        return float(np.mean(raster.grid.gsd_m()))
-    except GeoreferenceError:
-        return None
+        gsd = raster.grid.known_gsd_m()
+        dtypes = ", ".join(sorted(set(raster.dtypes)))
+        return cls(raster.band_count, dtypes, None if gsd is None else float(np.mean(gsd)))
 
 
 def unlike_rasters(kinds: Mapping[str, RasterKind]) -> tuple[str, ...]:

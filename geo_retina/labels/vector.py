@@ -180,10 +180,7 @@ class _Objects:
     def on(self, grid: Grid, raster: str) -> Labels:
         """The objects that lie at least partly on a raster, and are not of another one."""
         world = world_frame(self.frame, grid, source=self.source)
-        footprint = shapely.polygons(
-            grid.box_corners(np.array([[0.0, 0.0, grid.width, grid.height]]))[0]
-        )
-        near = np.sort(world.sindex.query(footprint))
+        near = np.sort(world.sindex.query(shapely.polygons(grid.corners)))
         if self.images is not None:
             own = self.images[near]
             near = near[(own == raster) | (own == None)]  # noqa: E711  # of each element

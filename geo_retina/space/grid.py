@@ -38,6 +38,19 @@ class Grid:
                 f"{self.transform!r}; write a valid transform with gdal_edit or rio edit-info"
             )
 
+    @property
+    def megapixels(self) -> float:
+        """Millions of pixels."""
+        return self.width * self.height / 1e6
+
+    @property
+    def corners(self) -> NDArray[np.float64]:
+        """World coordinates of the raster's own corners, (4, 2), in the order of `box_corners`."""
+        corners: NDArray[np.float64] = self.box_corners(
+            np.array([[0, 0, self.width, self.height]])
+        )[0]
+        return corners
+
     def pixel_to_world(self, points: NDArray[np.floating]) -> NDArray[np.float64]:
         """Map (..., 2) pixel x, y to (..., 2) world x, y."""
         return _apply(self.transform, points)
@@ -77,7 +90,7 @@ class Grid:
             raise GeoreferenceError("a raster without CRS has no ground sampling distance")
         centre = np.array([self.width / 2, self.height / 2])
         points = self.pixel_to_world(centre + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-        lon, lat = _to_lon_lat(self.crs, points).T
+        lon, lat = reproject(points, source=self.crs, target=WGS84).T
         geod = pyproj.Geod(ellps="WGS84")
         _, _, metres = geod.inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
         if not np.all(np.isfinite(metres)) or np.any(np.asarray(metres) <= 0):
@@ -87,16 +100,18 @@ class Grid:
             )
         return float(metres[0]), float(metres[1])
 
+    def known_gsd_m(self) -> tuple[float, float] | None:
+        """`gsd_m`, or None where nothing tells: no CRS, a local one, or one not valid there."""
+        try:
+            return self.gsd_m()
+        except GeoreferenceError:
+            return None
+
 
 def _apply(transform: Affine, points: NDArray[np.floating]) -> NDArray[np.float64]:
     a, b, c, d, e, f = transform[:6]
     x, y = np.asarray(points[..., 0], np.float64), np.asarray(points[..., 1], np.float64)
     return np.stack([a * x + b * y + c, d * x + e * y + f], axis=-1)
-
-
-def _to_lon_lat(crs: pyproj.CRS, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """WGS 84 longitude, latitude of (N, 2) world points."""
-    return reproject(points, source=crs, target=WGS84)
 
 
 def reproject(

@@ -8,7 +8,7 @@ from geo_retina.space.boxes import Overlap
 from geo_retina.space.nms import pairs_of_few
 
 
-def overlapping_pairs(
+def pairs_within(
     boxes: NDArray[np.floating],
     *,
     threshold: float,
@@ -48,7 +48,7 @@ def components(
     overlap: Overlap = Overlap.IOU,
     class_ids: NDArray[np.int64] | None = None,
 ) -> NDArray[np.int64]:
-    """Number the connected components of the graph whose edges are `overlapping_pairs`.
+    """Number the connected components of the graph whose edges are `pairs_within`.
 
     Takes the same arguments and raises the same errors.
 

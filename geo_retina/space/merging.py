@@ -93,8 +93,6 @@ class SoftNms:
     def settle(self, found: Detections, *, unread_from: float = np.inf) -> Settled:
         """See `Merging.settle`."""
         parts = _components(found, threshold=self.threshold, unread_from=unread_from)
-        if len(parts.members) == 0:
-            return _nothing(parts)
         from geo_retina.space import _kernels
 
         scores, decayed_by = _kernels.decay(
@@ -128,8 +126,6 @@ class BoxFusion:
     def settle(self, found: Detections, *, unread_from: float = np.inf) -> Settled:
         """See `Merging.settle`."""
         parts = _components(found, threshold=self.threshold, unread_from=unread_from)
-        if len(parts.members) == 0:
-            return _nothing(parts)
         from geo_retina.space import _kernels
 
         boxes, scores, leaders = _kernels.fuse(
@@ -226,7 +222,3 @@ def _rank(found: Detections) -> Integers:
     return nms.rank(
         found.boxes, found.scores, class_ids=found.class_ids, window_ids=found.window_ids
     )
-
-
-def _nothing(parts: _Components) -> Settled:
-    return Settled(Detections.empty(), parts.members, parts.pending, np.zeros((0, 2), np.int64))

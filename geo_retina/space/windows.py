@@ -93,6 +93,11 @@ class WindowPlan:
         """First row of each strip."""
         return _offsets(self.height, self.chip_px, self.overlap_px)
 
+    @property
+    def window_size(self) -> tuple[int, int]:
+        """Columns and rows of every window: a chip's, or fewer where the raster is smaller."""
+        return min(self.chip_px, self.width), min(self.chip_px, self.height)
+
     def __len__(self) -> int:
         """Count the windows."""
         return len(self.col_offs) * len(self.row_offs)
@@ -100,18 +105,16 @@ class WindowPlan:
     def strips(self, start: int = 0) -> Iterator[Strip]:
         """Yield the strips from number `start` downwards."""
         cols = self.col_offs.tolist()
-        width, height = min(self.chip_px, self.width), min(self.chip_px, self.height)
         for index, row in enumerate(self.row_offs.tolist()):
             if index >= start:
-                windows = tuple(Window(col, row, width, height) for col in cols)
+                windows = tuple(Window(col, row, *self.window_size) for col in cols)
                 yield Strip(index, windows, index * len(cols))
 
     def window(self, number: int) -> Window:
         """The window with id `number`."""
         cols = self.col_offs
         row, col = divmod(number, len(cols))
-        width, height = min(self.chip_px, self.width), min(self.chip_px, self.height)
-        return Window(int(cols[col]), int(self.row_offs[row]), width, height)
+        return Window(int(cols[col]), int(self.row_offs[row]), *self.window_size)
 
     def cut_and_seen_whole_by_neighbour(
         self, boxes: NDArray[np.floating], window: Window, *, margin_px: float

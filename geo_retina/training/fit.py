@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from geo_retina.detection.backends import find_device
-from geo_retina.detection.torch_device import ran_out_of_memory
+from geo_retina.detection.torch_device import find_device, ran_out_of_memory
 from geo_retina.errors import ConfigError, DeviceError
 from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.training.averaging import AveragedWeights, kept_network

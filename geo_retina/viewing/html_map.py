@@ -23,7 +23,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geo_retina.detection.paths import raster_name
-from geo_retina.errors import GeoreferenceError
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.files import read_grid
 from geo_retina.space.detections import Detections
@@ -163,15 +162,11 @@ def _ground(grid: Grid) -> dict[str, Any]:
     """What the page needs to tell places and sizes; null where the raster does not tell."""
     if grid.crs is None:
         return {"transform": None, "crs": None, "degrees": False, "metres_per_px": None}
-    try:
-        metres = [float(value) for value in grid.gsd_m()]
-    except GeoreferenceError:  # a local CRS
-        metres = None
     return {
         "transform": [float(value) for value in grid.transform[:6]],
         "crs": ":".join(grid.crs.to_authority() or ()) or grid.crs.name,
         "degrees": grid.crs.is_geographic,
-        "metres_per_px": metres,
+        "metres_per_px": grid.known_gsd_m(),
     }
 
 

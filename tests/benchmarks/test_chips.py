@@ -55,7 +55,7 @@ def test_all_chips(benchmark: BenchmarkFixture, source: ChipSource) -> None:
     plan = WindowPlan(source.grid.width, source.grid.height, 512, 128)
 
     def read() -> int:
-        with block_cache(source.block_cache_bytes(512, handles=2)):
+        with block_cache(2 * source.block_cache_bytes(512)):
             chips = [item.chip for item in read_windows(source, plan)]
         return sum(chip.pixels.size for chip in chips if chip is not None)
 

@@ -14,8 +14,7 @@ from affine import Affine
 
 from geo_retina.detection import backends
 from geo_retina.detection.each import EachRun, Task, plan_tasks
-from geo_retina.detection.file_run import OutputOptions, WorkOptions
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 from geo_retina.errors import WriteError
 
 Field = Callable[..., tuple[Any, Any]]

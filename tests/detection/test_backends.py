@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeCard, Noise
 
-from geo_retina.card import ModelCard
 from geo_retina.detection import backends, openvino_runtime
 from geo_retina.detection.backends import (
     Backend,
@@ -62,9 +62,7 @@ def _own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture(scope="module")
-def checkpoint(
-    tmp_path_factory: pytest.TempPathFactory, make_card: Callable[..., ModelCard]
-) -> Any:
+def checkpoint(tmp_path_factory: pytest.TempPathFactory, make_card: MakeCard) -> Any:
     settings = NetworkSettings(
         num_classes=1,
         backbone=BackboneSettings(name="resnet18"),
@@ -239,7 +237,7 @@ def test_what_is_stored_in_a_graph_is_read_back(write_graph: Callable[..., Artif
 
 
 def test_only_what_the_network_computes_ties_it_to_a_graph(
-    info: CheckpointInfo, write_graph: Callable[..., Artifact], make_card: Callable[..., ModelCard]
+    info: CheckpointInfo, write_graph: Callable[..., Artifact], make_card: MakeCard
 ) -> None:
     write_graph("fp32")
     network = load_network(info)
@@ -290,10 +288,7 @@ def test_bfloat16_finds_about_what_float32_finds(
 
 @pytest.mark.parametrize("batch", [1, 2, 5])
 def test_a_batch_is_as_its_chips_alone(
-    info: CheckpointInfo,
-    write_graph: Callable[..., Artifact],
-    noise: Callable[..., Any],
-    batch: int,
+    info: CheckpointInfo, write_graph: Callable[..., Artifact], noise: Noise, batch: int
 ) -> None:
     backend = Backend("cpu", write_graph("fp32"))
     chips = noise(3 * 5, 40, 72).reshape(5, 3, 40, 72)
@@ -374,7 +369,7 @@ assert "torch" not in sys.modules, "torch was loaded"
 # --- what the backends share
 
 
-def test_padding_is_the_mean_below_and_to_the_right(make_card: Callable[..., ModelCard]) -> None:
+def test_padding_is_the_mean_below_and_to_the_right(make_card: MakeCard) -> None:
     card = make_card(mean=(0.4, 0.5, 0.3))
     chips = np.full((2, 3, 30, 33), 9, dtype=np.uint8)
     padded = pad_chips(chips, card)

@@ -1,21 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeCard, Noise, WriteRaster
 
-from geo_retina.card import ModelCard
 from geo_retina.detection.calibration import read_calibration_chips
 from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import BandError, RasterError
 
 
 def test_chips_are_spread_over_rasters_and_padded(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Any],
-    make_card: Callable[..., ModelCard],
-    tmp_path: Path,
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard, tmp_path: Path
 ) -> None:
     write_raster("a.tif", noise(3, 200, 150))
     small = write_raster("b.png", noise(3, 40, 70), driver="PNG", crs=None)
@@ -30,9 +25,7 @@ def test_chips_are_spread_over_rasters_and_padded(
 
 
 def test_chips_are_read_as_the_options_say(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Any],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 64, 64))
     options = DetectOptions(bands=(3, 1, 2))
@@ -41,16 +34,14 @@ def test_chips_are_read_as_the_options_say(
 
 
 def test_most_is_a_limit_where_there_are_many_rasters(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Any],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     paths = [write_raster(f"{number}.tif", noise(3, 64, 64)) for number in range(5)]
     assert len(read_calibration_chips(paths, make_card(), most=3)) == 3
 
 
 def test_rasters_without_pixels_are_an_error(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard], tmp_path: Path
+    write_raster: WriteRaster, make_card: MakeCard, tmp_path: Path
 ) -> None:
     with pytest.raises(RasterError, match="no rasters to calibrate with"):
         read_calibration_chips([tmp_path], make_card(), most=3)
@@ -60,7 +51,7 @@ def test_rasters_without_pixels_are_an_error(
 
 
 def test_rasters_that_do_not_fit_the_model_are_an_error(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     with pytest.raises(BandError):
         read_calibration_chips(
@@ -69,7 +60,7 @@ def test_rasters_that_do_not_fit_the_model_are_an_error(
 
 
 def test_few_chips_come_from_all_over_many_rasters(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     paths = [
         write_raster(f"{number}.tif", np.full((3, 64, 64), number, np.uint8))

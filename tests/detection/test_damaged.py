@@ -9,10 +9,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+from fixture_types import BlobModel, WriteRaster
 from PIL import Image
 
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.holes import holes_path
+from geo_retina.detection.options import WorkOptions
 from geo_retina.errors import ConfigError, LedgerError, RasterReadError, WriteError
 from geo_retina.viewing.overlay import PictureWriter
 
@@ -20,7 +22,7 @@ Field = Callable[..., tuple[Any, Any]]
 
 
 @pytest.fixture
-def truncated(write_raster: Callable[..., Path], field_of_objects: Field) -> Path:
+def truncated(write_raster: WriteRaster, field_of_objects: Field) -> Path:
     """A TIFF of 200 x 600 pixels that ends after three quarters of its rows."""
     path = write_raster("cut.tif", field_of_objects(200, 600)[0], blockysize=4, interleave="pixel")
     path.write_bytes(path.read_bytes()[: path.stat().st_size * 3 // 4])
@@ -28,7 +30,7 @@ def truncated(write_raster: Callable[..., Path], field_of_objects: Field) -> Pat
 
 
 def test_a_truncated_file_names_the_window_and_how_to_go_on(
-    truncated: Path, blob_model: Callable[..., Any], tmp_path: Path
+    truncated: Path, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     detector, out = blob_model(), tmp_path / "a.geojson"
     with pytest.raises(RasterReadError, match=r"row 4\d\d.*--resume.*--skip-errors"):
@@ -43,10 +45,7 @@ def test_a_truncated_file_names_the_window_and_how_to_go_on(
 
 
 def test_skipped_windows_become_features(
-    truncated: Path,
-    blob_model: Callable[..., Any],
-    tmp_path: Path,
-    caplog: pytest.LogCaptureFixture,
+    truncated: Path, blob_model: BlobModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blob_model()
     out = tmp_path / "a.gpkg"
@@ -66,7 +65,7 @@ def test_skipped_windows_become_features(
 
 
 def test_holes_are_the_same_after_a_break(
-    truncated: Path, blob_model: Callable[..., Any], tmp_path: Path
+    truncated: Path, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     """Failed windows of earlier strips come from the ledger."""
     blob_model()
@@ -97,8 +96,8 @@ def test_holes_are_the_same_after_a_break(
 
 def test_holes_of_an_earlier_run_are_cleared_away(
     truncated: Path,
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     field_of_objects: Field,
     tmp_path: Path,
 ) -> None:
@@ -113,10 +112,7 @@ def test_holes_of_an_earlier_run_are_cleared_away(
 
 
 def test_a_vrt_whose_source_changed_is_another_raster(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    tmp_path: Path,
+    blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
 ) -> None:
     blob_model()
     source = write_raster("part.tif", field_of_objects(200, 300)[0])
@@ -145,7 +141,7 @@ def test_a_vrt_whose_source_changed_is_another_raster(
 
 
 def test_a_run_that_did_nothing_leaves_no_ledger(
-    truncated: Path, blob_model: Callable[..., Any], tmp_path: Path
+    truncated: Path, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     blob_model()
 
@@ -167,8 +163,8 @@ def test_resume_and_restart_exclude_each_other() -> None:
 def test_the_result_does_not_depend_on_readers_and_batch(
     readers: int,
     batch: int,
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     field_of_objects: Field,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -184,10 +180,7 @@ def test_the_result_does_not_depend_on_readers_and_batch(
 
 
 def test_progress_moves_window_by_window(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    tmp_path: Path,
+    blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
 ) -> None:
     """Also on a raster of one strip."""
     blob_model()
@@ -203,7 +196,7 @@ def test_progress_moves_window_by_window(
 
 
 def test_a_picture_is_drawn_of_what_can_be_read(
-    truncated: Path, blob_model: Callable[..., Any], tmp_path: Path
+    truncated: Path, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     blob_model()
     picture, out = tmp_path / "a.png", tmp_path / "a.gpkg"
@@ -221,10 +214,7 @@ def test_a_picture_is_drawn_of_what_can_be_read(
 
 
 def test_no_output_appears_where_the_picture_fails(
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    blob_model: Callable[..., Any],
-    tmp_path: Path,
+    write_raster: WriteRaster, field_of_objects: Field, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     blob_model()
     path = write_raster("a.tif", field_of_objects(120, 100)[0])
@@ -243,8 +233,8 @@ def test_no_output_appears_where_the_picture_fails(
 
 def test_a_whole_run_clears_away_all_that_told_of_holes(
     truncated: Path,
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     field_of_objects: Field,
     tmp_path: Path,
 ) -> None:

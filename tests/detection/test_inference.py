@@ -5,12 +5,13 @@ from typing import Any
 import numpy as np
 import pytest
 from blobs import BlobDetector
+from fixture_types import MakeCard
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.backends import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.detection.inference import MOST_WAITING, WindowFound, find_objects
 from geo_retina.detection.reading import WindowRead, WindowState
 from geo_retina.errors import ModelError
@@ -66,7 +67,7 @@ def _plain(found: list[WindowFound]) -> list[tuple[int, list[list[float]], int, 
     kinds=st.lists(st.sampled_from(["empty", "sparse", "crowded"]), max_size=12),
 )
 def test_the_batch_does_not_matter(
-    batch: int, kinds: list[str], make_card: Callable[..., ModelCard], field_of_objects: Field
+    batch: int, kinds: list[str], make_card: MakeCard, field_of_objects: Field
 ) -> None:
     crowded, sparse = field_of_objects(160, 160)[0], np.full((3, 160, 160), 20, np.uint8)
     sparse[:, 30:50, 40:60] = 200
@@ -78,7 +79,7 @@ def test_the_batch_does_not_matter(
     assert [item[0] for item in alone] == list(range(len(kinds)))
 
 
-def test_boxes_are_cut_at_the_chip(make_card: Callable[..., ModelCard]) -> None:
+def test_boxes_are_cut_at_the_chip(make_card: MakeCard) -> None:
     """The stitcher refuses boxes that reach out of their window."""
     boxes = [[-3.5, 10, 20, 30], [50, 60, 70.25, 64.5], [64, 3, 80, 9], [-9, -9, 0, 0]]
     detector = FixedDetector(make_card(), boxes, [0.9] * 4)
@@ -90,15 +91,13 @@ def test_boxes_are_cut_at_the_chip(make_card: Callable[..., ModelCard]) -> None:
 @pytest.mark.parametrize(
     ("boxes", "scores"), [([[0, 0, np.nan, 9]], [0.5]), ([[0, 0, 9, 9]], [np.nan])]
 )
-def test_what_is_not_a_number_is_an_error(
-    boxes: Any, scores: Any, make_card: Callable[..., ModelCard]
-) -> None:
+def test_what_is_not_a_number_is_an_error(boxes: Any, scores: Any, make_card: MakeCard) -> None:
     detector = FixedDetector(make_card(), boxes, scores)
     with pytest.raises(ModelError, match="finite"):
         _find([_read(0, np.zeros((3, 64, 64), np.uint8))], detector)
 
 
-def test_a_result_too_few_is_an_error(make_card: Callable[..., ModelCard]) -> None:
+def test_a_result_too_few_is_an_error(make_card: MakeCard) -> None:
     class Forgetful(FixedDetector):
         def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
             return super().detect(pixels, thresholds)[1:]
@@ -108,7 +107,7 @@ def test_a_result_too_few_is_an_error(make_card: Callable[..., ModelCard]) -> No
         _find([_read(n, np.zeros((3, 64, 64), np.uint8)) for n in range(2)], detector)
 
 
-def test_empty_windows_do_not_pile_up(make_card: Callable[..., ModelCard]) -> None:
+def test_empty_windows_do_not_pile_up(make_card: MakeCard) -> None:
     """Nearly all of a large raster may be empty: a batch that does not fill must not hold it."""
     taken = 0
 
@@ -126,9 +125,7 @@ def test_empty_windows_do_not_pile_up(make_card: Callable[..., ModelCard]) -> No
     found.close()
 
 
-def test_a_crowd_is_split_until_it_fits(
-    make_card: Callable[..., ModelCard], field_of_objects: Field
-) -> None:
+def test_a_crowd_is_split_until_it_fits(make_card: MakeCard, field_of_objects: Field) -> None:
     pixels, boxes = field_of_objects(512, 512)
     detector = BlobDetector(make_card())
     (found,) = _find([_read(0, pixels)], detector, Thresholds(0.3, 0.5, 1000, 60))
@@ -140,7 +137,7 @@ def test_a_crowd_is_split_until_it_fits(
 
 
 def test_a_crowd_that_cannot_be_split_is_found_with_higher_limits(
-    make_card: Callable[..., ModelCard], field_of_objects: Field
+    make_card: MakeCard, field_of_objects: Field
 ) -> None:
     pixels, boxes = field_of_objects(256, 256)
     tight = Thresholds(0.3, 0.5, 1000, 2)
@@ -160,9 +157,7 @@ class FullDetector(BlobDetector):
 @pytest.mark.parametrize(
     ("chip_px", "overlap_px"), [(512, 128), (640, 160), (1024, 128), (512, 256), (256, 32), (64, 8)]
 )
-def test_splitting_has_an_end(
-    make_card: Callable[..., ModelCard], chip_px: int, overlap_px: int
-) -> None:
+def test_splitting_has_an_end(make_card: MakeCard, chip_px: int, overlap_px: int) -> None:
     """Where the overlap is much of a part, its parts would hardly be smaller than it."""
     detector = FullDetector(make_card())
     pixels = np.zeros((3, chip_px, chip_px), np.uint8)
@@ -173,7 +168,7 @@ def test_splitting_has_an_end(
     assert detector.calls <= 200
 
 
-def test_boxes_on_invalid_pixels_go(make_card: Callable[..., ModelCard]) -> None:
+def test_boxes_on_invalid_pixels_go(make_card: MakeCard) -> None:
     valid = np.ones((64, 64), np.bool_)
     valid[:, 32:] = False
     boxes = [[2, 2, 12, 12], [40, 2, 50, 12], [20, 20, 38, 30], [26, 40, 38, 50], [0, 0, 64, 64]]
@@ -183,7 +178,7 @@ def test_boxes_on_invalid_pixels_go(make_card: Callable[..., ModelCard]) -> None
     assert found.detections.boxes.tolist() == [boxes[0], boxes[2]]
 
 
-def test_a_class_may_have_a_least_score_of_its_own(make_card: Callable[..., ModelCard]) -> None:
+def test_a_class_may_have_a_least_score_of_its_own(make_card: MakeCard) -> None:
     class TwoClasses(FixedDetector):
         def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
             (one,) = super().detect(pixels, thresholds)

@@ -1,12 +1,11 @@
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from fixture_types import BlobModel, WriteRaster
 from rasterio.env import get_gdal_config
 
 from geo_retina.detection.detector import Thresholds
@@ -17,13 +16,11 @@ from geo_retina.imagery.gdal import SMALLEST_BLOCK_CACHE_BYTES
 
 
 @pytest.fixture
-def rgb(write_raster: Callable[..., Path]) -> Path:
+def rgb(write_raster: WriteRaster) -> Path:
     return write_raster("rgb.tif", np.zeros((3, 100, 200), np.uint8))
 
 
-def test_a_job_is_the_raster_the_model_and_the_plan(
-    rgb: Path, blob_model: Callable[..., Any]
-) -> None:
+def test_a_job_is_the_raster_the_model_and_the_plan(rgb: Path, blob_model: BlobModel) -> None:
     detector = blob_model()
     with open_job(rgb, "blobs", DetectOptions(chip_px=96)) as job:
         assert job.raster_path == str(rgb)
@@ -35,7 +32,7 @@ def test_a_job_is_the_raster_the_model_and_the_plan(
 
 
 def test_chips_and_their_limits_grow_with_the_raster(
-    rgb: Path, blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+    rgb: Path, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     blob_model(candidates_per_level=1000, detections_per_chip=501)
     monkeypatch.setattr("geo_retina.detection.chip_size.LARGEST_GROWTH", 2)
@@ -47,12 +44,10 @@ def test_chips_and_their_limits_grow_with_the_raster(
 
 
 def test_limits_never_shrink() -> None:
-    assert Thresholds(0.3, 0.5, 10, 7).for_area(0.2) == Thresholds(0.3, 0.5, 10, 7)
+    assert Thresholds(0.3, 0.5, 10, 7).with_limits_times(0.2) == Thresholds(0.3, 0.5, 10, 7)
 
 
-def test_the_block_cache_is_bounded_while_the_job_is_open(
-    rgb: Path, blob_model: Callable[..., Any]
-) -> None:
+def test_the_block_cache_is_bounded_while_the_job_is_open(rgb: Path, blob_model: BlobModel) -> None:
     blob_model()
     before = int(get_gdal_config("GDAL_CACHEMAX"))
     with open_job(rgb, "blobs", DetectOptions()):
@@ -70,11 +65,7 @@ def test_the_block_cache_is_bounded_while_the_job_is_open(
     ],
 )
 def test_wrong_options_are_found_before_anything_runs(
-    options: DetectOptions,
-    error: type[Exception],
-    said: str,
-    rgb: Path,
-    blob_model: Callable[..., Any],
+    options: DetectOptions, error: type[Exception], said: str, rgb: Path, blob_model: BlobModel
 ) -> None:
     blob_model()
     with pytest.raises(error, match=said), open_job(rgb, "blobs", options):
@@ -86,7 +77,7 @@ def test_an_overlap_under_the_models_is_warned_of(
     overlap_px: int,
     warned: bool,
     rgb: Path,
-    blob_model: Callable[..., Any],
+    blob_model: BlobModel,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     blob_model()
@@ -99,7 +90,7 @@ def test_an_overlap_under_the_models_is_warned_of(
 
 
 def test_an_aoi_beside_the_raster_is_warned_of(
-    rgb: Path, blob_model: Callable[..., Any], tmp_path: Path, caplog: pytest.LogCaptureFixture
+    rgb: Path, blob_model: BlobModel, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     blob_model()
     far = tmp_path / "far.gpkg"

@@ -9,6 +9,7 @@ from typing import Any
 import geopandas as gpd
 import pandas as pd
 import pytest
+from fixture_types import WriteRaster
 from killable import MOMENTS, NAMES, finish, start
 
 from geo_retina.errors import WriteError
@@ -19,7 +20,7 @@ SAME_BYTES = [name for name in NAMES if not name.endswith(".gpkg")]
 @pytest.fixture(scope="module")
 def raster(
     tmp_path_factory: pytest.TempPathFactory,
-    write_raster_at: Callable[..., Path],
+    write_raster_at: WriteRaster,
     field_of_objects: Callable[..., Any],
 ) -> Path:
     """Eleven strips of four windows."""

@@ -4,15 +4,15 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from blobs import BlobDetector
+from fixture_types import BlobModel, MakeCard, WriteRaster
 from numpy.typing import NDArray
 
-from geo_retina.detection.detector import BackgroundDetector, ChipResult, Done, Thresholds
+from geo_retina.detection.detector import BackgroundDetector, ChipResult, Thresholds
 from geo_retina.detection.inference import find_objects
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
@@ -20,7 +20,6 @@ from geo_retina.detection.pipeline import run_strips
 from geo_retina.detection.reading import ReadingOrder, WindowRead, WindowState
 from geo_retina.detection.run import new_stitcher
 from geo_retina.imagery.source import Chip, ChipSource
-from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 
 SECONDS = 0.03
@@ -57,8 +56,8 @@ class SlowDetector(BlobDetector):
 
 @pytest.mark.parametrize("readers", [1, 2])
 def test_a_slow_disk_is_read_while_chips_are_searched(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     field_of_objects: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
     readers: int,
@@ -110,7 +109,7 @@ class FakeDevice(BlobDetector):
 
 
 @pytest.mark.parametrize("in_flight", [0, 1, 3])
-def test_a_device_always_has_the_next_batch(make_card: Callable[..., Any], in_flight: int) -> None:
+def test_a_device_always_has_the_next_batch(make_card: MakeCard, in_flight: int) -> None:
     """Windows without a chip lie between, and the order is kept."""
     pixels = np.full((3, 64, 64), 20, np.uint8)
     pixels[:, 10:20, 10:20] = 200
@@ -133,8 +132,3 @@ def test_a_device_always_has_the_next_batch(make_card: Callable[..., Any], in_fl
     assert [len(item.detections) for item in found] == [int(n % 3 > 0) for n in range(40)]
     assert device.most_running == in_flight + 1
     assert device.running == 0
-
-
-def test_a_result_may_be_there_already() -> None:
-    results = [ChipResult(Detections.empty(), saturated=False)]
-    assert Done(results).result() is results

@@ -1,5 +1,4 @@
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +6,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from fixture_types import BlobModel, WriteRaster
 
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
@@ -14,7 +14,7 @@ from geo_retina.detection.plan import MOST_WINDOWS_CHECKED, describe_raster, des
 
 
 def test_info_tells_what_the_raster_is_and_what_would_be_done(
-    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
+    write_raster: WriteRaster, blob_model: BlobModel
 ) -> None:
     detector = blob_model()
     path = write_raster(
@@ -39,9 +39,7 @@ def test_info_tells_what_the_raster_is_and_what_would_be_done(
     assert detector.calls == 0
 
 
-def test_plan_counts_what_there_is_to_do(
-    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
-) -> None:
+def test_plan_counts_what_there_is_to_do(write_raster: WriteRaster, blob_model: BlobModel) -> None:
     detector = blob_model(batch=2)
     mask = np.zeros((200, 400), np.bool_)
     mask[:, :200] = True
@@ -63,7 +61,7 @@ def test_plan_counts_what_there_is_to_do(
 
 
 def test_plan_respects_the_aoi(
-    write_raster: Callable[..., Path], blob_model: Callable[..., Any], tmp_path: Path
+    write_raster: WriteRaster, blob_model: BlobModel, tmp_path: Path
 ) -> None:
     blob_model()
     path = write_raster("rgb.tif", np.zeros((3, 640, 640), np.uint8))
@@ -78,7 +76,7 @@ def test_plan_respects_the_aoi(
 
 
 def test_large_plans_are_told_from_a_sample(
-    write_raster: Callable[..., Path], blob_model: Callable[..., Any], monkeypatch: Any
+    write_raster: WriteRaster, blob_model: BlobModel, monkeypatch: Any
 ) -> None:
     from geo_retina.imagery.source import ChipSource
 

@@ -6,9 +6,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from fixture_types import MakeCard, Noise, WriteRaster
 
-from geo_retina.card import ModelCard
 from geo_retina.detection.reading import (
     LARGEST_RUN_BYTES,
     MOST_READERS,
@@ -22,12 +21,11 @@ from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.space.windows import Window, WindowPlan
 
-Noise = Callable[..., NDArray[Any]]
 OpenSource = Callable[[Path], ChipSource]
 
 
 @pytest.fixture
-def open_source(make_card: Callable[..., ModelCard]) -> Iterator[OpenSource]:
+def open_source(make_card: MakeCard) -> Iterator[OpenSource]:
     opened = []
 
     def open_it(path: Path) -> ChipSource:
@@ -62,7 +60,7 @@ def test_every_window_in_the_plans_order(
     order: ReadingOrder | None,
     ahead: int,
     open_source: OpenSource,
-    write_raster: Callable[..., Path],
+    write_raster: WriteRaster,
     noise: Noise,
 ) -> None:
     pixels = noise(3, 200, 330)
@@ -83,7 +81,7 @@ def test_every_window_in_the_plans_order(
 
 def test_what_is_outside_empty_or_unreadable_carries_no_pixels(
     open_source: OpenSource,
-    write_raster: Callable[..., Path],
+    write_raster: WriteRaster,
     noise: Noise,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -116,7 +114,7 @@ def test_what_is_outside_empty_or_unreadable_carries_no_pixels(
 
 def test_reads_ahead_by_a_bounded_number(
     open_source: OpenSource,
-    write_raster: Callable[..., Path],
+    write_raster: WriteRaster,
     noise: Noise,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -139,7 +137,7 @@ def test_reads_ahead_by_a_bounded_number(
 
 
 def test_closing_ends_threads(
-    open_source: OpenSource, write_raster: Callable[..., Path], noise: Noise
+    open_source: OpenSource, write_raster: WriteRaster, noise: Noise
 ) -> None:
     source = open_source(write_raster("noise.tif", noise(3, 300, 330)))
     reads = read_windows(source, WindowPlan(330, 300, 64, 16), order=ReadingOrder(2, 2))
@@ -167,7 +165,7 @@ def test_blocks_are_decoded_about_once(
     layout: dict[str, Any],
     most: float,
     open_source: OpenSource,
-    write_raster: Callable[..., Path],
+    write_raster: WriteRaster,
     noise: Noise,
 ) -> None:
     """Windows overlap so much that they hold every pixel 2.25 times on average."""
@@ -184,7 +182,7 @@ def test_blocks_are_decoded_about_once(
 
 
 def test_one_reader_where_blocks_span_the_rows(
-    open_source: OpenSource, write_raster: Callable[..., Path], noise: Noise
+    open_source: OpenSource, write_raster: WriteRaster, noise: Noise
 ) -> None:
     pixels = noise(3, 300, 1000)
     plan = WindowPlan(1000, 300, 64, 16)
@@ -198,7 +196,7 @@ def test_one_reader_where_blocks_span_the_rows(
 
 
 def test_runs_of_large_chips_are_short(
-    open_source: OpenSource, write_raster: Callable[..., Path], noise: Noise
+    open_source: OpenSource, write_raster: WriteRaster, noise: Noise
 ) -> None:
     tiled = open_source(
         write_raster("t.tif", noise(3, 64, 640), tiled=True, blockxsize=64, blockysize=64)

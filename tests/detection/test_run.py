@@ -8,6 +8,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from fixture_types import BlobModel, MakeCard, WriteRaster
 from geopandas.testing import assert_geodataframe_equal
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -15,8 +16,8 @@ from numpy.typing import NDArray
 
 from geo_retina.detection import job
 from geo_retina.detection.backends import Model, load_model
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError
 
@@ -47,8 +48,8 @@ def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     batch=st.integers(1, 5),
 )
 def test_stitched_is_whole(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     width: int,
     height: int,
     chip_px: int,
@@ -65,7 +66,7 @@ def test_stitched_is_whole(
 
 
 def test_object_on_the_corner_of_four_windows(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+    blob_model: BlobModel, write_raster: WriteRaster
 ) -> None:
     blob_model()
     pixels = np.full((3, 112, 112), 20, dtype=np.uint8)
@@ -75,7 +76,7 @@ def test_object_on_the_corner_of_four_windows(
 
 
 def test_object_larger_than_the_overlap_is_not_lost(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+    blob_model: BlobModel, write_raster: WriteRaster
 ) -> None:
     blob_model()
     pixels = np.full((3, 64, 200), 20, dtype=np.uint8)
@@ -86,7 +87,7 @@ def test_object_larger_than_the_overlap_is_not_lost(
 
 @pytest.mark.parametrize("size", [(1, 1), (63, 20), (64, 64)])
 def test_raster_no_larger_than_a_chip(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path], size: tuple[int, int]
+    blob_model: BlobModel, write_raster: WriteRaster, size: tuple[int, int]
 ) -> None:
     detector = blob_model()
     pixels = np.full((3, *size), 200, dtype=np.uint8)
@@ -96,7 +97,7 @@ def test_raster_no_larger_than_a_chip(
 
 
 def test_nothing_found_is_a_valid_result(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path
 ) -> None:
     blob_model()
     path = write_raster("empty.tif", np.full((3, 100, 100), 20, dtype=np.uint8))
@@ -109,7 +110,7 @@ def test_nothing_found_is_a_valid_result(
 
 
 def test_windows_without_valid_pixels_are_not_inferred(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path
 ) -> None:
     detector = blob_model()
     pixels = np.full((3, 200, 200), 200, dtype=np.uint8)
@@ -122,7 +123,7 @@ def test_windows_without_valid_pixels_are_not_inferred(
 
 
 def test_invalid_pixels_produce_no_objects(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+    blob_model: BlobModel, write_raster: WriteRaster
 ) -> None:
     blob_model()
     pixels = np.full((3, 60, 60), 20, dtype=np.uint8)
@@ -135,10 +136,7 @@ def test_invalid_pixels_produce_no_objects(
 
 
 def test_a_crowded_window_is_split_not_truncated(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     blob_model(chip_px=256, overlap_px=32, detections_per_chip=60)
     pixels, boxes = field_of_objects(256, 256)
@@ -152,10 +150,7 @@ def test_a_crowded_window_is_split_not_truncated(
 
 
 def test_aoi_limits_the_work(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     detector = blob_model()
     pixels, boxes = field_of_objects(400, 400)
@@ -169,7 +164,7 @@ def test_aoi_limits_the_work(
 
 
 def test_resampled_raster_keeps_its_places(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path]
+    blob_model: BlobModel, write_raster: WriteRaster
 ) -> None:
     blob_model()
     pixels = np.full((3, 120, 120), 20, dtype=np.uint8)
@@ -179,10 +174,7 @@ def test_resampled_raster_keeps_its_places(
 
 
 def test_outputs_agree_and_ids_are_stable(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     blob_model()
     pixels, boxes = field_of_objects(200, 200)
@@ -197,7 +189,7 @@ def test_outputs_agree_and_ids_are_stable(
 
 
 @pytest.fixture
-def loaded(blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> Model:
+def loaded(blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch) -> Model:
     blob_model()
     monkeypatch.setattr("geo_retina.detection.backends.read_info", job.read_info)
     return load_model("blobs")
@@ -205,7 +197,7 @@ def loaded(blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch) -> M
 
 def test_a_loaded_model_runs_on_many_rasters_and_is_not_loaded_again(
     loaded: Model,
-    write_raster: Callable[..., Path],
+    write_raster: WriteRaster,
     tmp_path: Path,
     field_of_objects: Field,
     monkeypatch: pytest.MonkeyPatch,
@@ -221,7 +213,7 @@ def test_a_loaded_model_runs_on_many_rasters_and_is_not_loaded_again(
 
 
 def test_a_loaded_model_is_called_by_what_was_loaded(
-    loaded: Model, write_raster: Callable[..., Path], tmp_path: Path, field_of_objects: Field
+    loaded: Model, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     path = write_raster("field.tif", field_of_objects(90, 90)[0])
     detect_to_files(path, [tmp_path / "a.geojson"], model=loaded)
@@ -236,7 +228,7 @@ def test_a_loaded_model_is_called_by_what_was_loaded(
 
 
 def test_what_has_no_effect_on_a_loaded_model_is_refused(
-    loaded: Model, write_raster: Callable[..., Path], tmp_path: Path, field_of_objects: Field
+    loaded: Model, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     path = write_raster("field.tif", field_of_objects(90, 90)[0])
 
@@ -248,8 +240,8 @@ def test_what_has_no_effect_on_a_loaded_model_is_refused(
 
 
 def test_unreadable_window_keeps_what_was_done(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     field_of_objects: Field,
@@ -281,10 +273,7 @@ def test_unreadable_window_keeps_what_was_done(
 
 
 def test_resumed_run_ends_in_the_same_bytes(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     blob_model()
     pixels, _ = field_of_objects(300, 600)
@@ -304,10 +293,7 @@ def test_resumed_run_ends_in_the_same_bytes(
 
 
 def test_resume_refuses_another_job(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     blob_model()
     pixels, _ = field_of_objects(300, 300)
@@ -326,10 +312,7 @@ def test_resume_refuses_another_job(
 
 
 def test_bad_outputs_are_refused_before_work(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     detector = blob_model()
     path = write_raster("field.tif", field_of_objects(100, 100)[0])
@@ -340,10 +323,7 @@ def test_bad_outputs_are_refused_before_work(
 
 
 def test_summary_is_plain_data(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    tmp_path: Path,
-    field_of_objects: Field,
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
     blob_model()
     pixels, boxes = field_of_objects(200, 200)
@@ -373,10 +353,7 @@ def test_the_docstring_names_every_option() -> None:
 
 @pytest.mark.parametrize("method", ["nms", "nms-ios", "soft-nms", "wbf"])
 def test_no_method_leaves_scores_under_the_least_one(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    method: str,
+    blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field, method: str
 ) -> None:
     """Windows overlap, so that most objects are found twice or four times."""
     blob_model()
@@ -388,10 +365,7 @@ def test_no_method_leaves_scores_under_the_least_one(
 
 
 def test_options_may_come_from_numpy_and_pathlib(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    tmp_path: Path,
+    blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
 ) -> None:
     blob_model()
     raster = write_raster("field.tif", field_of_objects(100, 100)[0])
@@ -433,10 +407,7 @@ def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
 
 
 def test_least_scores_of_classes(
-    blob_model: Callable[..., Any],
-    write_raster: Callable[..., Path],
-    field_of_objects: Field,
-    make_card: Callable[..., Any],
+    blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field, make_card: MakeCard
 ) -> None:
     card = make_card(class_names=("tree", "car"), score=0.3)
     limits = DetectOptions(class_scores=(("car", 0.1),)).thresholds(card)

@@ -14,7 +14,7 @@ from geo_retina.space import boxes as box_arrays
 from geo_retina.space import nms as nms_module
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.detections import Detections
-from geo_retina.space.links import overlapping_pairs
+from geo_retina.space.links import pairs_within
 from geo_retina.space.merging import METHODS, AcrossClasses, GreedyNms, Merging, build_merging
 from geo_retina.space.windows import Window, WindowPlan
 
@@ -369,7 +369,7 @@ def test_suspected_pairs_are_those_of_the_result(job: Any, threshold: float) -> 
     plan, strips = job
     stitcher = Stitcher(plan, merging=GreedyNms(threshold=threshold), margin_px=1)
     final = Detections.concat(stitched(stitcher, strips))
-    pairs = overlapping_pairs(
+    pairs = pairs_within(
         final.boxes, threshold=SUSPECT_IOS, overlap=Overlap.IOS, class_ids=final.class_ids
     )
     windows = final.window_ids[pairs]

@@ -1,7 +1,6 @@
 """The torch backend, and what it does on a GPU, played by a device that has little memory."""
 
 import weakref
-from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +10,8 @@ import numpy as np
 import pytest
 import rasterio
 import torch
+from fixture_types import MakeCard
 
-from geo_retina.card import ModelCard
 from geo_retina.detection.detector import (
     BackgroundDetector,
     ChipResult,
@@ -37,9 +36,7 @@ EXAMPLE = Path(__file__).parents[2] / "examples" / "niwot_ridge.tif"
 
 
 @pytest.fixture(scope="module")
-def info(
-    tmp_path_factory: pytest.TempPathFactory, make_card: Callable[..., ModelCard]
-) -> CheckpointInfo:
+def info(tmp_path_factory: pytest.TempPathFactory, make_card: MakeCard) -> CheckpointInfo:
     torch.manual_seed(2)
     settings = NetworkSettings(
         num_classes=1,

@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -363,7 +364,7 @@ class TestSeveral:
 class TestCheck:
     @pytest.mark.parametrize("extension", [*EVERY, "geojsons", "geoparquet", "GPKG"])
     def test_known_extensions_pass_and_touch_nothing(self, tmp_path: Path, extension: str) -> None:
-        check_output(tmp_path / f"a.{extension}", grid=GRID)
+        open_writer(tmp_path / f"a.{extension}", grid=GRID, class_names=NAMES)
         assert files(tmp_path) == set()
 
     @pytest.mark.parametrize("name", ["a.kml", "a", ".gpkg", "a.gpkg.zip"])
@@ -435,13 +436,14 @@ class TestCheck:
             check_output(tmp_path / "a.gpkg", crs="EPSG:4326", pixel_coordinates=True)
 
     def test_a_raster_without_crs(self, tmp_path: Path) -> None:
+        begin = partial(open_writer, grid=UNREFERENCED, class_names=NAMES)
         with pytest.raises(GeoreferenceError, match="ask for pixel coordinates"):
-            check_output(tmp_path / "a.geojson", grid=UNREFERENCED)
+            begin(tmp_path / "a.geojson")
         with pytest.raises(GeoreferenceError, match="cannot be written in WGS 84"):
-            check_output(tmp_path / "a.gpkg", crs="EPSG:4326", grid=UNREFERENCED)
-        check_output(tmp_path / "a.geojson", pixel_coordinates=True, grid=UNREFERENCED)
-        check_output(tmp_path / "a.gpkg", grid=UNREFERENCED)
-        check_output(tmp_path / "a.coco.json", grid=UNREFERENCED)
+            begin(tmp_path / "a.gpkg", crs="EPSG:4326")
+        begin(tmp_path / "a.geojson", pixel_coordinates=True)
+        begin(tmp_path / "a.gpkg")
+        begin(tmp_path / "a.coco.json")
 
     def test_metadata_that_is_not_json_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):

@@ -15,10 +15,12 @@ from typing import Any
 import geopandas as gpd
 import numpy as np
 import pytest
+from fixture_types import BlobModel, WriteRaster
 from numpy.typing import NDArray
 
 from geo_retina.detection import disk
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import WorkOptions
 from geo_retina.errors import GeoRetinaError, LedgerError, OutputError, WriteError
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
@@ -78,9 +80,7 @@ def _windows_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.fixture
-def raster(
-    blob_model: Callable[..., Any], write_raster: Callable[..., Path], field_of_objects: Field
-) -> Path:
+def raster(blob_model: BlobModel, write_raster: WriteRaster, field_of_objects: Field) -> Path:
     blob_model()
     return write_raster("field.tif", field_of_objects(200, 200)[0])
 

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from fixture_types import MakeCard, WriteRaster
 from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.shutil import copy as copy_raster
@@ -246,10 +247,7 @@ def assert_lands(path: str | Path, kind: Kind, card: ModelCard) -> None:
 
 @pytest.mark.parametrize("name", KINDS)
 def test_object_lands_on_its_place(
-    name: str,
-    tmp_path: Path,
-    write_raster_at: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    name: str, tmp_path: Path, write_raster_at: WriteRaster, make_card: MakeCard
 ) -> None:
     kind = KINDS[name]
     if "WebP" in name and not has_driver("WEBP"):
@@ -276,11 +274,7 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 @pytest.mark.parametrize("prefix", ["http://", "/vsicurl/http://"])
 def test_object_lands_on_its_place_over_http(
-    prefix: str,
-    server: str,
-    tmp_path: Path,
-    write_raster_at: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    prefix: str, server: str, tmp_path: Path, write_raster_at: WriteRaster, make_card: MakeCard
 ) -> None:
     kind = Kind(tiled())
     kind.write(tmp_path, kind, write_raster_at)
@@ -289,11 +283,7 @@ def test_object_lands_on_its_place_over_http(
 
 @pytest.mark.parametrize("where", ["http", "zip"])
 def test_object_lands_on_its_place_in_a_mosaic_of_remote_files(
-    where: str,
-    server: str,
-    tmp_path: Path,
-    write_raster_at: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    where: str, server: str, tmp_path: Path, write_raster_at: WriteRaster, make_card: MakeCard
 ) -> None:
     kind = Kind(tiled())
     path = kind.write(tmp_path, kind, write_raster_at)
@@ -307,8 +297,8 @@ def test_object_lands_on_its_place_in_a_mosaic_of_remote_files(
 def test_object_lands_on_its_place_in_a_bucket(
     server: str,
     tmp_path: Path,
-    write_raster_at: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    write_raster_at: WriteRaster,
+    make_card: MakeCard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     (tmp_path / "bucket").mkdir()

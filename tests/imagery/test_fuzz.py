@@ -2,19 +2,17 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
-from numpy.typing import NDArray
+from fixture_types import Noise, WriteRaster
 from rasterio.control import GroundControlPoint
 
-Array = NDArray[Any]
 DAMAGED = 500
 
 
-def fill(folder: Path, write: Callable[..., Path], noise: Callable[..., Array]) -> None:
+def fill(folder: Path, write: Callable[..., Path], noise: Noise) -> None:
     """Whole files of several layouts, whose headers are then damaged."""
     tiles = {"tiled": True, "blockxsize": 64, "blockysize": 64}
     mask = np.ones((150, 170), bool)
@@ -37,7 +35,7 @@ def fill(folder: Path, write: Callable[..., Path], noise: Callable[..., Array]) 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits its memory as Linux does")
 def test_damaged_files_are_refused_or_read(
-    tmp_path: Path, write_raster_at: Callable[..., Path], noise: Callable[..., Array]
+    tmp_path: Path, write_raster_at: WriteRaster, noise: Noise
 ) -> None:
     fill(tmp_path, write_raster_at, noise)
     script = Path(__file__).with_name("fuzz_rasters.py")

@@ -1,15 +1,13 @@
 import itertools
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from numpy.typing import NDArray
+from fixture_types import MakeCard, Noise, WriteRaster
 from rasterio.env import get_gdal_config
 
-from geo_retina.card import ModelCard
 from geo_retina.imagery import gdal
 from geo_retina.imagery.gdal import (
     LARGEST_BLOCK_CACHE_BYTES,
@@ -20,8 +18,6 @@ from geo_retina.imagery.gdal import (
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.space.windows import WindowPlan
-
-Array = NDArray[Any]
 
 
 def cache_size() -> int:
@@ -73,8 +69,8 @@ def read_all(source: ChipSource) -> int:
 def test_blocks_are_decoded_about_once(
     layout: dict[str, Any],
     gsd: float,
-    write_raster: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster,
+    make_card: MakeCard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The file holds noise, so what is read of it tells how often its blocks were decoded."""
@@ -93,16 +89,14 @@ def test_blocks_are_decoded_about_once(
 
 @pytest.mark.skipif(not os.access("/proc/self/io", os.R_OK), reason="needs /proc/self/io")
 def test_each_handle_decodes_a_block_about_once(
-    write_raster: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pixels = np.random.default_rng(1).integers(0, 255, (3, 500, 3000), dtype=np.uint8)
     path = write_raster("a.tif", pixels, compress="DEFLATE")
     monkeypatch.setattr(gdal, "SMALLEST_BLOCK_CACHE_BYTES", 0)
     with open_raster(path) as raster:
         source = open_chip_source(raster, make_card())
-        with source.clone() as clone, block_cache(source.block_cache_bytes(64, handles=2)):
+        with source.clone() as clone, block_cache(2 * source.block_cache_bytes(64)):
             turns = itertools.cycle([source, clone])
             before = bytes_read()
             for strip in WindowPlan(source.grid.width, source.grid.height, 64, 24).strips():
@@ -112,9 +106,7 @@ def test_each_handle_decodes_a_block_about_once(
 
 
 def test_cache_for_a_strip_depends_on_its_width_alone(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     layout = {"tiled": True, "blockxsize": 64, "blockysize": 64}
     sizes = []

@@ -1,27 +1,21 @@
 import logging
-from collections.abc import Callable
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from fixture_types import MakeCard, Noise, WriteRaster
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from rasterio.control import GroundControlPoint
 from rasterio.crs import CRS
 from rasterio.rpc import RPC
 
-from geo_retina.card import ModelCard
 from geo_retina.errors import GeoreferenceError, GsdError
 from geo_retina.imagery.georeference import fit_control_points
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
-
-Array = NDArray[Any]
 
 
 def control(transform: Affine, places: list[tuple[float, float]]) -> list[GroundControlPoint]:
@@ -75,9 +69,7 @@ def test_points_on_a_line_are_refused(places: list[tuple[float, float]]) -> None
 
 
 def test_no_georeference_opens_but_is_not_used_unasked(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), crs=None)
     with open_raster(path) as raster:
@@ -91,9 +83,7 @@ def test_no_georeference_opens_but_is_not_used_unasked(
 
 
 def test_gsd_of_pixel_coordinates_can_be_stated(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 90, 80), crs=None)) as raster:
         source = open_chip_source(
@@ -106,9 +96,7 @@ def test_gsd_of_pixel_coordinates_can_be_stated(
 
 
 def test_transform_without_crs_can_be_given_one(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     transform = Affine(0.1, 0, 5e5, 0, -0.1, 5e6)
     path = write_raster("a.tif", noise(3, 9, 8), crs=None, transform=transform)
@@ -121,9 +109,7 @@ def test_transform_without_crs_can_be_given_one(
         assert raster.grid.crs.to_epsg() == 32633
 
 
-def test_stated_crs_may_not_contradict_the_file(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_stated_crs_may_not_contradict_the_file(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     with open_raster(path, crs="EPSG:32633") as raster:
         assert raster.has_georeference
@@ -133,9 +119,7 @@ def test_stated_crs_may_not_contradict_the_file(
         open_raster(write_raster("b.tif", noise(3, 9, 8)), crs="Mars, somewhere")
 
 
-def test_crs_without_transform_is_refused(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_crs_without_transform_is_refused(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), transform=Affine.identity())
     with pytest.raises(GeoreferenceError, match=r"no transform.*world file"):
         open_raster(path)
@@ -143,9 +127,7 @@ def test_crs_without_transform_is_refused(
         assert not raster.has_georeference
 
 
-def test_gcps_without_crs_are_refused(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_gcps_without_crs_are_refused(write_raster: WriteRaster, noise: Noise) -> None:
     points = control(Affine(0.1, 0, 5e5, 0, -0.1, 5e6), [(0, 0), (8, 0), (8, 9), (0, 9)])
     path = write_raster("a.tif", noise(3, 9, 8), crs=CRS(), gcps=points)
     with pytest.raises(GeoreferenceError, match=r"control points but no CRS"):
@@ -155,7 +137,7 @@ def test_gcps_without_crs_are_refused(
 
 
 def test_geolocation_arrays_alone_are_refused_with_the_step_to_take(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
+    write_raster: WriteRaster, noise: Noise
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), crs=None, transform=Affine.identity())
     with rasterio.open(path, "r+") as raster:
@@ -165,7 +147,7 @@ def test_geolocation_arrays_alone_are_refused_with_the_step_to_take(
 
 
 def test_rpcs_alone_are_refused_with_the_step_to_take(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
+    write_raster: WriteRaster, noise: Noise
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), crs=None)
     line = [0.0, 0.0, 1.0, *[0.0] * 17]
@@ -181,9 +163,7 @@ def test_rpcs_alone_are_refused_with_the_step_to_take(
         open_raster(path)
 
 
-def test_heights_are_dropped_from_the_crs(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_heights_are_dropped_from_the_crs(write_raster: WriteRaster, noise: Noise) -> None:
     with open_raster(write_raster("a.tif", noise(3, 9, 8), crs="EPSG:25832+5783")) as raster:
         assert raster.grid.crs.to_epsg() == 25832
     path = write_raster(
@@ -194,9 +174,7 @@ def test_heights_are_dropped_from_the_crs(
 
 
 def test_local_crs_needs_a_stated_gsd(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), crs='LOCAL_CS["site",UNIT["metre",1]]')
     with open_raster(path) as raster, pytest.raises(GeoreferenceError, match=r"local CRS.*--gsd"):
@@ -204,9 +182,7 @@ def test_local_crs_needs_a_stated_gsd(
 
 
 def test_stated_gsd_may_not_contradict_the_file(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     with open_raster(path) as raster, pytest.raises(GsdError, match=r"--gsd 0.2"):
@@ -214,9 +190,7 @@ def test_stated_gsd_may_not_contradict_the_file(
 
 
 def test_coarse_rasters_are_refused_unless_allowed(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 9, 8), gsd=0.5)) as raster:
         with pytest.raises(GsdError, match=r"0.5 m per pixel.*up to 0.3 m.*--any-gsd"):
@@ -226,9 +200,7 @@ def test_coarse_rasters_are_refused_unless_allowed(
 
 
 def test_coarsest_gsd_itself_is_fine(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     """A projection's scale error of some parts in ten thousand is no reason to refuse."""
     with open_raster(write_raster("a.tif", noise(3, 9, 8), gsd=0.3)) as raster:
@@ -236,9 +208,7 @@ def test_coarsest_gsd_itself_is_fine(
 
 
 def test_absurdly_fine_rasters_are_refused(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8), gsd=1e-4)
     with open_raster(path) as raster, pytest.raises(GsdError, match=r"check the raster's CRS"):
@@ -246,10 +216,7 @@ def test_absurdly_fine_rasters_are_refused(
 
 
 def test_uneven_gsd_is_warned_of(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-    caplog: pytest.LogCaptureFixture,
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard, caplog: pytest.LogCaptureFixture
 ) -> None:
     tall = Affine(1, 0, 13, 0, -1, 69)
     path = write_raster("a.tif", noise(3, 9, 8), crs="EPSG:4326", transform=tall)

@@ -1,10 +1,11 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
+import rasterio.shutil
+from fixture_types import MakeCard, Noise, WriteRaster
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
@@ -38,30 +39,18 @@ def assert_holed(path: Path, card: ModelCard, original: Array, **options: object
     np.testing.assert_array_equal(pixels[:, holed()], original[:3, holed()])
 
 
-def test_nodata_value(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-) -> None:
+def test_nodata_value(write_raster: WriteRaster, noise: Noise, make_card: MakeCard) -> None:
     pixels = noise(3, 30, 40)
     pixels[:, ~holed()] = 255
     assert_holed(write_raster("a.tif", pixels, nodata=255), make_card(), pixels)
 
 
-def test_internal_mask(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-) -> None:
+def test_internal_mask(write_raster: WriteRaster, noise: Noise, make_card: MakeCard) -> None:
     pixels = noise(3, 30, 40)
     assert_holed(write_raster("a.tif", pixels, mask=holed()), make_card(), pixels)
 
 
-def test_mask_file(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-) -> None:
+def test_mask_file(write_raster: WriteRaster, noise: Noise, make_card: MakeCard) -> None:
     pixels = noise(3, 30, 40)
     path = write_raster("a.tif", pixels)
     with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(path, "r+") as file:
@@ -70,22 +59,14 @@ def test_mask_file(
     assert_holed(path, make_card(), pixels)
 
 
-def test_alpha(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-) -> None:
+def test_alpha(write_raster: WriteRaster, noise: Noise, make_card: MakeCard) -> None:
     pixels = noise(4, 30, 40)
     pixels[3] = holed() * 255
     path = write_raster("a.tif", pixels, colours=["red", "green", "blue", "alpha"])
     assert_holed(path, make_card(), pixels)
 
 
-def test_alpha_besides_nodata(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-) -> None:
+def test_alpha_besides_nodata(write_raster: WriteRaster, noise: Noise, make_card: MakeCard) -> None:
     """GDAL lets a nodata value hide the alpha band."""
     pixels = noise(4, 30, 40)
     pixels[3] = holed() * 255
@@ -95,9 +76,7 @@ def test_alpha_besides_nodata(
 
 
 def test_alpha_asked_for_as_an_input_is_no_mask(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     pixels = noise(4, 30, 40)
     pixels[3] = holed() * 255
@@ -107,9 +86,7 @@ def test_alpha_asked_for_as_an_input_is_no_mask(
 
 
 def test_nodata_that_is_a_colour_must_fill_all_bands(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     pixels = noise(3, 30, 40)
     pixels[:, ~holed()] = 0
@@ -119,9 +96,7 @@ def test_nodata_that_is_a_colour_must_fill_all_bands(
 
 
 def test_nodata_that_is_no_colour_counts_in_each_band(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     values = noise(3, 30, 40).astype(np.float32)
     values[1, ~holed()] = -9999
@@ -132,11 +107,7 @@ def test_nodata_that_is_no_colour_counts_in_each_band(
 @pytest.mark.parametrize("nodata", [None, float("nan"), -1.0])
 @pytest.mark.parametrize("hole", [np.nan, np.inf])
 def test_values_that_are_not_finite_are_invalid(
-    nodata: float | None,
-    hole: float,
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    nodata: float | None, hole: float, write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     values = noise(3, 30, 40).astype(np.float32)
     values[2, ~holed()] = hole
@@ -145,9 +116,7 @@ def test_values_that_are_not_finite_are_invalid(
 
 
 def test_float_models_never_see_nan(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     values = noise(3, 30, 40).astype(np.float32) / 255
     values[:, ~holed()] = np.nan
@@ -161,10 +130,7 @@ def test_float_models_never_see_nan(
 
 
 def test_empty_windows_are_told_without_reading_pixels(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_raster("a.tif", noise(3, 30, 40), mask=holed())
     with open_raster(path) as raster:
@@ -180,10 +146,7 @@ def test_empty_windows_are_told_without_reading_pixels(
 
 
 def test_without_masks_nothing_is_read_to_tell(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 30, 40))) as raster:
         source = open_chip_source(raster, make_card())
@@ -194,9 +157,7 @@ def test_without_masks_nothing_is_read_to_tell(
 
 @pytest.mark.parametrize("overviews", [(), (2, 4)])
 def test_masks_are_resampled_with_their_pixels(
-    overviews: tuple[int, ...],
-    write_raster: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
+    overviews: tuple[int, ...], write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     """Pixels under the mask never bleed into valid ones."""
     pixels = np.full((3, 200, 240), 90, np.uint8)
@@ -211,3 +172,30 @@ def test_masks_are_resampled_with_their_pixels(
     assert chip.valid[share == 1].all()
     assert not chip.valid[share == 0].any()
     assert (chip.pixels[:, chip.valid] == 90).all()
+
+
+def test_a_bands_own_mask_beside_alpha(
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
+) -> None:
+    """The first band of a VRT has a mask of its own, the others have the alpha band."""
+    own = np.ones((30, 40), bool)
+    own[20:25, 30:35] = False
+    write_raster("own.tif", own[None].astype(np.uint8) * 255)
+    pixels = noise(4, 30, 40)
+    pixels[3] = holed() * 255
+    path = write_raster("a.tif", pixels, colours=["red", "green", "blue", "alpha"])
+    mosaic = path.with_suffix(".vrt")
+    rasterio.shutil.copy(path, mosaic, driver="VRT")
+    band = '<VRTRasterBand dataType="Byte" band="1">'
+    mask = (
+        '<MaskBand><VRTRasterBand dataType="Byte"><SimpleSource>'
+        '<SourceFilename relativeToVRT="1">own.tif</SourceFilename><SourceBand>1</SourceBand>'
+        "</SimpleSource></VRTRasterBand></MaskBand>"
+    )
+    text = mosaic.read_text()
+    assert band in text
+    mosaic.write_text(text.replace(band, band + mask))
+    with open_raster(mosaic) as raster:
+        assert [set(flags) for flags in raster.mask_flags[:2]] == [set(), {"per_dataset", "alpha"}]
+    _, valid = read(mosaic, make_card())
+    np.testing.assert_array_equal(valid, holed() & own)

@@ -1,10 +1,10 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
+from fixture_types import MakeCard, WriteRaster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -17,7 +17,6 @@ from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
 
-Write = Callable[..., Path]
 OTHER = "+proj=tmerc +lon_0=15 +ellps=GRS80 +units=m"
 NORTH_UP = Affine(0.1, 0, 500_000, 0, -0.1, 5_400_000)
 TURNED = Affine.translation(500_000, 5_400_000) @ Affine.rotation(30) @ Affine.scale(0.1, -0.1)
@@ -28,7 +27,7 @@ def scene(bands: int = 3) -> NDArray[np.uint8]:
 
 
 def write_part(
-    write: Write,
+    write: WriteRaster,
     path: Path,
     whole: NDArray[Any],
     window: Window,
@@ -56,7 +55,7 @@ def read_all(path: Path, card: ModelCard) -> tuple[NDArray[Any], NDArray[np.bool
 
 @pytest.mark.parametrize("transform", [NORTH_UP, TURNED])
 def test_tiles_give_the_raster_they_were_cut_from(
-    tmp_path: Path, write_raster: Write, transform: Affine
+    tmp_path: Path, write_raster: WriteRaster, transform: Affine
 ) -> None:
     whole = scene()
     files = [
@@ -85,8 +84,8 @@ def test_tiles_give_the_raster_they_were_cut_from(
 )
 def test_any_tiles_show_their_pixels_and_nothing_else(
     tmp_path_factory: pytest.TempPathFactory,
-    write_raster_at: Write,
-    make_card: Callable[..., ModelCard],
+    write_raster_at: WriteRaster,
+    make_card: MakeCard,
     corners: list[tuple[int, int, int, int]],
 ) -> None:
     folder, whole = tmp_path_factory.mktemp("tiles"), scene()
@@ -111,7 +110,7 @@ def test_any_tiles_show_their_pixels_and_nothing_else(
 
 @pytest.mark.parametrize("kind", ["mask", "mask and nodata", "nodata", "alpha"])
 def test_invalid_pixels_stay_invalid_and_let_lower_files_show(
-    tmp_path: Path, write_raster: Write, make_card: Callable[..., ModelCard], kind: str
+    tmp_path: Path, write_raster: WriteRaster, make_card: MakeCard, kind: str
 ) -> None:
     whole = scene()
     holes = np.random.default_rng(4).random((2, 90, 120)) < 0.3
@@ -139,7 +138,7 @@ def test_invalid_pixels_stay_invalid_and_let_lower_files_show(
 
 
 def test_an_infrared_band_tagged_alpha_is_a_band_and_gaps_are_no_ground(
-    tmp_path: Path, write_raster: Write, make_card: Callable[..., ModelCard]
+    tmp_path: Path, write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     whole = scene(4)
     whole[3, 5:20, 65:80] = 0  # water takes all infrared
@@ -161,7 +160,7 @@ def test_an_infrared_band_tagged_alpha_is_a_band_and_gaps_are_no_ground(
     assert np.array_equal(chip.pixels[:, expected], whole[:, expected])
 
 
-def test_nan_is_a_nodata_value_like_others(tmp_path: Path, write_raster: Write) -> None:
+def test_nan_is_a_nodata_value_like_others(tmp_path: Path, write_raster: WriteRaster) -> None:
     whole = scene(1).astype(np.float32)
     whole[0, 5:9, 65:70] = np.nan
     files = [
@@ -181,7 +180,7 @@ def test_nan_is_a_nodata_value_like_others(tmp_path: Path, write_raster: Write) 
 
 
 def test_nan_is_not_valid_though_no_nodata_value_says_so(
-    tmp_path: Path, write_raster: Write
+    tmp_path: Path, write_raster: WriteRaster
 ) -> None:
     whole = scene(1).astype(np.float32)
     holes = np.random.default_rng(4).random((2, 90, 120)) < 0.3
@@ -203,7 +202,7 @@ def test_nan_is_not_valid_though_no_nodata_value_says_so(
     assert np.array_equal(read, expected, equal_nan=True)
 
 
-def test_gdal_paths_keep_what_they_choose(tmp_path: Path, write_raster: Write) -> None:
+def test_gdal_paths_keep_what_they_choose(tmp_path: Path, write_raster: WriteRaster) -> None:
     path = write_raster(tmp_path / "a.tif", scene(), colours=("red", "green", "blue"))
 
     write_mosaic([f"vrt://{path}?bands=3,2,1"], tmp_path / "all.vrt")
@@ -213,7 +212,7 @@ def test_gdal_paths_keep_what_they_choose(tmp_path: Path, write_raster: Write) -
     assert np.array_equal(read, scene()[::-1])
 
 
-def test_floats_with_and_without_masks_fit(tmp_path: Path, write_raster: Write) -> None:
+def test_floats_with_and_without_masks_fit(tmp_path: Path, write_raster: WriteRaster) -> None:
     whole, mask = scene(1).astype(np.float32), np.ones((90, 120), np.bool_)
     mask[:, 70:] = False
     left = write_part(write_raster, tmp_path / "a.tif", whole, Window(0, 0, 60, 90))
@@ -225,7 +224,9 @@ def test_floats_with_and_without_masks_fit(tmp_path: Path, write_raster: Write) 
         assert np.array_equal(raster.read_mask(Window(0, 0, 120, 90), band=1), mask)
 
 
-def test_a_mosaic_does_not_replace_a_part_of_its_files(tmp_path: Path, write_raster: Write) -> None:
+def test_a_mosaic_does_not_replace_a_part_of_its_files(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     file = write_raster(tmp_path / "a.tif", scene())
     write_mosaic([str(file)], tmp_path / "one.vrt")
     write_mosaic([str(tmp_path / "one.vrt")], tmp_path / "two.vrt")
@@ -234,7 +235,7 @@ def test_a_mosaic_does_not_replace_a_part_of_its_files(tmp_path: Path, write_ras
         write_mosaic([str(tmp_path / "two.vrt")], tmp_path / "one.vrt")
 
 
-def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: Write) -> None:
+def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: WriteRaster) -> None:
     pixels = scene(1).astype(np.int32)
     file = write_raster(tmp_path / "a.tif", pixels, nodata=-2_147_483_647)
 
@@ -244,7 +245,9 @@ def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: Write)
         assert raster.nodata == (-2_147_483_647,)
 
 
-def test_a_mosaic_does_not_hold_itself_by_another_path(tmp_path: Path, write_raster: Write) -> None:
+def test_a_mosaic_does_not_hold_itself_by_another_path(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     (tmp_path / "tiles").mkdir()
     file = write_part(write_raster, tmp_path / "tiles/a.tif", scene(), Window(0, 0, 60, 45))
     (tmp_path / "link").symlink_to(tmp_path / "tiles", target_is_directory=True)
@@ -255,7 +258,9 @@ def test_a_mosaic_does_not_hold_itself_by_another_path(tmp_path: Path, write_ras
     assert done.files == 1
 
 
-def test_paths_are_relative_where_files_lie_below(tmp_path: Path, write_raster: Write) -> None:
+def test_paths_are_relative_where_files_lie_below(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
     (tmp_path / "tiles").mkdir()
     file = write_part(write_raster, tmp_path / "tiles/a.tif", scene(), Window(0, 0, 60, 45))
 
@@ -267,7 +272,7 @@ def test_paths_are_relative_where_files_lie_below(tmp_path: Path, write_raster: 
 
 
 def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
-    tmp_path: Path, write_raster: Write
+    tmp_path: Path, write_raster: WriteRaster
 ) -> None:
     file = write_part(write_raster, tmp_path / "a.tif", scene(), Window(0, 0, 60, 45))
     out = tmp_path / "all.vrt"
@@ -318,7 +323,7 @@ def test_an_older_mosaic_is_replaced_and_not_taken_for_a_file(
     ],
 )
 def test_files_that_do_not_fit_are_refused_by_name(
-    tmp_path: Path, write_raster: Write, options: dict[str, Any], message: str
+    tmp_path: Path, write_raster: WriteRaster, options: dict[str, Any], message: str
 ) -> None:
     one = write_raster(tmp_path / "a.tif", scene(), transform=NORTH_UP, **options.pop("first", {}))
     plain = {"transform": NORTH_UP @ Affine.translation(120, 0)}
@@ -329,7 +334,7 @@ def test_files_that_do_not_fit_are_refused_by_name(
     assert not (tmp_path / "all.vrt").exists()
 
 
-def test_other_data_types_are_refused(tmp_path: Path, write_raster: Write) -> None:
+def test_other_data_types_are_refused(tmp_path: Path, write_raster: WriteRaster) -> None:
     one = write_raster(tmp_path / "a.tif", scene())
     other = write_raster(tmp_path / "b.tif", scene().astype(np.uint16))
 
@@ -337,7 +342,7 @@ def test_other_data_types_are_refused(tmp_path: Path, write_raster: Write) -> No
         write_mosaic([str(one), str(other)], tmp_path / "all.vrt")
 
 
-def test_no_file_and_another_ending_are_refused(tmp_path: Path, write_raster: Write) -> None:
+def test_no_file_and_another_ending_are_refused(tmp_path: Path, write_raster: WriteRaster) -> None:
     one = str(write_raster(tmp_path / "a.tif", scene()))
 
     with pytest.raises(RasterError, match="got none"):
@@ -348,7 +353,7 @@ def test_no_file_and_another_ending_are_refused(tmp_path: Path, write_raster: Wr
         write_mosaic([one], tmp_path / "missing" / "all.vrt")
 
 
-def test_progress_counts_files(tmp_path: Path, write_raster: Write) -> None:
+def test_progress_counts_files(tmp_path: Path, write_raster: WriteRaster) -> None:
     files = [
         write_part(write_raster, tmp_path / f"{i}.tif", scene(), window)
         for i, window in enumerate(quarters())
@@ -362,7 +367,7 @@ def test_progress_counts_files(tmp_path: Path, write_raster: Write) -> None:
 
 @pytest.mark.parametrize("nodata", [0, 0.5, 255])
 def test_nodata_of_whole_numbers_is_not_rounded(
-    tmp_path: Path, write_raster: Write, nodata: float
+    tmp_path: Path, write_raster: WriteRaster, nodata: float
 ) -> None:
     """At 0.5 no pixel is nodata; at 0 the black ones would be."""
     pixels = np.zeros((3, 20, 20), np.uint8)

@@ -1,16 +1,14 @@
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fixture_types import WriteRaster
 
 from geo_retina.errors import RasterReadError
 from geo_retina.imagery.quicklook import read_small
 
-Writer = Callable[..., Path]
 
-
-def test_large_rasters_shrink_and_small_ones_grow(write_raster: Writer) -> None:
+def test_large_rasters_shrink_and_small_ones_grow(write_raster: WriteRaster) -> None:
     path = write_raster("a.tif", np.full((3, 40, 80), 100, np.uint8))
     small, zoom = read_small(str(path), most_px=20)
     assert (small.shape, zoom) == ((10, 20, 3), 0.25)
@@ -19,7 +17,7 @@ def test_large_rasters_shrink_and_small_ones_grow(write_raster: Writer) -> None:
     assert (large.shape, zoom) == ((80, 160, 3), 2.0)
 
 
-def test_other_types_are_stretched_and_invalid_is_black(write_raster: Writer) -> None:
+def test_other_types_are_stretched_and_invalid_is_black(write_raster: WriteRaster) -> None:
     pixels = np.tile(np.linspace(1000, 3000, 50), (1, 30, 1)).astype(np.uint16)
     pixels[:, :5] = 0
     shown, _ = read_small(str(write_raster("b.tif", pixels, nodata=0)), most_px=100)
@@ -29,7 +27,7 @@ def test_other_types_are_stretched_and_invalid_is_black(write_raster: Writer) ->
     assert shown[10, -1, 0] > 245
 
 
-def test_a_colour_that_holds_nodata_in_one_band_is_shown(write_raster: Writer) -> None:
+def test_a_colour_that_holds_nodata_in_one_band_is_shown(write_raster: WriteRaster) -> None:
     pixels = np.full((3, 30, 30), 100, np.uint8)
     pixels[0, :10] = 255  # over-exposed in red alone
     pixels[:, 20:] = 255

@@ -1,9 +1,9 @@
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeCard, Noise, WriteRaster
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -27,9 +27,7 @@ def read(path: Path, card: ModelCard, **options: object) -> Array:
 
 
 def test_same_type_is_left_alone(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     pixels = noise(3, 30, 40)
     np.testing.assert_array_equal(read(write_raster("a.tif", pixels), make_card()), pixels)
@@ -37,10 +35,7 @@ def test_same_type_is_left_alone(
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "float32", "float64", "uint32", "int8"])
 def test_other_types_need_a_statement(
-    dtype: str,
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    dtype: str, write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8, dtype=dtype, high=99))
     with pytest.raises(RadiometryError, match=rf"uint8.*{dtype}.*--scale MIN MAX.*--stretch P1 P2"):
@@ -48,9 +43,7 @@ def test_other_types_need_a_statement(
 
 
 def test_same_type_is_demanded_of_all_bands_read(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     with pytest.raises(RadiometryError, match=r"shown uint16 values.*holds uint8"):
@@ -59,7 +52,7 @@ def test_same_type_is_demanded_of_all_bands_read(
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])
 def test_scale_maps_the_stated_range_and_clips(
-    dtype: str, write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+    dtype: str, write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     values = np.array([[[-5, 0, 100, 500, 1000, 3000]]] * 3).clip(0 if dtype == "uint16" else -5)
     path = write_raster("a.tif", values.astype(dtype))
@@ -68,16 +61,14 @@ def test_scale_maps_the_stated_range_and_clips(
     assert out.dtype == np.uint8
 
 
-def test_scale_holds_for_the_same_type_too(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
-) -> None:
+def test_scale_holds_for_the_same_type_too(write_raster: WriteRaster, make_card: MakeCard) -> None:
     values = np.array([[[10, 20, 30]]] * 3, np.uint8)
     out = read(write_raster("a.tif", values), make_card(), scale=(10, 30))
     np.testing.assert_array_equal(out[2, 0], [0, 128, 255])
 
 
 def test_value_range_of_the_card_is_the_target(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     values = np.array([[[0, 5, 10]]] * 3, np.int16)
     card = make_card(dtype="float32", value_range=(-1, 1))
@@ -87,7 +78,7 @@ def test_value_range_of_the_card_is_the_target(
 
 
 def test_stretch_takes_percentiles_of_each_band(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     ramp = np.arange(101, dtype=np.uint16).reshape(1, 101)
     path = write_raster("a.tif", np.stack([ramp, ramp * 10, ramp + 7]))
@@ -96,9 +87,7 @@ def test_stretch_takes_percentiles_of_each_band(
         np.testing.assert_allclose(source.radiometry.sources, [(2, 98), (20, 980), (9, 105)])
 
 
-def test_stretch_leaves_out_nodata(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
-) -> None:
+def test_stretch_leaves_out_nodata(write_raster: WriteRaster, make_card: MakeCard) -> None:
     values = np.full((3, 40, 40), 60_000, np.uint16)
     values[:, :20] = np.arange(20 * 40).reshape(20, 40)
     path = write_raster("a.tif", values, nodata=60_000)
@@ -108,9 +97,7 @@ def test_stretch_leaves_out_nodata(
 
 
 def test_large_rasters_are_sampled_evenly_and_alike(
-    write_raster: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A sample of a ramp over the whole raster has the ramp's percentiles."""
     monkeypatch.setattr(radiometry, "EXACT_STATISTICS_PX", 1000)
@@ -131,9 +118,7 @@ def test_large_rasters_are_sampled_evenly_and_alike(
 
 
 def test_sampling_goes_on_until_it_meets_something(
-    write_raster: Callable[..., Path],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(radiometry, "EXACT_STATISTICS_PX", 1000)
     monkeypatch.setattr(radiometry, "_SAMPLE_PX", 2**14)
@@ -150,9 +135,7 @@ def test_sampling_goes_on_until_it_meets_something(
         open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98)))
 
 
-def test_all_nodata_is_no_error(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
-) -> None:
+def test_all_nodata_is_no_error(write_raster: WriteRaster, make_card: MakeCard) -> None:
     path = write_raster("a.tif", np.zeros((3, 9, 8), np.uint16), nodata=0)
     with open_raster(path) as raster:
         chip = open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98))).read(
@@ -161,9 +144,7 @@ def test_all_nodata_is_no_error(
     assert not chip.valid.any()
 
 
-def test_constant_bands_cannot_be_stretched(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard]
-) -> None:
+def test_constant_bands_cannot_be_stretched(write_raster: WriteRaster, make_card: MakeCard) -> None:
     path = write_raster("a.tif", np.full((3, 9, 8), 7, np.uint16))
     with open_raster(path) as raster, pytest.raises(RadiometryError, match=r"both 7"):
         open_chip_source(raster, make_card(), ReadOptions(stretch=(2, 98)))
@@ -183,10 +164,7 @@ def test_constant_bands_cannot_be_stretched(
     ],
 )
 def test_impossible_mappings_are_refused(
-    options: dict[str, Any],
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    options: dict[str, Any], write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8, dtype="uint16"))
     with open_raster(path) as raster, pytest.raises(RadiometryError):
@@ -195,7 +173,7 @@ def test_impossible_mappings_are_refused(
 
 @pytest.mark.parametrize("dtype", ["complex64", "complex_int16"])
 def test_complex_numbers_are_refused(
-    write_raster: Callable[..., Path], make_card: Callable[..., ModelCard], dtype: str
+    write_raster: WriteRaster, make_card: MakeCard, dtype: str
 ) -> None:
     path = write_raster("a.tif", np.ones((3, 9, 8), np.complex64), dtype=dtype)
     with open_raster(path) as raster, pytest.raises(RadiometryError, match=dtype):

@@ -1,13 +1,11 @@
 import threading
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import rasterio
 from affine import Affine
-from numpy.typing import NDArray
+from fixture_types import Noise, WriteRaster
 from rasterio.shutil import copy as copy_raster
 
 from geo_retina.errors import GeoreferenceError, RasterError, RasterReadError
@@ -15,10 +13,8 @@ from geo_retina.imagery import raster as raster_module
 from geo_retina.imagery.raster import open_raster
 from geo_retina.space.windows import Window
 
-Array = NDArray[Any]
 
-
-def test_header_is_told(write_raster: Callable[..., Path], noise: Callable[..., Array]) -> None:
+def test_header_is_told(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster(
         "field.tif",
         noise(4, 90, 80),
@@ -51,18 +47,14 @@ def test_header_is_told(write_raster: Callable[..., Path], noise: Callable[..., 
         ]
 
 
-def test_windows_hold_the_files_samples(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_windows_hold_the_files_samples(write_raster: WriteRaster, noise: Noise) -> None:
     pixels = noise(3, 50, 60)
     with open_raster(write_raster("a.tif", pixels)) as raster:
         read = raster.read(Window(7, 11, 20, 5), bands=[3, 1])
         np.testing.assert_array_equal(read, pixels[[2, 0], 11:16, 7:27])
 
 
-def test_overviews_are_read_pixel_by_pixel(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_overviews_are_read_pixel_by_pixel(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(3, 777, 1001), overviews=[2, 4, 8])
     with open_raster(path) as raster:
         for index, level in enumerate(raster.levels[1:]):
@@ -80,7 +72,7 @@ def test_overviews_are_read_pixel_by_pixel(
 
 @pytest.mark.parametrize("mask_first", [True, False])
 def test_masks_hold_on_overviews_with_and_without_overviews_of_their_own(
-    *, mask_first: bool, write_raster: Callable[..., Path]
+    *, mask_first: bool, write_raster: WriteRaster
 ) -> None:
     mask = np.ones((603, 801), bool)
     mask[:200, :300] = False
@@ -137,9 +129,7 @@ def test_other_files_are_told(
     assert capfd.readouterr() == ("", "")
 
 
-def test_files_of_several_rasters_name_them(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_files_of_several_rasters_name_them(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(2, 9, 8)).with_suffix(".nc")
     copy_raster(path.with_suffix(".tif"), path, driver="netCDF")
     with pytest.raises(RasterError, match=r"no bands of its own.*Band1.*Band2"):
@@ -149,8 +139,8 @@ def test_files_of_several_rasters_name_them(
 @pytest.mark.parametrize("suffix", ["tif", "jpg"])
 def test_truncated_files_name_the_window(
     suffix: str,
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
+    write_raster: WriteRaster,
+    noise: Noise,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
 ) -> None:
@@ -167,7 +157,7 @@ def test_truncated_files_name_the_window(
 
 
 def test_giant_blocks_are_refused(
-    write_raster: Callable[..., Path], noise: Callable[..., Array], monkeypatch: pytest.MonkeyPatch
+    write_raster: WriteRaster, noise: Noise, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(raster_module, "LARGEST_BLOCK_BYTES", 1000)
     path = write_raster("a.tif", noise(3, 64, 64), tiled=True, blockxsize=64, blockysize=64)
@@ -175,9 +165,7 @@ def test_giant_blocks_are_refused(
         open_raster(path)
 
 
-def test_more_blocks_than_bytes_are_refused(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_more_blocks_than_bytes_are_refused(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(1, 8, 8), blockysize=1)
     data = bytearray(path.read_bytes())
     at = data.index(b"\x01\x01\x03\x00\x01\x00\x00\x00\x08\x00")  # ImageLength, SHORT, 1 value
@@ -189,7 +177,7 @@ def test_more_blocks_than_bytes_are_refused(
 
 @pytest.mark.parametrize("size", [0.0, float("nan"), float("inf")])
 def test_broken_transforms_are_refused(
-    size: float, write_raster: Callable[..., Path], noise: Callable[..., Array]
+    size: float, write_raster: WriteRaster, noise: Noise
 ) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     vrt = path.with_suffix(".vrt")
@@ -201,9 +189,7 @@ def test_broken_transforms_are_refused(
         open_raster(vrt)
 
 
-def test_closed_rasters_cannot_be_read(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_closed_rasters_cannot_be_read(write_raster: WriteRaster, noise: Noise) -> None:
     raster = open_raster(write_raster("a.tif", noise(3, 9, 8)))
     raster.close()
     raster.close()
@@ -211,9 +197,7 @@ def test_closed_rasters_cannot_be_read(
         raster.read(Window(0, 0, 8, 9), bands=[1])
 
 
-def test_threads_may_share_a_raster_or_reopen_it(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_threads_may_share_a_raster_or_reopen_it(write_raster: WriteRaster, noise: Noise) -> None:
     pixels = noise(3, 256, 256)
     path = write_raster("a.tif", pixels, tiled=True, blockxsize=64, blockysize=64, compress="LZW")
     wrong: list[int] = []
@@ -237,9 +221,7 @@ def test_threads_may_share_a_raster_or_reopen_it(
     assert wrong == []
 
 
-def test_reopening_a_vanished_file_is_told(
-    write_raster: Callable[..., Path], noise: Callable[..., Array]
-) -> None:
+def test_reopening_a_vanished_file_is_told(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(3, 9, 8))
     with open_raster(path) as raster:
         path.unlink()

@@ -1,7 +1,7 @@
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from fixture_types import Noise
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -97,7 +97,7 @@ def test_invalid_samples_weigh_nothing() -> None:
     np.testing.assert_array_equal(kept, [[False, True], [True, True]])
 
 
-def test_values_stay_in_range(noise: Callable[..., Array]) -> None:
+def test_values_stay_in_range(noise: Noise) -> None:
     samples = noise(1, 50, 50)
     for step in (0.3, 0.9, 1.1, 3.3):
         out, _ = whole(samples, np.ones((50, 50), bool), step=step)

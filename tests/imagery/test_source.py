@@ -1,21 +1,16 @@
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import MakeCard, Noise, WriteRaster
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from geo_retina.card import ModelCard
 from geo_retina.imagery import source as source_module
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import Chip, ChipSource, open_chip_source
 from geo_retina.space.windows import Window
-
-Array = NDArray[Any]
 
 
 def whole(source: ChipSource) -> Chip:
@@ -23,9 +18,7 @@ def whole(source: ChipSource) -> Chip:
 
 
 def test_native_grid_is_kept_within_tolerance(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     for gsd in (0.096, 0.104):
         pixels = noise(3, 50, 60)
@@ -38,11 +31,7 @@ def test_native_grid_is_kept_within_tolerance(
 
 @pytest.mark.parametrize(("gsd", "size"), [(0.04, (40, 32)), (0.25, (250, 200))])
 def test_other_grids_cover_the_same_ground(
-    gsd: float,
-    size: tuple[int, int],
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    gsd: float, size: tuple[int, int], write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 80, 100), gsd=gsd)) as raster:
         source = open_chip_source(raster, make_card())
@@ -56,7 +45,7 @@ def test_other_grids_cover_the_same_ground(
 
 @pytest.fixture(scope="module")
 def masked_paths(
-    tmp_path_factory: pytest.TempPathFactory, write_raster_at: Callable[..., Path]
+    tmp_path_factory: pytest.TempPathFactory, write_raster_at: WriteRaster
 ) -> dict[bool, Path]:
     """The same noise under a ragged mask, with overviews (True) and without."""
     folder = tmp_path_factory.mktemp("masked")
@@ -78,7 +67,7 @@ def test_overlapping_windows_read_identical_pixels(
     gsd_m: float,
     overviews: bool,
     masked_paths: dict[bool, Path],
-    make_card: Callable[..., ModelCard],
+    make_card: MakeCard,
 ) -> None:
     card = make_card(gsd_m=gsd_m, coarsest_gsd_m=2)
     with open_raster(masked_paths[overviews]) as raster:
@@ -104,9 +93,9 @@ def test_overlapping_windows_read_identical_pixels(
 @pytest.mark.parametrize("gsd", [0.1, 0.03, 0.25])
 def test_large_windows_are_read_in_parts_alike(
     gsd: float,
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster,
+    noise: Noise,
+    make_card: MakeCard,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     path = write_raster("a.tif", noise(3, 120, 90), gsd=gsd, nodata=17)
@@ -131,9 +120,7 @@ def test_large_windows_are_read_in_parts_alike(
 
 
 def test_shrinking_averages_over_the_true_area(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     pixels = noise(3, 80, 100)
     with open_raster(write_raster("a.tif", pixels, gsd=0.025)) as raster:
@@ -143,10 +130,7 @@ def test_shrinking_averages_over_the_true_area(
 
 
 def test_fitting_overview_is_read_instead_of_the_raster(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
-    monkeypatch: pytest.MonkeyPatch,
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = write_raster("a.tif", noise(3, 640, 800), gsd=0.02, overviews=[2, 4, 8])
     with open_raster(path) as raster:
@@ -163,9 +147,7 @@ def test_fitting_overview_is_read_instead_of_the_raster(
 
 
 def test_bands_and_values_are_the_models(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     pixels = noise(4, 30, 40, dtype="uint16", high=4000)
     path = write_raster("a.tif", pixels, descriptions=["blue", "green", "red", "nir"])
@@ -179,10 +161,7 @@ def test_bands_and_values_are_the_models(
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 9), (7, 1)])
 def test_tiny_rasters(
-    size: tuple[int, int],
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    size: tuple[int, int], write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     for gsd in (0.03, 0.1, 0.3):
         with open_raster(write_raster("a.tif", noise(3, *size), gsd=gsd)) as raster:
@@ -193,10 +172,7 @@ def test_tiny_rasters(
 
 @pytest.mark.parametrize("window", [Window(-1, 0, 5, 5), Window(36, 0, 5, 5), Window(0, 26, 5, 5)])
 def test_windows_outside_are_refused(
-    window: Window,
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    window: Window, write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 30, 40))) as raster:
         source = open_chip_source(raster, make_card())
@@ -207,9 +183,7 @@ def test_windows_outside_are_refused(
 
 
 def test_clones_read_alike_and_close_only_themselves(
-    write_raster: Callable[..., Path],
-    noise: Callable[..., Array],
-    make_card: Callable[..., ModelCard],
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
     with open_raster(write_raster("a.tif", noise(3, 60, 40), gsd=0.04)) as raster:
         source = open_chip_source(raster, make_card())

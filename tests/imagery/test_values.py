@@ -1,12 +1,12 @@
 """What becomes of single values on their way from a raster to a chip, and of its size."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 from affine import Affine
+from fixture_types import MakeCard, WriteRaster
 
 from geo_retina.card import ModelCard
 from geo_retina.errors import GsdError
@@ -15,9 +15,6 @@ from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.space.windows import Window
-
-Writer = Callable[..., Path]
-Cards = Callable[..., ModelCard]
 
 
 def _whole(path: Path, card: ModelCard, **options: Any) -> tuple[Any, Any]:
@@ -28,7 +25,7 @@ def _whole(path: Path, card: ModelCard, **options: Any) -> tuple[Any, Any]:
 
 
 def test_percentiles_pass_over_values_that_are_no_numbers(
-    write_raster: Writer, make_card: Cards
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     ramp = np.linspace(0, 1, 3 * 40 * 50, dtype=np.float32).reshape(3, 40, 50)
     ramp[:, 5:9, 5:9] = np.nan
@@ -40,7 +37,7 @@ def test_percentiles_pass_over_values_that_are_no_numbers(
 
 
 def test_ground_that_is_not_valid_is_filled_with_the_mean_of_a_shifted_range(
-    make_card: Cards,
+    make_card: MakeCard,
 ) -> None:
     card = make_card(dtype="float32", value_range=(-100, 300), mean=(0.25, 0.5, 0.75))
     made = Radiometry.of(card, None)
@@ -49,7 +46,7 @@ def test_ground_that_is_not_valid_is_filled_with_the_mean_of_a_shifted_range(
 
 
 def test_values_beyond_the_scale_end_at_the_cards_range(
-    write_raster: Writer, make_card: Cards
+    write_raster: WriteRaster, make_card: MakeCard
 ) -> None:
     card = make_card(dtype="uint16", value_range=(0, 1000))
     path = write_raster("a.tif", np.full((3, 9, 8), 500, np.uint16))
@@ -59,7 +56,7 @@ def test_values_beyond_the_scale_end_at_the_cards_range(
 
 @pytest.mark.parametrize("gsd", [0.05, 0.1, 0.2])
 def test_nodata_that_is_not_zero_stays_without_value_at_any_gsd(
-    write_raster: Writer, make_card: Cards, gsd: float
+    write_raster: WriteRaster, make_card: MakeCard, gsd: float
 ) -> None:
     card = make_card(gsd_m=0.1, coarsest_gsd_m=0.25)
     values = np.full((3, 80, 80), 100, np.uint8)
@@ -73,7 +70,9 @@ def test_nodata_that_is_not_zero_stays_without_value_at_any_gsd(
     assert np.unique(pixels[:, :, : middle - margin]).tolist() == [100]
 
 
-def test_resampled_values_are_rounded_not_cut(write_raster: Writer, make_card: Cards) -> None:
+def test_resampled_values_are_rounded_not_cut(
+    write_raster: WriteRaster, make_card: MakeCard
+) -> None:
     values = np.zeros((3, 80, 80), np.uint8)
     values[:, ::2] = 201
     values[:, 1::2] = 102  # 151.5 on the mean
@@ -83,7 +82,7 @@ def test_resampled_values_are_rounded_not_cut(write_raster: Writer, make_card: C
 
 @pytest.mark.parametrize(("gsd", "width"), [(0.107, 107), (0.0596, 60), (0.102, 100)])
 def test_the_working_grid_has_the_nearest_whole_size(
-    write_raster: Writer, make_card: Cards, gsd: float, width: int
+    write_raster: WriteRaster, make_card: MakeCard, gsd: float, width: int
 ) -> None:
     """A GSD within a few percent of the model's is taken for it."""
     path = write_raster("a.tif", np.zeros((3, 60, 100), np.uint8), gsd=gsd)
@@ -93,7 +92,7 @@ def test_the_working_grid_has_the_nearest_whole_size(
 
 
 def test_the_longer_side_of_a_pixel_decides_whether_it_is_too_coarse(
-    write_raster_at: Writer, tmp_path: Path, make_card: Cards
+    write_raster_at: WriteRaster, tmp_path: Path, make_card: MakeCard
 ) -> None:
     card = make_card(gsd_m=0.1, coarsest_gsd_m=0.25)
     for width, height in ((0.1, 0.6), (0.6, 0.1)):

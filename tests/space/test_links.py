@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space import nms as nms_module
 from geo_retina.space.boxes import Overlap
-from geo_retina.space.links import components, overlapping_pairs
+from geo_retina.space.links import components, pairs_within
 
 
 @st.composite
@@ -40,7 +40,7 @@ def test_pairs_are_all_that_overlap(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(nms_module, "_FEW", few)
         patch.setattr(nms_module, "_MOST_MEETINGS", meetings)
-        pairs = overlapping_pairs(boxes, threshold=threshold, overlap=overlap, class_ids=class_ids)
+        pairs = pairs_within(boxes, threshold=threshold, overlap=overlap, class_ids=class_ids)
     assert pairs.tolist() == reference_pairs(boxes, class_ids, threshold, overlap)
 
 
@@ -60,5 +60,5 @@ def test_components_join_what_pairs_join(
 
 def test_many_pairs_outgrow_the_first_guess() -> None:
     boxes = np.tile([[0.0, 0.0, 10.0, 10.0]], (600, 1))
-    assert len(overlapping_pairs(boxes, threshold=0.5)) == 600 * 599 // 2
+    assert len(pairs_within(boxes, threshold=0.5)) == 600 * 599 // 2
     assert set(components(boxes, threshold=0.5).tolist()) == {0}

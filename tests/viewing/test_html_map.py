@@ -7,12 +7,12 @@ import json
 import re
 import shutil
 import subprocess
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from fixture_types import Noise, WriteRaster
 from PIL import Image
 
 from geo_retina.errors import OutputError
@@ -28,7 +28,7 @@ FOUND = Detections.of(
 
 
 @pytest.fixture
-def raster(write_raster: Callable[..., Path], noise: Callable[..., Any]) -> Path:
+def raster(write_raster: WriteRaster, noise: Noise) -> Path:
     return write_raster("plot.tif", noise(3, 30, 40))
 
 
@@ -82,7 +82,7 @@ def test_needs_no_network(raster: Path, tmp_path: Path) -> None:
 
 
 def test_names_cannot_become_markup(
-    write_raster: Callable[..., Path], noise: Callable[..., Any], tmp_path: Path
+    write_raster: WriteRaster, noise: Noise, tmp_path: Path
 ) -> None:
     plain = write_raster("plain.tif", noise(3, 9, 9))
     raster = tmp_path / "a&[[boxes]].tif"
@@ -98,10 +98,7 @@ def test_names_cannot_become_markup(
 
 
 def test_of_too_many_the_surest_are_shown_and_the_page_says_so(
-    raster: Path,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    caplog: pytest.LogCaptureFixture,
+    raster: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(html_map, "MOST_OBJECTS", 10)
     random = np.random.default_rng(2)
@@ -121,7 +118,7 @@ def test_of_too_many_the_surest_are_shown_and_the_page_says_so(
 
 
 def test_without_objects_and_without_georeference(
-    write_raster: Callable[..., Path], noise: Callable[..., Any], tmp_path: Path
+    write_raster: WriteRaster, noise: Noise, tmp_path: Path
 ) -> None:
     plain = write_raster("plain.tif", noise(1, 9, 9), crs=None)
     _write(tmp_path / "a.html", plain, Detections.empty())

@@ -23,11 +23,11 @@ from benchmarking.bare_forward import bare_forward, bare_forward_on_gpu, choose_
 from benchmarking.child import read_job, write_report
 from benchmarking.gpu import gpu_use
 from benchmarking.measuring import spread
-from geo_retina.detection.backends import Backend, Detector, Model, load_backend
-from geo_retina.detection.detector import pad_chips
-from geo_retina.detection.file_run import WorkOptions, detect_to_files
+from geo_retina.detection.backends import Backend, Model, load_backend
+from geo_retina.detection.detector import Detector, pad_chips
+from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.job import Job, open_job
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.pipeline import run_strips
 from geo_retina.detection.run import new_stitcher
 from geo_retina.detection.vector import open_writer

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from geo_retina.detection.writers.text_file import TextFile
 from geo_retina.space import boxes as box_arrays
 
 if TYPE_CHECKING:
@@ -24,14 +25,13 @@ _ANNOTATION = (
 )
 
 
-class CocoSink:
+class CocoSink(TextFile):
     """One image, one annotation a detection. Category and annotation ids count from 1."""
 
     def __init__(self, path: Path, layer: Layer) -> None:
         self._layer = layer
         self._written = 0
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="\n")
-        self._file.write(_head(layer))
+        super().__init__(path, head=_head(layer), tail="\n]}\n")
 
     def write(self, detections: Detections) -> None:
         """Append annotations."""
@@ -51,15 +51,6 @@ class CocoSink:
         for number, row in zip(numbers, rows, strict=True):
             self._file.write(("\n" if number == 1 else ",\n") + _ANNOTATION % row)
         self._written += len(detections)
-
-    def close(self) -> None:
-        """End the list of annotations."""
-        self._file.write("\n]}\n")
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 def _head(layer: Layer) -> str:

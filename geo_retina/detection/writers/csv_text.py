@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geo_retina.detection import features
+from geo_retina.detection.writers.text_file import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,7 +27,7 @@ _POINT = '"POINT (%r %r)"'
 _POLYGON = '"POLYGON ((' + ", ".join(["%r %r"] * 5) + '))"'
 
 
-class CsvSink:
+class CsvSink(TextFile):
     """A header and one line a detection; null is an empty field.
 
     Points have their coordinates in two columns of their own too, for what reads no WKT.
@@ -41,8 +42,8 @@ class CsvSink:
         self._places: list[str] = []
         if layer.geometry == "point":
             self._places = ["lon", "lat"] if on_degrees else ["x", "y"]
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="\n")
-        self._file.write(",".join([*features.FIELDS.names, *self._places, "WKT"]) + "\n")
+        columns = [*features.FIELDS.names, *self._places, "WKT"]
+        super().__init__(path, head=",".join(columns) + "\n")
 
     def write(self, detections: Detections) -> None:
         """Append lines."""
@@ -56,14 +57,6 @@ class CsvSink:
             _shapes(places),
         ]
         self._file.writelines(f"{','.join(row)}\n" for row in zip(*columns, strict=True))
-
-    def close(self) -> None:
-        """Flush the last lines."""
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 def _shapes(coordinates: NDArray[np.float64]) -> Iterator[str]:

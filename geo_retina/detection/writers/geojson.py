@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import math
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from geo_retina.detection import antimeridian
+from geo_retina.detection.writers.text_file import TextFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -38,15 +39,15 @@ _FEATURE = (
 )
 
 
-class CollectionSink:
+class CollectionSink(TextFile):
     """A FeatureCollection; metadata stand in a foreign member `geo_retina` (section 6.1)."""
 
     def __init__(self, path: Path, layer: Layer) -> None:
         self._lines = _Lines(layer)
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="\n")
-        metadata = json.dumps(layer.metadata, ensure_ascii=False, allow_nan=False)
-        self._file.write('{"type":"FeatureCollection","geo_retina":' + metadata + ',"features":[')
         self._separator = "\n"
+        metadata = json.dumps(layer.metadata, ensure_ascii=False, allow_nan=False)
+        head = '{"type":"FeatureCollection","geo_retina":' + metadata + ',"features":['
+        super().__init__(path, head=head, tail="\n]}\n")
 
     def write(self, detections: Detections) -> None:
         """Append features."""
@@ -54,35 +55,18 @@ class CollectionSink:
             self._file.write(self._separator + line)
             self._separator = ",\n"
 
-    def close(self) -> None:
-        """End the collection."""
-        self._file.write("\n]}\n")
-        self._file.close()
 
-    def abandon(self) -> None:
-        """Let go of the file."""
-        self._file.close()
-
-
-class SequenceSink:
+class SequenceSink(TextFile):
     """One feature a line, optionally after the record separator of RFC 8142."""
 
     def __init__(self, path: Path, layer: Layer, *, prefix: str = "") -> None:
         self._lines = _Lines(layer)
         self._prefix = prefix
-        self._file: TextIO = path.open("w", encoding="utf-8", newline="\n")
+        super().__init__(path)
 
     def write(self, detections: Detections) -> None:
         """Append features."""
         self._file.writelines(f"{self._prefix}{line}\n" for line in self._lines.of(detections))
-
-    def close(self) -> None:
-        """Flush the last lines."""
-        self._file.close()
-
-    def abandon(self) -> None:
-        """Let go of the file."""
-        self._file.close()
 
 
 def decimals_for(step: float) -> int:
