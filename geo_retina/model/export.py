@@ -74,7 +74,9 @@ class BoxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, bands, chip_px, chip_px) images to (N, 4 + K, A): x, y, width, height, scores.
 
-        x and y are the centre in pixels; boxes are clipped to the chip, nothing is suppressed.
+        x and y are the centre in pixels; boxes are clipped to the chip and their edges rounded to
+        whole pixels, because Deepness cuts off fractions, which moves boxes up and left by half
+        a pixel. Nothing is suppressed.
         """
         card = self.card
         images = normalise(images, value_range=(0, 1), mean=card.mean, std=card.std)
@@ -82,7 +84,7 @@ class BoxNetwork(nn.Module):
         scores = outputs.logits.sigmoid()
         if outputs.objectness is not None:
             scores = scores * outputs.objectness.sigmoid()[..., None]
-        boxes = decode(outputs.deltas, self.anchors).clamp(0, card.chip_px)
+        boxes = decode(outputs.deltas, self.anchors).clamp(0, card.chip_px).round()
         upper_left, lower_right = boxes[..., :2], boxes[..., 2:]
         centres, sides = (upper_left + lower_right) / 2, lower_right - upper_left
         return torch.cat([centres, sides, scores], dim=-1).transpose(1, 2)
