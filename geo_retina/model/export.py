@@ -1,7 +1,7 @@
 """Export a network to graphs that run without torch: ONNX for others, OpenVINO for this package.
 
 Two layouts. `export_onnx` writes boxes and scores, ready to use, in the layout that QGIS's Deepness
-plugin reads as `YOLO_Ultralytics`. `export_openvino` and `quantise` make the raw graph that
+plugin reads as `YOLO_v9`. `export_openvino` and `quantise` make the raw graph that
 `detection.openvino_backend` runs: pixels of the card's data type in, logits and deltas out.
 """
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     import openvino as ov
 
 _CENTIMETRES = 100
+_DEEPNESS_WHITE = 255
 _TRACED_PX = (4 * CHIP_MULTIPLE_PX, 5 * CHIP_MULTIPLE_PX)  # two sizes that are not mistaken
 
 
@@ -74,7 +75,9 @@ class BoxNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map (N, bands, chip_px, chip_px) images to (N, 4 + K, A): x, y, width, height, scores.
 
-        x and y are the centre in pixels; boxes are clipped to the chip, nothing is suppressed.
+        x and y are the centre in pixels; boxes are clipped to the chip and their edges rounded to
+        whole pixels, because Deepness cuts off fractions, which moves boxes up and left by half
+        a pixel. Nothing is suppressed.
         """
         card = self.card
         images = normalise(images, value_range=(0, 1), mean=card.mean, std=card.std)
@@ -82,7 +85,7 @@ class BoxNetwork(nn.Module):
         scores = outputs.logits.sigmoid()
         if outputs.objectness is not None:
             scores = scores * outputs.objectness.sigmoid()[..., None]
-        boxes = decode(outputs.deltas, self.anchors).clamp(0, card.chip_px)
+        boxes = decode(outputs.deltas, self.anchors).clamp(0, card.chip_px).round()
         upper_left, lower_right = boxes[..., :2], boxes[..., 2:]
         centres, sides = (upper_left + lower_right) / 2, lower_right - upper_left
         return torch.cat([centres, sides, scores], dim=-1).transpose(1, 2)
@@ -91,7 +94,7 @@ class BoxNetwork(nn.Module):
 def export_onnx(info: CheckpointInfo, path: Path) -> None:
     """Write boxes and scores as an ONNX file with everything inside, of any batch size.
 
-    Its metadata is what QGIS's Deepness plugin (0.6) reads, and our card under `geo_retina_card`.
+    Its metadata is what QGIS's Deepness plugin (0.6.2) reads, and our card under `geo_retina_card`.
 
     Raises:
         ModelError: The weights are damaged.
@@ -235,16 +238,23 @@ def _to_onnx(
 
 
 def _deepness_metadata(card: ModelCard) -> dict[str, object]:
-    """What the plugin's `model_base.py` looks up; every value is read as JSON."""
+    """What the plugin's `model_base.py` looks up; every value is read as JSON.
+
+    As `YOLO_Ultralytics`, whose layout is the same, it drops all but the first chip of a batch.
+    """
+    low, high = card.value_range
     return {
         "model_type": "Detector",
-        "det_type": "YOLO_Ultralytics",
+        "det_type": "YOLO_v9",
         "class_names": dict(enumerate(card.class_names)),
         "resolution": card.gsd_m * _CENTIMETRES,
         "tile_size": card.chip_px,
         "tiles_overlap": -(-100 * card.overlap_px // card.chip_px),  # percent, rounded up
         "det_conf": card.score,
         "det_iou_thresh": card.nms_iou,
+        # It divides pixels of every type by 255, subtracts the mean and divides by std.
+        "standardization_mean": [low / _DEEPNESS_WHITE] * len(card.bands),
+        "standardization_std": [(high - low) / _DEEPNESS_WHITE] * len(card.bands),
     }
 
 

@@ -138,7 +138,14 @@ def test_onnx_holds_boxes_and_what_deepness_reads(
 ) -> None:
     ov = pytest.importorskip("openvino")
     onnx = pytest.importorskip("onnx")
-    info = make_info(class_names=("tree", "shrub"), chip_px=128, overlap_px=40, gsd_m=0.25)
+    info = make_info(
+        class_names=("tree", "shrub"),
+        chip_px=128,
+        overlap_px=40,
+        gsd_m=0.25,
+        dtype="uint16",
+        value_range=(102.0, 3162.0),
+    )
     path = tmp_path / "small.onnx"
     export.export_onnx(info, path)
     assert [file.name for file in tmp_path.iterdir()] == ["small.onnx"]
@@ -148,13 +155,15 @@ def test_onnx_holds_boxes_and_what_deepness_reads(
     assert ModelCard.model_validate(told.pop("geo_retina_card")) == info.card
     assert told == {
         "model_type": "Detector",
-        "det_type": "YOLO_Ultralytics",
+        "det_type": "YOLO_v9",
         "class_names": {"0": "tree", "1": "shrub"},
         "resolution": 25,
         "tile_size": 128,
         "tiles_overlap": 32,
         "det_conf": 0.3,
         "det_iou_thresh": 0.5,
+        "standardization_mean": [0.4] * 3,
+        "standardization_std": [12.0] * 3,
     }
     (entry,), (result,) = file.graph.input, file.graph.output
     shapes = [
@@ -164,10 +173,21 @@ def test_onnx_holds_boxes_and_what_deepness_reads(
     anchors = 32**2 + 16**2 + 8**2
     assert shapes == [["batch", 3, 128, 128], ["batch", 6, anchors]]
 
-    pixels = chips[:3, :, :128, :128]
+    pixels = chips[:3, :, :128, :128].astype(np.uint16) * 12 + 102
+    images = (pixels / 255 - told["standardization_mean"][0]) / told["standardization_std"][0]
     compiled = ov.Core().compile_model(path, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-    (boxes,) = compiled((pixels / np.float32(255)).astype(np.float32)).values()
-    np.testing.assert_allclose(boxes, _boxes_by_torch(info, pixels), atol=2e-3)
+    (found,) = compiled(images.astype(np.float32)).values()
+    expected = _boxes_by_torch(info, pixels)
+    np.testing.assert_allclose(found[:, 4:], expected[:, 4:], atol=1e-4)
+    edges = _edges(found)
+    np.testing.assert_array_equal(edges, edges.astype(int))  # so that cutting them moves nothing
+    np.testing.assert_allclose(edges, _edges(expected), atol=0.502)
+
+
+def _edges(boxes: Any) -> Any:
+    """(N, 4, A): x_min, y_min, x_max, y_max of centres and sides, as the plugin computes them."""
+    centres, sides = boxes[:, :2], boxes[:, 2:4]
+    return np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
 
 
 def _boxes_by_torch(info: CheckpointInfo, pixels: Any) -> Any:
