@@ -146,7 +146,7 @@ def _moved_to_empty(
         fullest, most = counts.most_common(1)[0] if counts else ("", 0)
         if share > 0 and counts[name] == 0 and most > 1:
             donors = [key for key, split in now.items() if split == fullest]
-            nearest = min(donors, key=lambda key: abs(hash_share(f"{seed} {key}") - middle))  # noqa: B023
+            nearest = min(donors, key=lambda key: abs(hash_share(f"{seed} {key}") - middle))
             moved[nearest] = name
             _log.info("by chance no labelled raster was in %s: %s goes there", name, nearest)
     return moved
