@@ -19,6 +19,21 @@ def test_heavy_libraries_load_late(statement: str) -> None:
     assert not _loaded_after(statement) & set(HEAVY)
 
 
+def test_ctrl_c_while_the_program_loads_leaves_one_line() -> None:
+    code = """
+import sys
+class Stop:
+    def find_spec(self, name, *_):
+        if name == "geo_retina.cli.main":
+            raise KeyboardInterrupt
+sys.meta_path.insert(0, Stop())
+from geo_retina.__main__ import run
+run()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
 def test_every_public_name_is_there() -> None:
     import geo_retina
 

@@ -48,7 +48,7 @@ def run(code: str) -> subprocess.CompletedProcess[str]:
 
 def command(*words: object) -> subprocess.CompletedProcess[str]:
     texts = ["geo-retina", *map(str, words)]
-    return run(f"sys.argv = {texts!r}\nfrom geo_retina.cli.main import run\nrun()")
+    return run(f"sys.argv = {texts!r}\nfrom geo_retina.__main__ import run\nrun()")
 
 
 def test_the_group_is_part_of_the_dependencies_with_the_same_limits() -> None:

@@ -27,7 +27,7 @@ class Shape(StrEnum):
 
 
 _WORK = "Work"
-_INTERRUPTED = "interrupted: what was done is kept; run the same again with --resume to go on"
+_INTERRUPTED = "interrupted: run the same again with --resume to go on from what was done"
 
 
 @takes(finding=shared.finding, reading=shared.reading)

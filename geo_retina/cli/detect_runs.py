@@ -88,6 +88,9 @@ def detect_many(tasks: "Sequence[Task]", asked: Asked) -> None:
         each.check(on_check)
     for task in each.done_before:
         print(f"done before: {', '.join(str(path) for path in task.outputs)}")
+    if not each.left:
+        print(f"nothing left to do: {counted(len(tasks), 'raster')} done before")
+        return
     counts: Counter[str] = Counter()
     failed = 0
     with detection_bar(quiet=asked.quiet) as on_progress:

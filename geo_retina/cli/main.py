@@ -65,8 +65,3 @@ def _program(
     ] = False,
 ) -> None:
     """Detect dense, small objects in large georeferenced rasters."""
-
-
-def run() -> None:
-    """Entry point of the program."""
-    app()

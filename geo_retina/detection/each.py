@@ -171,6 +171,8 @@ class EachRun:
         Raises:
             UsageError: What is wrong with one or more of them.
         """
+        for file in {file.parent: file for task in self.left for file in task.files}.values():
+            check_place(file)  # once for a folder, not once for a raster
         checked: list[RunFiles] = []
         faults: list[tuple[Task, UsageError]] = []
         for number, task in enumerate(self.left, start=1):

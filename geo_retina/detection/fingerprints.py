@@ -47,6 +47,11 @@ class LedgerHeader:
         ]
 
 
+def hash_bytes(content: bytes) -> str:
+    """BLAKE2b hash, 32 hexadecimal digits."""
+    return hashlib.blake2b(content, digest_size=16).hexdigest()
+
+
 def hash_file(path: str | Path) -> str:
     """BLAKE2b hash of a file's bytes, 32 hexadecimal digits."""
     digest = hashlib.blake2b(digest_size=16)

@@ -103,7 +103,7 @@ def run_strips(
         counts: Of the strips before.
         skip_errors: Go on past windows that cannot be read.
         order: How windows are dealt out to readers; None chooses.
-        on_progress: Called after each window and each strip.
+        on_progress: Called at the start, after each window and each strip.
 
     Yields:
         One value a strip, from the top.
@@ -117,6 +117,7 @@ def run_strips(
         first = job.plan.window(0)
         detector.prepare(first.height, first.width)
     tell, skipped = _Teller(job, on_progress), _Skipped()
+    tell(start * columns, counts)
     reads = read_windows(
         job.source,
         job.plan,

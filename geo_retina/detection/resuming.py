@@ -8,8 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from shapely import to_wkb
+
 from geo_retina.detection.backends import Runner
-from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
+from geo_retina.detection.fingerprints import LedgerHeader, hash_bytes, raster_fingerprint
 from geo_retina.detection.job import Job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import WorkOptions
@@ -92,7 +94,7 @@ def _opened(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:
 
 def _header(job: Job, runner: Runner) -> LedgerHeader:
     """Everything that the result of a run depends on."""
-    aoi, raster = job.options.aoi, job.source.raster
+    raster = job.source.raster
     return LedgerHeader(
         model={
             "name": job.info.card.name,
@@ -103,7 +105,7 @@ def _header(job: Job, runner: Runner) -> LedgerHeader:
             **job.options.to_dict(),
             "chip_px": job.plan.chip_px,
             "overlap_px": job.plan.overlap_px,
-            "aoi_hash": hash_file(aoi) if aoi and Path(aoi).is_file() else None,
+            "aoi_hash": None if job.aoi is None else hash_bytes(to_wkb(job.aoi.geometry)),
             "software": version("geo-retina"),
         },
         raster=raster_fingerprint(raster.path, raster.grid, files=raster.files),

@@ -197,8 +197,8 @@ def _counts_line(counts: CountError) -> str:
 
 
 def markdown_table(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
-    """Table with columns of even width, readable as plain text too."""
-    lines = [header, *rows]
+    """Table with columns of even width, readable as plain text too; `|` in a cell is escaped."""
+    lines = [tuple(cell.replace("|", "\\|") for cell in line) for line in (header, *rows)]
     widths = [max(len(line[index]) for line in lines) for index in range(len(header))]
     drawn = [
         "| "

@@ -4,6 +4,8 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import pyproj
+
 from geo_retina.imagery.raster import Raster
 from geo_retina.space.grid import Grid
 
@@ -62,13 +64,22 @@ def facts_of(raster: Raster) -> RasterFacts:
         nodata=raster.nodata,
         block_shape=raster.block_shape,
         overview_factors=raster.overview_factors,
-        crs=None if grid.crs is None else grid.crs.name,
+        crs=None if grid.crs is None else _crs_name(grid.crs),
         crs_code=None if authority is None else ":".join(authority),
         georeference_gap=raster.georeference_gap,
         transform=None if grid.crs is None else tuple(map(float, grid.transform[:6])),
         bounds=None if grid.crs is None else _bounds(grid),
         gsd_m=grid.known_gsd_m(),
     )
+
+
+def _crs_name(crs: pyproj.CRS) -> str:
+    """Name of a CRS; what kind it is where it has none, which PROJ calls `unknown`."""
+    if crs.name not in ("unknown", "unnamed"):
+        return crs.name
+    operation, unit = crs.coordinate_operation, crs.axis_info[0].unit_name
+    method = "no projection" if operation is None else operation.method_name
+    return f"without a name: {method}, {unit}"
 
 
 def _bounds(grid: Grid) -> tuple[float, float, float, float]:

@@ -110,7 +110,7 @@ def test_resume_leaves_what_is_done(
     # with a picture to make, it is not done
     done = run("detect", plots, "-o", out, "--resume", "--picture", tmp_path / "{name}.png")
     assert "in 3 rasters" in done.stdout
-    assert "in 0 rasters" in run("detect", plots, "-o", out, "--resume").stdout
+    assert "nothing left to do" in run("detect", plots, "-o", out, "--resume").stdout
 
 
 def test_everything_is_checked_before_the_first_raster(
@@ -147,6 +147,9 @@ def test_everything_is_checked_before_the_first_raster(
         )
         assert done.exit_code == 2
         assert "does not exist" in done.stderr
+    done = run("detect", plots, "-o", tmp_path / "none" / "{name}.gpkg")
+    assert done.exit_code == 2
+    assert done.stderr.count("does not exist") == 1, "once for the folder, not for each raster"
 
 
 def test_files_of_two_rasters_are_never_one(
@@ -219,7 +222,7 @@ def test_what_an_earlier_call_left_in_the_folder_is_no_raster(
         assert run("detect", plots, *views).exit_code == 0
     done = run("detect", plots, *views, "--resume")
     assert done.exit_code == 0, done.stderr
-    assert "in 0 rasters" in done.stdout
+    assert "nothing left to do" in done.stdout
     alone = run("detect", plots / "plot_0.tif", "-o", plots / "a.gpkg", "--picture", "{name}.png")
     assert alone.exit_code == 2, "a name in one path asks for it in all"
 

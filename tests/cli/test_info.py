@@ -111,6 +111,21 @@ def test_a_broken_georeference_is_told(
     assert "99999999" in wrong.stderr
 
 
+def test_a_crs_without_a_name_is_told_by_its_kind(
+    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
+) -> None:
+    blob_model()
+    crs = "+proj=tmerc +lat_0=40 +lon_0=-105 +x_0=0 +y_0=0 +ellps=GRS80 +units=us-ft"
+    transform = Affine(0.3, 0, 5, 0, -0.3, 9)
+    done = run(
+        "info", write_raster("a.tif", np.zeros((3, 9, 9), np.uint8), crs=crs, transform=transform)
+    )
+    told = lines_of(done.stdout)["CRS"]
+    assert "Transverse Mercator" in told
+    assert "US survey foot" in told
+    assert "unknown" not in told
+
+
 def test_what_is_no_raster_or_no_model_is_bad_input(
     write_raster: Callable[..., Path], tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import geopandas as gpd
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from fixture_types import BlobModel, MakeCard, WriteRaster
@@ -309,6 +310,32 @@ def test_resume_refuses_another_job(
         detect_to_files(
             path, [out], options=DetectOptions(score=0.9), work=WorkOptions(resume=True)
         )
+
+
+def test_resume_refuses_another_aoi_of_the_same_file(
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
+) -> None:
+    """The CRS of a Shapefile stands in a file beside it."""
+    blob_model()
+    path, out = write_raster("field.tif", field_of_objects(300, 300)[0]), tmp_path / "out.geojson"
+    aoi = tmp_path / "aoi.shp"
+    area = gpd.GeoSeries([shapely.box(5e5, 5.4e6 - 30, 5e5 + 30, 5.4e6)], crs="EPSG:32633")
+    area.to_file(aoi)
+
+    def interrupt(done: float, total: float, _found: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    options = DetectOptions(aoi=str(aoi))
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_files(path, [out], options=options, on_progress=interrupt)
+    aoi.with_suffix(".prj").write_text(pyproj.CRS("EPSG:32633").to_wkt("WKT1_ESRI"))
+    detect_to_files(path, [out], options=options, work=WorkOptions(resume=True))
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_files(path, [out], options=options, on_progress=interrupt)
+    aoi.with_suffix(".prj").write_text(pyproj.CRS("EPSG:32733").to_wkt("WKT1_ESRI"))
+    with pytest.raises(LedgerError, match="aoi_hash"):
+        detect_to_files(path, [out], options=options, work=WorkOptions(resume=True))
 
 
 def test_bad_outputs_are_refused_before_work(

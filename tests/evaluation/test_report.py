@@ -49,6 +49,17 @@ def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) 
     assert json.loads(files.json.read_text()) == evaluation.to_dict()
 
 
+def test_a_bar_in_the_name_of_a_class_is_no_border_of_a_column(tmp_path: Path, pair: Pair) -> None:
+    two = Labels.of(pair.labels.boxes, [0, 0, 1], ("oak | beech", "fir"))
+    named = replace(pair, labels=two)
+    evaluation = evaluate_detections([named], score=0.5, options=QUICK)
+    page = write_report([named], evaluation, tmp_path / "report.html").html.read_text()
+    assert "<td>oak | beech</td>" in page
+    for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
+        rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
+        assert len({len(re.findall("<t[dh]>", row)) for row in rows}) == 1
+
+
 ABOUT = About(
     name="crowns <2>",
     model="runs/x/x.safetensors",

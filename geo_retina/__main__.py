@@ -1,0 +1,17 @@
+"""The program `geo-retina`, also as `python -m geo_retina`."""
+
+import sys
+
+
+def run() -> None:
+    """Entry point of the program."""
+    try:
+        from geo_retina.cli.main import app  # here, so that Ctrl-C while it loads leaves one line
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        sys.exit(130)
+    app()
+
+
+if __name__ == "__main__":
+    run()
