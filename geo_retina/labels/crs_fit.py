@@ -1,6 +1,7 @@
 """Which CRS would put label coordinates onto a raster: help in the text of an error."""
 
-from collections.abc import Iterator
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -11,7 +12,8 @@ from pyproj.aoi import AreaOfInterest
 from pyproj.database import query_crs_info
 from pyproj.enums import PJType
 
-from geo_retina.space.grid import WGS84, Grid
+from geo_retina.errors import GeoreferenceError
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 _SAMPLE = 200
 _GOOD_SHARE = 0.5
@@ -30,34 +32,26 @@ class Fit:
     """Whether stating a CRS is enough."""
 
 
-def fitting_crs(points: NDArray[np.float64], grid: Grid) -> Fit | None:
-    """Say in which reading of the coordinates they fall into the raster, if there is any.
+def fitting_crs(points: NDArray[np.float64], grids: Sequence[Grid]) -> Fit | None:
+    """Say in which reading of the coordinates they fall into rasters, if there is any.
 
-    Tried are: the raster's CRS, longitude and latitude in either order, pixels (only now, for
+    Tried are: the first raster's CRS, longitude and latitude in either order, pixels (only now, for
     degrees fit them too), Web Mercator, the UTM zones around, and every projected CRS that PROJ
-    lists for the raster's place.
+    lists for that raster's place.
 
     Args:
         points: (N, 2) x, y as they stand in the label file.
-        grid: The raster's grid, with a CRS.
+        grids: The rasters' grids, each with a CRS; at least one.
 
     Returns:
-        The first that most points fit, or None.
+        The first that over half of the points fit, or else the best; None where no point fits any.
     """
     sample = points[:: max(len(points) // _SAMPLE, 1)]
-    try:
-        if grid.crs is not None:
-            return _best_candidate(sample, grid)
-    except pyproj.exceptions.ProjError:  # a local CRS, from which nothing leads to the Earth
-        pass
-    return _PIXELS if _share_inside(sample, grid) > _GOOD_SHARE else None
-
-
-def _best_candidate(sample: NDArray[np.float64], grid: Grid) -> Fit | None:
     best, best_share = None, 0.0
-    for fit, crs, swapped in _candidates(grid):
-        points = sample[:, ::-1] if swapped else sample
-        share = _share_inside(points if crs is None else _pixels(points, crs, grid), grid)
+    for fit, crs, swapped in _candidates(grids[0]):
+        if crs is None and best is not None:  # any number may be a pixel, few lie on the ground
+            return best
+        share = _share_on(sample[:, ::-1] if swapped else sample, crs, grids)
         if share > _GOOD_SHARE:
             return fit
         if share > best_share:
@@ -82,7 +76,10 @@ def _candidates(grid: Grid) -> Iterator[tuple[Fit, pyproj.CRS | None, bool]]:
     yield _swapped(WGS84), WGS84, True
     yield _swapped(own), own, True
     yield _PIXELS, None, False
-    lon, lat = _centre(grid)
+    try:
+        lon, lat = _centre(grid)
+    except pyproj.exceptions.ProjError:  # a local CRS, from which nothing leads to the Earth
+        return
     if abs(lat) < _POLAR_LATITUDE:
         zone = int((lon + 180) // 6) % 60
         base = 32601 if lat >= 0 else 32701
@@ -123,13 +120,19 @@ def _centre(grid: Grid) -> tuple[float, float]:
     return float(lon), float(lat)
 
 
-def _pixels(points: NDArray[np.float64], crs: pyproj.CRS, grid: Grid) -> NDArray[np.float64]:
-    transformer = pyproj.Transformer.from_crs(crs, grid.crs, always_xy=True)
-    x, y = transformer.transform(points[:, 0], points[:, 1])
-    world = np.stack([x, y], axis=-1)
-    return grid.world_to_pixel(np.where(np.isfinite(world), world, np.nan))
-
-
-def _share_inside(points: NDArray[np.float64], grid: Grid) -> float:
-    inside = (points >= 0).all(axis=1) & (points <= [grid.width, grid.height]).all(axis=1)
+def _share_on(
+    points: NDArray[np.float64], crs: pyproj.CRS | None, grids: Sequence[Grid]
+) -> float:
+    """Share of the points in `crs` (None: in pixels) that lie on at least one raster."""
+    inside = np.zeros(len(points), dtype=bool)
+    for grid in grids:
+        with contextlib.suppress(GeoreferenceError):  # nothing leads from the one to the other
+            pixels = points if crs is None else _pixels(points, crs, grid)
+            inside |= (pixels >= 0).all(axis=1) & (pixels <= [grid.width, grid.height]).all(axis=1)
     return float(inside.mean()) if len(points) else 0.0
+
+
+def _pixels(points: NDArray[np.float64], crs: pyproj.CRS, grid: Grid) -> NDArray[np.float64]:
+    assert grid.crs is not None  # noqa: S101  # checked by the caller
+    world = reproject(points, source=crs, target=grid.crs)
+    return grid.world_to_pixel(np.where(np.isfinite(world), world, np.nan))

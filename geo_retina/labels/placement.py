@@ -12,7 +12,9 @@ from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.crs_fit import fitting_crs
+from geo_retina.labels.labels import Labels
 from geo_retina.space.grid import WGS84, Grid
+from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -51,7 +53,7 @@ def world_frame(
     if grid.crs is None:
         return frame  # coordinates are pixels of the raster
     if frame.crs is None:
-        fit = fitting_crs(_corner_points(frame), grid)
+        fit = fitting_crs(_corner_points(frame), [grid])
         hint = "" if fit is None else f"; the coordinates would fit the raster as {fit.name}"
         if fit is not None and not fit.is_crs:
             raise LabelError(f"{source}: states no CRS{hint}: {fit.remedy}")
@@ -127,7 +129,7 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
     if metres <= FAR_M:
         logger.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
         return
-    fit = fitting_crs(_corner_points(frame), referenced[0])
+    fit = fitting_crs(_corner_points(frame), referenced)
     hint = (
         "; is it the right raster?"
         if fit is None
@@ -139,6 +141,17 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         else "of which its coordinates are none"
     )
     raise LabelError(f"{source}: states the CRS {frame.crs.name}, {where}{hint}")
+
+
+def tell_of_strays(frame: "gpd.GeoDataFrame", labels: Sequence[Labels], *, source: str) -> None:
+    """Warn of features that lie on none of the rasters, so that nobody misses them unseen."""
+    found = [fid for item in labels if item.fids is not None for fid in item.fids]
+    strays = frame.index[~frame.index.isin(found)]
+    if len(strays):
+        logger.warning(
+            "%s: left out %d of %s, which lie on none of the rasters (%s)",
+            source, len(strays), counted(len(frame), "feature"), fid_list(strays),
+        )  # fmt: skip
 
 
 def tell_of_degrees(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str) -> None:

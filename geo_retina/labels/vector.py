@@ -22,6 +22,7 @@ from geo_retina.labels.placement import (
     in_pixels,
     refuse_far,
     tell_of_degrees,
+    tell_of_strays,
     world_frame,
 )
 from geo_retina.labels.points import boxes_around
@@ -115,6 +116,8 @@ def read_vector(
     labels = [objects.on(grid, str(raster)) for raster, grid in zip(rasters, grids, strict=True)]
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))
+    else:
+        tell_of_strays(frame, labels, source=str(path))
     areas = [None] * len(grids) if area is None else areas_on(area, grids)
     return [
         LabelledRaster(str(raster), found, area=on_raster)

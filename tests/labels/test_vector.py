@@ -102,6 +102,19 @@ def test_one_file_is_shared_out_among_rasters(
     assert len(nothing.labels) == 0
 
 
+def test_features_on_no_raster_are_told(
+    tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster).to_file(path)
+    read_vector(path, [raster])
+    assert not caplog.messages
+    polygons(raster, np.concatenate([BOXES + 70, BOXES])).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert len(item.labels) == len(BOXES)
+    assert "left out 2 of 4 features, which lie on none of the rasters (fid 1, 2)" in caplog.text
+
+
 def test_points_get_a_size(tmp_path: Path, raster: Path) -> None:
     path = tmp_path / "points.gpkg"
     frame = polygons(raster)
@@ -233,6 +246,29 @@ def test_swapped_coordinates_are_recognised(tmp_path: Path, raster: Path, crs: s
     with pytest.raises(LabelError, match="x and y look swapped: exchange them") as refused:
         read_vector(path, [raster])
     assert "--labels-crs" not in str(refused.value)
+
+
+@pytest.mark.parametrize("elsewhere", [0, 9])
+def test_swapped_coordinates_of_many_rasters_are_recognised(
+    tmp_path: Path, raster: Path, write_raster_at: Writer, elsewhere: int
+) -> None:
+    """Each raster holds few of the features, and some features lie on no raster."""
+    rasters = [
+        write_raster_at(
+            tmp_path / f"{north}.tif",
+            np.zeros((3, 40, 60), np.uint8),
+            transform=Affine.translation(ORIGIN[0], ORIGIN[1] + north) @ Affine.scale(0.2, -0.2),
+        )
+        for north in (3000, 6000)
+    ]
+    boxes = [BOXES[:1] - [0, north, 0, north] for north in (15000, 30000)]
+    boxes += [BOXES + 1000 * step for step in range(1, elsewhere)]
+    frame = polygons(raster, np.concatenate(boxes)).to_crs("EPSG:4326")
+    swapped = shapely.transform(frame.geometry.to_numpy(), lambda points: points[:, ::-1])
+    path = tmp_path / "labels.gpkg"
+    gpd.GeoDataFrame(geometry=swapped, crs="EPSG:4326").to_file(path)
+    with pytest.raises(LabelError, match="EPSG:4326 .* x and y look swapped"):
+        read_vector(path, [raster, *rasters])
 
 
 def test_labels_just_beside_the_raster_leave_it_empty(tmp_path: Path, raster: Path) -> None:
