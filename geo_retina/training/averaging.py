@@ -1,23 +1,26 @@
 """The moving average of the weights, which is what a training keeps."""
 
+from collections.abc import Callable
+
 import torch
-from pytorch_lightning.callbacks import EMAWeightAveraging
+from pytorch_lightning.callbacks import WeightAveraging
+from torch import Tensor
 
 from geo_retina.model.retinanet import RetinaNet
 from geo_retina.training.module import DetectorModule
 
 
-class AveragedWeights(EMAWeightAveraging):
+class AveragedWeights(WeightAveraging):
     """Exponential moving average of weights and batch-norm statistics, step by step.
 
     Args:
-        decay: Of the average, at each step.
+        decay: Of the average, at each step, when it has risen to it (`rising_average`).
         device: Where the average lies: by the weights, or each step would wait for copies.
             Lightning's own choice is made before it moves the weights to the GPU.
     """
 
     def __init__(self, *, decay: float, device: torch.device) -> None:
-        super().__init__(device=device, decay=decay)
+        super().__init__(device=device, avg_fn=rising_average(decay))
 
     @property
     def network(self) -> RetinaNet:
@@ -27,6 +30,21 @@ class AveragedWeights(EMAWeightAveraging):
         module = averaged.module
         assert isinstance(module, DetectorModule)  # noqa: S101
         return module.network
+
+
+def rising_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+    """An average whose decay rises to `decay` as (1 + n) / (10 + n), n the weights seen so far.
+
+    With a fixed decay of 0.998 half the average of the first 350 steps would be the very first
+    weights, which have learned nothing. The rise is that of TensorFlow's
+    `ExponentialMovingAverage`.
+    """
+
+    def update(average: Tensor, current: Tensor, seen: Tensor) -> Tensor:
+        kept = min(decay, (1 + int(seen)) / (10 + int(seen)))
+        return kept * average + (1 - kept) * current
+
+    return update
 
 
 def kept_network(module: DetectorModule, averaged: AveragedWeights | None) -> RetinaNet:
