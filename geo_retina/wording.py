@@ -1,4 +1,4 @@
-"""Numbers and lists in messages."""
+"""Numbers, times and lists in messages."""
 
 import math
 from collections.abc import Iterable
@@ -28,3 +28,13 @@ def three_digits(value: float) -> str:
     if math.isnan(value):
         return "-"
     return f"{value:.0f}" if abs(value) >= 100 else f"{value:.3g}"  # noqa: PLR2004
+
+
+def duration(seconds: float) -> str:
+    """Time in the unit that fits."""
+    if seconds < 1:
+        return "less than 1 s"
+    if seconds < 100:  # noqa: PLR2004
+        return f"{seconds:.0f} s"
+    minutes = seconds / 60
+    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:,.1f} h"  # noqa: PLR2004

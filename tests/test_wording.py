@@ -1,6 +1,6 @@
 import pytest
 
-from geo_retina.wording import counted, fid_list, listed
+from geo_retina.wording import counted, duration, fid_list, listed
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,8 @@ def test_long_lists_are_cut() -> None:
     assert listed("abcde") == "a, b, c, d, e"
     assert listed("abcdefg") == "a, b, c, d, e and 2 more"
     assert fid_list([3, 9]) == "fid 3, 9"
+
+
+def test_times_have_the_unit_that_fits() -> None:
+    shown = [duration(seconds) for seconds in (0.2, 10, 600, 36_000)]
+    assert shown == ["less than 1 s", "10 s", "10 min", "10.0 h"]

@@ -12,14 +12,13 @@ from geo_retina.cli import detect_options as shared
 from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import (
     BAD_INPUT,
-    duration,
     exit_codes,
     megapixels,
     memory,
     one_line,
     print_lines,
 )
-from geo_retina.wording import counted
+from geo_retina.wording import counted, duration
 
 if TYPE_CHECKING:
     from geo_retina.detection.plan import ModelView, WorkReport

@@ -95,16 +95,6 @@ def memory(mib: float) -> str:
     return f"{mib:,.0f} MiB" if mib < 1024 else f"{mib / 1024:.1f} GiB"  # noqa: PLR2004
 
 
-def duration(seconds: float) -> str:
-    """Time in the unit that fits."""
-    if seconds < 1:
-        return "less than 1 s"
-    if seconds < 100:  # noqa: PLR2004
-        return f"{seconds:.0f} s"
-    minutes = seconds / 60
-    return f"{minutes:.0f} min" if minutes < 100 else f"{minutes / 60:,.1f} h"  # noqa: PLR2004
-
-
 def _start_logging(*, quiet: bool) -> None:
     package = logging.getLogger("geo_retina")
     package.setLevel(logging.WARNING if quiet else logging.INFO)

@@ -9,7 +9,7 @@ import numpy as np
 from geo_retina.errors import GeoRetinaError
 from geo_retina.imagery.raster import open_raster
 from geo_retina.labels.check_report import LabelReport, RasterProblems
-from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.outlines import median_sides, suspect_boxes
 from geo_retina.labels.raster_kinds import RasterKind, blank_note, unlike_gsd, unlike_rasters
@@ -83,6 +83,8 @@ def _frame_note(item: LabelledRaster, changes: Changes, *, width: int, height: i
     boxes = item.labels.boxes[np.isfinite(item.labels.boxes).all(axis=1)]
     if len(boxes) and 0 < boxes.max() <= 1:
         return "all coordinates are at most 1: shares of the image (YOLO) instead of pixels?"
+    if look_like_sizes(boxes, np.array([[width, height]])):
+        return "x, y, width, height instead of two corners?"
     if changes.outside < max(_LEAST_OUTSIDE, _LIKELY_FRAME_MISTAKE * len(item.labels)):
         return ""
     reach = boxes[:, 2:].max(axis=0)

@@ -9,6 +9,9 @@ from geo_retina.labels.labels import Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.pairs import overlapping_pairs, pair_iou
 
+_LEAST_BOXES = 10
+_MOST, _NEARLY_ALL = 0.5, 0.95
+
 
 @dataclass(frozen=True, slots=True)
 class Changes:
@@ -102,6 +105,23 @@ def ordered_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.concatenate(
         [np.minimum(boxes[:, :2], boxes[:, 2:]), np.maximum(boxes[:, :2], boxes[:, 2:])], axis=1
     )
+
+
+def look_like_sizes(boxes: NDArray[np.float64], extents: NDArray[np.float64]) -> bool:
+    """Whether boxes are x, y, width, height instead of two corners.
+
+    Then most corners stand the wrong way round, and still nearly all boxes fit their rasters if
+    they are read so; of boxes with corners that are only swapped about a quarter does.
+
+    Args:
+        boxes: (N, 4) as they stand in the file.
+        extents: (N, 2) width and height of the raster of each, pixels.
+    """
+    if len(boxes) < _LEAST_BOXES or not (boxes[:, 2:] > 0).all():
+        return False
+    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    fits = (boxes[:, :2] + boxes[:, 2:] <= extents + 1).all(axis=1)
+    return bool(swapped.mean() > _MOST and fits.mean() > _NEARLY_ALL)
 
 
 def duplicates(

@@ -120,9 +120,7 @@ def _centre(grid: Grid) -> tuple[float, float]:
     return float(lon), float(lat)
 
 
-def _share_on(
-    points: NDArray[np.float64], crs: pyproj.CRS | None, grids: Sequence[Grid]
-) -> float:
+def _share_on(points: NDArray[np.float64], crs: pyproj.CRS | None, grids: Sequence[Grid]) -> float:
     """Share of the points in `crs` (None: in pixels) that lie on at least one raster."""
     inside = np.zeros(len(points), dtype=bool)
     for grid in grids:

@@ -20,7 +20,7 @@ from geo_retina.errors import (
 )
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
-from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.sources import Reading
@@ -83,10 +83,11 @@ def prepare_rasters(
         weight: Of the source.
 
     Raises:
-        LabelError: Most labels lie off their rasters.
+        LabelError: Most labels lie off their rasters, or are widths and heights for corners.
         UsageError: One of its kinds, for a raster that does not fit the card.
     """
     prepared, changes = [], Changes()
+    extents: list[NDArray[np.float64]] = []
     for item in labelled:
         with opened_source(item.raster, reading, card) as chips:
             native, grid = chips.raster.grid, chips.grid
@@ -94,6 +95,7 @@ def prepare_rasters(
             labels = _in_area(clean.labels, item.area)
             scale = np.array([chips.scale_x, chips.scale_y])
         changes += clean.changes
+        extents.append(np.full((len(item.labels), 2), [native.width, native.height], np.float64))
         prepared.append(
             TrainingRaster(
                 path=item.raster,
@@ -107,7 +109,13 @@ def prepare_rasters(
                 weight=weight,
             )
         )
-    _refuse_labels_off(sum(len(item.labels) for item in labelled), changes, source)
+    boxes = [item.labels.boxes for item in labelled]
+    _refuse_labels_off(sum(map(len, boxes)), changes, source)
+    if boxes and look_like_sizes(np.concatenate(boxes), np.concatenate(extents)):
+        raise LabelError(
+            f"{source}: expected two corners of each box, found x, y, width, height: most second "
+            "corners lie before the first; write xmax = x + width and ymax = y + height"
+        )
     count = sum(len(item) for item in prepared)
     mended = f" (mended: {changes})" if changes else ""
     _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, mended)

@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import pytorch_lightning as pl
 from torch import Tensor
 
 from geo_retina.errors import WriteError
+from geo_retina.wording import duration, three_digits
 
 _log = logging.getLogger(__name__)
 
@@ -82,6 +84,9 @@ class LossRecord(pl.Callback):
         self._on_progress = on_progress
         self._losses: list[dict[str, float]] = []
         self._last_step = 0
+        self._epoch_start = (0, 0.0)
+        self._has_told = False
+        self._loss = float("nan")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
         """Forget what a broken run wrote after its last state."""
@@ -90,6 +95,10 @@ class LossRecord(pl.Callback):
             _log.info("going on after step %d of %d", trainer.global_step, self._steps)
         if trainer.is_global_zero:
             self._table.cut_after(trainer.global_step)
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Take the time: what val took since is no part of a step."""
+        self._epoch_start = (trainer.global_step, time.monotonic())
 
     def on_train_batch_end(
         self,
@@ -118,20 +127,38 @@ class LossRecord(pl.Callback):
             )
         if step > self._last_step and step % EVERY_STEPS == 0:
             self._write(trainer)
+            if not self._has_told:
+                self._tell(step)
         self._last_step = step
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
-        """Write what is left: a resumed run starts its means anew."""
+        """Write what is left: a resumed run starts its means anew; tell how far it is."""
         if self._losses:
             self._write(trainer)
+        if trainer.is_global_zero:
+            self._tell(trainer.global_step)
+
+    def _tell(self, step: int) -> None:
+        """Log how far it is, for runs without a progress bar, and how long the rest will take."""
+        first, start = self._epoch_start
+        seconds = (time.monotonic() - start) / max(step - first, 1)
+        left = self._steps - step
+        rest = f", {duration(seconds * left)} of learning to go" if left > 0 else ""
+        _log.info(
+            "step %d of %d: loss %.3f, %s s a step%s",
+            step, self._steps, self._loss, three_digits(seconds), rest,
+        )  # fmt: skip
+        self._has_told = True
 
     def _write(self, trainer: pl.Trainer) -> None:
+        means = _means(self._losses)
+        self._loss = means["loss"]
         rates = [group["lr"] for group in trainer.optimizers[0].param_groups]
         self._table.add(
             {
                 "step": trainer.global_step,
                 "epoch": trainer.current_epoch,
-                **{name: f"{value:.6g}" for name, value in _means(self._losses).items()},
+                **{name: f"{value:.6g}" for name, value in means.items()},
                 "learning_rate": f"{max(rates):.6g}",
             }
         )

@@ -231,12 +231,14 @@ class Validation(pl.Callback):
                 },
             }
         )
+        best = quality.best
         _log.info(
-            "step %d: val AP %.3f, best F1 %.3f at score %.3f (%s)",
+            "step %d: val AP %.3f, %s (%s)",
             trainer.global_step,
             quality.ap,
-            quality.best.f1,
-            quality.best.score,
+            f"best F1 {best.f1:.3f} at score {best.score:.3f}"
+            if best.hits
+            else "nothing that is labelled was found",
             evaluation.rule,
         )
         if trainer.logger is not None:

@@ -12,7 +12,7 @@ from rasterio.control import GroundControlPoint
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
-from geo_retina.cli.reporting import duration, megapixels, memory
+from geo_retina.cli.reporting import megapixels, memory
 from geo_retina.wording import counted
 
 
@@ -210,12 +210,6 @@ def test_plan_speaks_in_units_and_takes_a_layer_of_the_aoi(
 def test_units_are_those_that_fit() -> None:
     assert [counted(1, "window"), counted(2, "row")] == ["1 window", "2 rows"]
     assert [memory(299.6), memory(2048)] == ["300 MiB", "2.0 GiB"]
-    assert [duration(s) for s in (0.2, 10, 600, 36_000)] == [
-        "less than 1 s",
-        "10 s",
-        "10 min",
-        "10.0 h",
-    ]
     assert [megapixels(m) for m in (0.16, 12.34, 1234.5)] == [
         "0.16 Mpix",
         "12.3 Mpix",

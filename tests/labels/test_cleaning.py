@@ -1,11 +1,12 @@
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from geo_retina.labels.cleaning import Changes, clean_labels
+from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labels import Labels
 
 WIDTH, HEIGHT = 100, 80
@@ -73,3 +74,17 @@ def test_of_two_in_one_place_the_one_that_counts_stays() -> None:
         labels = replace(Labels.of(boxes, [0, 0], ["a"]), ignored=np.array(ignored))
         (counted,) = clean_labels(labels, width=WIDTH, height=HEIGHT).labels.counted
         assert counted
+
+
+@pytest.mark.parametrize("extent", [100.0, 1000.0])
+def test_widths_and_heights_are_told_from_corners(extent: float) -> None:
+    random = np.random.default_rng(3)
+    starts = random.uniform(0, extent - 20, (60, 2))
+    sizes = random.uniform(5, 20, (60, 2))
+    extents = np.full((60, 2), extent)
+    corners = np.concatenate([starts, starts + sizes], axis=1)
+    assert look_like_sizes(np.concatenate([starts, sizes], axis=1), extents)
+    assert not look_like_sizes(corners, extents)
+    assert not look_like_sizes(corners[:, [2, 3, 0, 1]], extents), "corners that are only swapped"
+    assert not look_like_sizes(corners[:, [0, 3, 2, 1]], extents), "y that runs up"
+    assert not look_like_sizes(np.zeros((0, 4)), np.zeros((0, 2)))

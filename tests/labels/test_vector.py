@@ -267,7 +267,7 @@ def test_swapped_coordinates_of_many_rasters_are_recognised(
     swapped = shapely.transform(frame.geometry.to_numpy(), lambda points: points[:, ::-1])
     path = tmp_path / "labels.gpkg"
     gpd.GeoDataFrame(geometry=swapped, crs="EPSG:4326").to_file(path)
-    with pytest.raises(LabelError, match="EPSG:4326 .* x and y look swapped"):
+    with pytest.raises(LabelError, match=r"EPSG:4326 .* x and y look swapped"):
         read_vector(path, [raster, *rasters])
 
 

@@ -215,6 +215,17 @@ def test_objectness_that_is_inherited_cannot_be_calibrated(
     assert not (tmp_path / "run" / RECIPE_NAME).exists()
 
 
+def test_a_run_without_a_bar_tells_how_long_it_takes(
+    recipe: Recipe, field_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", logger="geo_retina")
+    _train(recipe(schedule__steps=14, schedule__epoch_steps=12), field_data, tmp_path / "run")
+    told = [text for text in caplog.messages if " s a step" in text]
+    assert [text.partition(":")[0] for text in told] == [f"step {n} of 14" for n in (10, 12, 14)]
+    assert all("s of learning to go" in text for text in told[:2])
+    assert "to go" not in told[2]
+
+
 def test_the_loss_falls(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
     losses: list[float] = []
     settings = recipe(
@@ -368,6 +379,7 @@ def test_a_training_that_found_nothing_on_val_warns(
     path = _train(settings, field_data, tmp_path / "run")
     warnings = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
     assert any("val AP is 0" in text and "the recipe's" in text for text in warnings)
+    assert "nothing that is labelled was found (IoU 0.5)" in caplog.text
     assert "val chose the score" not in caplog.text
     card = read_info(path).card
     assert card.score == settings.card.score

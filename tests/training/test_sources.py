@@ -143,6 +143,15 @@ def test_rasters_that_do_not_fit_the_card_are_refused(
     assert (item.width, item.height) == (40, 40)
 
 
+def test_widths_and_heights_for_corners_are_refused(
+    write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
+) -> None:
+    path = write_raster("a.tif", noise(3, 40, 40))
+    sizes = [(2 * step, 2 * step, 5, 6) for step in range(4, 16)]
+    with pytest.raises(LabelError, match="expected two corners of each box, found x, y, width"):
+        prepare_rasters([_labelled(path, sizes)], Reading(), make_card(), source="labels")
+
+
 def test_labels_of_another_raster_are_refused(
     write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
 ) -> None:
