@@ -77,7 +77,8 @@ def draw_outlines(
         seen = (moved[:, 2:] > 0).all(axis=1) & (moved[:, :2] < size).all(axis=1)
         for x_min, y_min, x_max, y_max in moved[seen].tolist():
             if x_max > x_min and y_max > y_min:
-                pen.rectangle((x_min, y_min, x_max - 1, y_max - 1), outline=outline.colour)
+                far = max(x_max - 1, x_min), max(y_max - 1, y_min)  # zoomed out, under a pixel
+                pen.rectangle((x_min, y_min, *far), outline=outline.colour)
     return shown
 
 
