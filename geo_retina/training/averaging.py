@@ -33,16 +33,16 @@ class AveragedWeights(WeightAveraging):
 
 
 def rising_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
-    """An average whose decay rises to `decay` as (1 + n) / (10 + n), n the weights seen so far.
+    """An average whose decay rises to `decay` as (1 + n) / (4 + n), n the weights seen so far.
 
     With a fixed decay of 0.998 half the average of the first 350 steps would be the very first
-    weights, which have learned nothing. The rise is that of TensorFlow's
-    `ExponentialMovingAverage`.
+    weights, which have learned nothing. While it rises, the weights of step s count as s squared:
+    the polynomial-decay averaging of arXiv 1212.1824.
     """
 
     def update(average: Tensor, current: Tensor, seen: Tensor) -> Tensor:
-        kept = min(decay, (1 + int(seen)) / (10 + int(seen)))
-        return kept * average + (1 - kept) * current
+        kept = min(decay, (1 + int(seen)) / (4 + int(seen)))
+        return average + (1 - kept) * (current - average)  # exact where nothing changes
 
     return update
 

@@ -108,7 +108,7 @@ class ScheduleSettings(Plain):
     """How they fall after that."""
     ema_decay: float = Field(default=0.998, ge=0, lt=1)
     """Decay of the moving average of the weights, which is what is kept; 0 keeps the last ones. It
-    rises to this as (1 + step) / (10 + step): a short training is averaged over its last tenth."""
+    rises to this as (1 + step) / (4 + step), so that no average is one of the first steps."""
     clip_norm: float = Field(default=10.0, ge=0)
     """Largest norm of the gradient; 0 leaves gradients as they are."""
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
