@@ -1,6 +1,6 @@
 """The moving average of the weights, which is what a training keeps."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from pytorch_lightning.callbacks import WeightAveraging
@@ -20,7 +20,7 @@ class AveragedWeights(WeightAveraging):
     """
 
     def __init__(self, *, decay: float, device: torch.device) -> None:
-        super().__init__(device=device, avg_fn=rising_average(decay))
+        super().__init__(device=device, multi_avg_fn=rising_average(decay))
 
     @property
     def network(self) -> RetinaNet:
@@ -32,7 +32,7 @@ class AveragedWeights(WeightAveraging):
         return module.network
 
 
-def rising_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
+def rising_average(decay: float) -> Callable[[Sequence[Tensor], Sequence[Tensor], Tensor], None]:
     """An average whose decay rises to `decay` as (1 + n) / (4 + n), n the weights seen so far.
 
     With a fixed decay of 0.998 half the average of the first 350 steps would be the very first
@@ -40,9 +40,14 @@ def rising_average(decay: float) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     the polynomial-decay averaging of arXiv 1212.1824.
     """
 
-    def update(average: Tensor, current: Tensor, seen: Tensor) -> Tensor:
-        kept = min(decay, (1 + int(seen)) / (4 + int(seen)))
-        return average + (1 - kept) * (current - average)  # exact where nothing changes
+    def update(averages: Sequence[Tensor], currents: Sequence[Tensor], seen: Tensor) -> None:
+        steps = int(seen)  # once for all tensors: on a GPU this waits for it
+        new = 1 - min(decay, (1 + steps) / (4 + steps))
+        for average, current in zip(averages, currents, strict=True):
+            if average.is_floating_point():
+                average.lerp_(current, new)
+            else:  # counts of batches
+                average.copy_(current)
 
     return update
 
