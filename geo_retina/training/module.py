@@ -121,7 +121,7 @@ def _not_finite(loss: float, batch: Batch, number: int, module: DetectorModule) 
     elif not all(bool(torch.isfinite(item.boxes).all()) for item in batch.targets):
         why = "its boxes are not finite: mend the labels"
     else:
-        why = "lower schedule.learning_rate or schedule.clip_norm, or train in 32-true"
+        why = "lower schedule.learning_rate, state a low schedule.clip_norm, or train in 32-true"
     return (
         f"the loss is {loss} in batch {number} of epoch {module.current_epoch} (step "
         f"{module.global_step}), cut from {'; '.join(batch.origins[:_LISTED])}: {why}"
