@@ -159,6 +159,7 @@ def _covered(boxes: NDArray[np.float64], square: Square) -> NDArray[np.bool_]:
     """(side, side) True on pixels that a box touches."""
     covered = np.zeros((square.side, square.side), np.bool_)
     local = boxes - np.tile([square.col_off, square.row_off], 2)
+    local = local[(local[:, :2] < square.side).all(axis=1) & (local[:, 2:] > 0).all(axis=1)]
     edges = np.concatenate([np.floor(local[:, :2]), np.ceil(local[:, 2:])], axis=1)
     for x_min, y_min, x_max, y_max in edges.clip(0, square.side).astype(int).tolist():
         covered[y_min:y_max, x_min:x_max] = True
