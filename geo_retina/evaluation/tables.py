@@ -179,9 +179,9 @@ def _mistakes_line(mistakes: Mistakes) -> str:
     return (
         f"Detections: {counted(mistakes.hits, 'hit')}, "
         f"{counted(mistakes.duplicates, 'duplicate')}, "
-        f"{mistakes.badly_placed} badly placed, {mistakes.confused} of the wrong class, "
-        f"{mistakes.background} on nothing. Labels not found: {mistakes.missed} missed, "
-        f"{mistakes.missed_but_near} with a badly placed or confused detection near."
+        f"{mistakes.badly_placed:,} badly placed, {mistakes.confused:,} of the wrong class, "
+        f"{mistakes.background:,} on nothing. Labels not found: {mistakes.missed:,} missed, "
+        f"{mistakes.missed_but_near:,} with a badly placed or confused detection near."
     )
 
 

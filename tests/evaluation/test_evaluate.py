@@ -13,6 +13,7 @@ from pyproj import CRS
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.about import About
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.pairs import Pair, pair_up
 from geo_retina.evaluation.tables import evaluation_markdown
 from geo_retina.labels.deepforest import read_deepforest_csv
@@ -88,6 +89,13 @@ def test_one_of_a_thing_is_singular() -> None:
     assert "1 false alarm, " in text
     raster_alone = [replace(pair(), grid=None)]
     assert evaluate_detections(raster_alone).drawn == "1 raster"
+
+
+def test_thousands_are_told_apart_in_all_counts() -> None:
+    many = Mistakes(1000, 1001, 1002, 1003, 1004, 1005, 1006)
+    text = evaluation_markdown(replace(evaluate_detections([pair()]), mistakes=many))
+    (line,) = (line for line in text.splitlines() if line.startswith("Detections:"))
+    assert [f"1,00{number}" in line for number in range(7)] == [True] * 7
 
 
 @pytest.mark.parametrize(
