@@ -7,6 +7,8 @@ from html import escape
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.wording import three_digits
+
 COLOURS = ("#0072b2", "#e69f00", "#000000", "#009e73", "#56b4e9", "#d55e00", "#cc79a7", "#999999")
 """Okabe and Ito's, made for the colour-blind (jfly.uni-koeln.de/color); the clearest first."""
 
@@ -97,8 +99,8 @@ def _place(
 def _frame(axes: Axes, x_ticks: Sequence[tuple[float, str]] | None = None) -> str:
     """Grid lines, numbers and labels."""
     if x_ticks is None:
-        x_ticks = [(at, f"{at:.3g}") for at in np.linspace(*axes.x_range, _TICKS + 1)]
-    y_ticks = [(at, f"{at:.3g}") for at in np.linspace(*axes.y_range, _TICKS + 1)]
+        x_ticks = [(at, three_digits(at)) for at in np.linspace(*axes.x_range, _TICKS + 1)]
+    y_ticks = [(at, three_digits(at)) for at in np.linspace(*axes.y_range, _TICKS + 1)]
     floor, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
     parts = []
     for at, text in x_ticks:

@@ -51,6 +51,14 @@ class PrecisionRecall:
         """(N,) highest precision at this recall or any higher one."""
         return np.maximum.accumulate(self.precision[::-1])[::-1]
 
+    @property
+    def cuts(self) -> NDArray[np.int64]:
+        """(T,) position of the last detection of each score: equal scores are kept or cut together.
+
+        So these are the only thresholds that a user can set.
+        """
+        return np.flatnonzero(np.diff(self.scores, append=-np.inf))
+
 
 @dataclass(frozen=True, slots=True)
 class OperatingPoint:
@@ -116,12 +124,9 @@ def at_score(curve: PrecisionRecall, score: float) -> OperatingPoint:
 
 
 def best_f1(curve: PrecisionRecall) -> OperatingPoint:
-    """The threshold with the highest F1, the higher of equally good ones; 1 without detections.
-
-    Only thresholds that a user can set are tried: detections of equal score stay together.
-    """
+    """The threshold with the highest F1, the higher of equally good ones; 1 without detections."""
     if not len(curve.scores):
         return OperatingPoint(1.0, 0, 0, curve.labels)
-    last_of_equals = np.flatnonzero(np.diff(curve.scores, append=-np.inf))
-    f1 = 2 * curve.hits[last_of_equals] / (last_of_equals + 1 + curve.labels)
-    return at_score(curve, float(curve.scores[last_of_equals[np.argmax(f1)]]))
+    cuts = curve.cuts
+    f1 = 2 * curve.hits[cuts] / (cuts + 1 + curve.labels)
+    return at_score(curve, float(curve.scores[cuts[np.argmax(f1)]]))

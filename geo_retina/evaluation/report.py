@@ -156,16 +156,15 @@ def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
 
 def _threshold_chart(curve: PrecisionRecall) -> str:
     """Precision, recall and F1 over the score one cuts at."""
-    kept = _thinned(len(curve.scores))
+    kept = curve.cuts[_thinned(len(curve.cuts))]
     precision, recall, scores = curve.precision[kept], curve.recall[kept], curve.scores[kept]
-    f1 = (
-        2 * curve.hits[kept] / np.maximum(np.arange(1, len(curve.hits) + 1)[kept] + curve.labels, 1)
-    )
+    f1 = 2 * curve.hits[kept] / (kept + 1 + curve.labels)
+    alone = len(kept) == 1  # a line of one point does not show
     return line_chart(
         [
-            Series("precision", scores, precision),
-            Series("recall", scores, recall),
-            Series("F1", scores, f1),
+            Series("precision", scores, precision, marked=alone),
+            Series("recall", scores, recall, marked=alone),
+            Series("F1", scores, f1, marked=alone),
         ],
         Axes("score one cuts at", "share"),
     )

@@ -53,6 +53,11 @@ def test_best_f1_keeps_equal_scores_together() -> None:
     assert best.f1 == pytest.approx(2 / 3)
 
 
+def test_cuts_are_the_last_of_equal_scores() -> None:
+    assert curve([True] * 5, 5, [0.9, 0.5, 0.5, 0.5, 0.1]).cuts.tolist() == [0, 3, 4]
+    assert curve([], 5).cuts.tolist() == []
+
+
 def test_best_f1_without_detections() -> None:
     best = best_f1(curve([], 3))
     assert (best.score, best.hits, best.f1) == (1.0, 0, 0.0)

@@ -165,6 +165,29 @@ def test_unknown_points_are_left_out() -> None:
     assert "nan" not in chart
 
 
+def test_large_numbers_at_an_axis_are_written_out() -> None:
+    ends = np.array([0.0, 1.0])
+    chart = line_chart([Series("n", ends, ends)], Axes("x", "y", y_range=(0.0, 19_210.0)))
+    assert ">11526<" in chart
+    assert ">0.6<" in chart
+
+
+@pytest.mark.parametrize("scores", [[0.8, 0.8, 0.4], [1.0, 1.0, 1.0]])
+def test_the_chart_of_scores_shows_only_cuts_that_can_be_set(
+    tmp_path: Path, pair: Pair, scores: list[float]
+) -> None:
+    """Between detections of one score F1 would be better than the best that the table tells."""
+    boxes = np.array([[10.0, 10, 30, 30], [60, 50, 80, 70], [150, 5, 170, 15]])
+    tied = replace(pair, detections=Detections.of(boxes, np.array(scores), np.zeros(3)))
+    evaluation = evaluate_detections([tied], score=0.1, options=QUICK)
+    page = write_report([tied], evaluation, tmp_path / "report.html").html.read_text()
+    chart = next(c for c in re.findall(r"<svg.*?</svg>", page, re.DOTALL) if "F1" in c)
+    lines = re.findall(r'<polyline points="([^"]*)"', chart)
+    shown = [float(point.split(",")[0]) for point in lines[-1].split()]
+    assert len(shown) == len(set(scores))
+    assert chart.count("<circle") == (3 if len(set(scores)) == 1 else 0)
+
+
 def test_bars_are_as_high_as_their_values() -> None:
     chart = bar_chart(
         [Series("n", np.zeros(2), np.array([5.0, 10.0]))],
