@@ -92,6 +92,12 @@ class Pair:
         )
         return replace(self, labels=self.labels.with_boxes(boxes).select(finite & inside)), changes
 
+    def labelled_px(self) -> float | None:
+        """Pixels of the raster that were labelled; None without its grid."""
+        if self.area is not None:
+            return float(self.area.area)
+        return None if self.grid is None else float(self.grid.width * self.grid.height)
+
     def hectares(self) -> float | None:
         """Ground that was labelled; None where nobody knows where on the Earth the raster lies."""
         if self.grid is None or self.grid.crs is None:

@@ -81,8 +81,8 @@ class Groups:
 def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | None) -> Groups:
     """Draw blocks of `block_px`; if that is None, whole rasters where there are ten or more.
 
-    Fewer rasters are cut into about fifty blocks, none smaller than five objects in a row: with
-    smaller ones neighbours that are alike would count as independent.
+    What was labelled of fewer rasters is cut into about fifty blocks, none smaller than five
+    objects in a row: with smaller ones neighbours that are alike would count as independent.
 
     Args:
         pairs: The rasters of `matches`, in the same order, with their grids.
@@ -91,7 +91,7 @@ def choose_groups(pairs: Sequence[Pair], matches: Matches, *, block_px: float | 
     """
     if block_px is not None:
         return block_groups(pairs, matches, block_px=block_px)
-    areas = [pair.grid.width * pair.grid.height for pair in pairs if pair.grid is not None]
+    areas = [area for pair in pairs if (area := pair.labelled_px()) is not None]
     if len(pairs) >= _ENOUGH_RASTERS or len(areas) < len(pairs):
         return raster_groups(matches, rasters=len(pairs))
     known = label_boxes(pairs)

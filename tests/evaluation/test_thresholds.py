@@ -2,6 +2,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import shapely
 from affine import Affine
 from pyproj import CRS
 
@@ -58,6 +59,15 @@ def test_few_rasters_are_drawn_in_blocks_and_many_whole() -> None:
     assert choose_groups(many, table_of(many), block_px=400).count == 10 * 3
     unplaced = made_up(3)
     assert choose_groups(unplaced, table_of(unplaced), block_px=None).what == "3 rasters"
+
+
+def test_blocks_are_as_large_as_the_labelled_part_asks() -> None:
+    """A plot of a large orthophoto lay in one block, and had no intervals."""
+    grid = replace(GRID, width=20_000, height=20_000)
+    plot = [replace(pair, grid=grid, area=shapely.box(0, 0, 800, 520)) for pair in made_up(1)]
+    groups = choose_groups(plot, table_of(plot), block_px=None)
+    assert groups.what == f"{groups.count} blocks of 92 px"
+    assert best_thresholds(table_of(plot), groups, samples=50)[0].ap.low > 0
 
 
 def table_of(pairs: list[Pair]) -> Matches:
