@@ -47,6 +47,16 @@ def _chooses_weights(validation: "ValidationSettings") -> bool:
     return validation.keep == "best" or validation.patience is not None
 
 
+def rasters_of_run(info: "CheckpointInfo") -> "list[KnownRaster]":
+    """Rasters of the run folder that a checkpoint lies in; none where it lies elsewhere."""
+    from geo_retina.evaluation.seen import read_split_map
+    from geo_retina.training.split_map import SPLIT_NAME
+
+    if not _is_run_of(info, info.path.with_name(_RECIPE_NAME)):
+        return []
+    return read_split_map(info.path.with_name(SPLIT_NAME))
+
+
 def known_rasters(
     model: str, pairs: "Sequence[Pair]", *, labels: str, data: Path | None
 ) -> "list[KnownRaster]":
@@ -62,15 +72,12 @@ def known_rasters(
         labels: Path of its labels.
         data: Folder that the recipe's paths are relative to, if it was stated.
     """
-    from geo_retina.evaluation.seen import read_split_map
     from geo_retina.model.checkpoint import read_info
-    from geo_retina.training.split_map import SPLIT_NAME
 
     info = read_info(model)
-    if _is_run_of(info, info.path.with_name(_RECIPE_NAME)):
-        known = read_split_map(info.path.with_name(SPLIT_NAME))
-        if known:
-            return known
+    known = rasters_of_run(info)
+    if known:
+        return known
     places = [Path(labels), *(Path(pair.name) for pair in pairs)]
     with _silent():
         return _rasters_of(_Sides.of(info), data=data, places=places)
