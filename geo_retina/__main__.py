@@ -7,10 +7,11 @@ def run() -> None:
     """Entry point of the program."""
     try:
         from geo_retina.cli.main import app  # here, so that Ctrl-C while it loads leaves one line
+
+        app()  # which builds the commands first
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
         sys.exit(130)
-    app()
 
 
 if __name__ == "__main__":

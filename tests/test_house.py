@@ -19,14 +19,20 @@ def test_heavy_libraries_load_late(statement: str) -> None:
     assert not _loaded_after(statement) & set(HEAVY)
 
 
-def test_ctrl_c_while_the_program_loads_leaves_one_line() -> None:
-    code = """
+@pytest.mark.parametrize("moment", ["geo_retina.cli.main", "commands"])
+def test_ctrl_c_while_the_program_loads_leaves_one_line(moment: str) -> None:
+    code = f"""
 import sys
+import typer.main
 class Stop:
     def find_spec(self, name, *_):
-        if name == "geo_retina.cli.main":
+        if name == {moment!r}:
             raise KeyboardInterrupt
+def interrupt(*_, **__):
+    raise KeyboardInterrupt
 sys.meta_path.insert(0, Stop())
+if {moment!r} == "commands":
+    typer.main.get_command = interrupt
 from geo_retina.__main__ import run
 run()
 """

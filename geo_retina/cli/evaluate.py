@@ -163,7 +163,7 @@ def evaluate(
             told = (
                 about.of_model(name, known, pairs, data)
                 if side is None
-                else about.of_val_side(name, side, data, score)
+                else about.of_val_side(name, side, pairs, data, score)
             )
             score = read_info(name).card.score if score is None else score
         else:

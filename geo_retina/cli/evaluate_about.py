@@ -30,19 +30,24 @@ def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -
     )
 
 
-def of_val_side(name: str, side: "ValSide", data: Path, score: float | None) -> "About":
+def of_val_side(
+    name: str, side: "ValSide", pairs: "list[Pair]", data: Path, score: float | None
+) -> "About":
     """A model on the val side of its own recipe, with the score that the user stated, if any."""
     from geo_retina.evaluation.about import BEFOREHAND, About
+    from geo_retina.evaluation.seen import TRAIN, cautions
     from geo_retina.model.checkpoint import read_info
 
     info = read_info(name)
     stated = score is not None
+    learned = [item for item in recipe.rasters_of_run(info) if item.side == TRAIN]
+    changed = cautions(pairs, learned)  # the data are others now, and are divided otherwise
     return About(
         name=info.card.name,
         model=str(info.path),
         labels=f"the val side of its recipe, paths from {data.absolute()}",
         score_origin=BEFOREHAND if stated else recipe.score_origin(side.settings),
-        cautions=tuple(recipe.weights_caution(side.settings) if stated else ()),
+        cautions=(*changed, *(recipe.weights_caution(side.settings) if stated else ())),
     )
 
 

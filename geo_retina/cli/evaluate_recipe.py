@@ -3,7 +3,7 @@
 import json
 import logging
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Self
 if TYPE_CHECKING:
     from geo_retina.evaluation.pairs import Pair
     from geo_retina.evaluation.seen import KnownRaster
+    from geo_retina.labels.labels import LabelledRaster
     from geo_retina.model.checkpoint import CheckpointInfo
     from geo_retina.training.division import Division
     from geo_retina.training.settings import ValidationSettings
@@ -46,6 +47,16 @@ def _chooses_weights(validation: "ValidationSettings") -> bool:
     return validation.keep == "best" or validation.patience is not None
 
 
+def rasters_of_run(info: "CheckpointInfo") -> "list[KnownRaster]":
+    """Rasters of the run folder that a checkpoint lies in; none where it lies elsewhere."""
+    from geo_retina.evaluation.seen import read_split_map
+    from geo_retina.training.split_map import SPLIT_NAME
+
+    if not _is_run_of(info, info.path.with_name(_RECIPE_NAME)):
+        return []
+    return read_split_map(info.path.with_name(SPLIT_NAME))
+
+
 def known_rasters(
     model: str, pairs: "Sequence[Pair]", *, labels: str, data: Path | None
 ) -> "list[KnownRaster]":
@@ -61,23 +72,15 @@ def known_rasters(
         labels: Path of its labels.
         data: Folder that the recipe's paths are relative to, if it was stated.
     """
-    from geo_retina.evaluation.seen import read_split_map
     from geo_retina.model.checkpoint import read_info
-    from geo_retina.training.split_map import SPLIT_NAME
 
     info = read_info(model)
-    if _is_run_of(info, info.path.with_name(_RECIPE_NAME)):
-        known = read_split_map(info.path.with_name(SPLIT_NAME))
-        if known:
-            return known
-    sides = _Sides.of(info)
+    known = rasters_of_run(info)
+    if known:
+        return known
     places = [Path(labels), *(Path(pair.name) for pair in pairs)]
     with _silent():
-        return [
-            item
-            for side, source in sides.sources
-            for item in _rasters_of(source, side, sides, data=data, places=places)
-        ]
+        return _rasters_of(_Sides.of(info), data=data, places=places)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,36 +132,48 @@ def _is_run_of(info: "CheckpointInfo", recipe: Path) -> bool:
         return False
 
 
-def _rasters_of(
-    source: "Source",
-    side: str,
-    sides: _Sides,
-    *,
-    data: Path | None,
-    places: Sequence[Path],
-) -> "list[KnownRaster]":
-    """Rasters of a source; those that its paths name where its labels are not found."""
+def _rasters_of(sides: _Sides, *, data: Path | None, places: Sequence[Path]) -> "list[KnownRaster]":
+    """Rasters of all sources; those that a source's paths name where its labels are not found."""
     from geo_retina.errors import GeoRetinaError
     from geo_retina.evaluation.seen import KnownRaster, known_raster
+    from geo_retina.training.division import divide_sources
 
-    paths = _paths(source)
-    sure = data is not None or all(path.is_absolute() for path in paths)
-    names = {place.name for place in places}
-    for folder in [data] if data is not None else _folders(paths, places):
+    found = [
+        _labelled(source, sides.class_names, data=data, places=places)
+        for _, source in sides.sources
+    ]
+    if sides.division is not None:
         try:
-            labelled = source.read(folder, sides.class_names)
-            if sides.division is not None:
-                labelled = sides.division.divide(labelled)
-        except (GeoRetinaError, OSError, ValueError):  # not there, or changed since
-            continue
-        return [
+            found = divide_sources(sides.division, found)
+        except (GeoRetinaError, OSError, ValueError):  # changed since
+            return []
+    names = {place.name for place in places}
+    known = []
+    for (side, source), labelled in zip(sides.sources, found, strict=True):
+        paths = _paths(source)
+        sure = data is not None or all(path.is_absolute() for path in paths)
+        known += [
             known_raster(item, side if sides.division is None else item.split, sure=sure)
             for item in labelled
             if Path(item.raster).name in names
         ]
-    if sides.division is not None:  # nobody knows on which side they were
-        return []
-    return [KnownRaster(str(path), side, sure=sure) for path in paths if path.name in names]
+        if not labelled and sides.division is None:  # else nobody knows on which side they were
+            known += [
+                KnownRaster(str(path), side, sure=sure) for path in paths if path.name in names
+            ]
+    return known
+
+
+def _labelled(
+    source: "Source", class_names: tuple[str, ...], *, data: Path | None, places: Sequence[Path]
+) -> "list[LabelledRaster]":
+    """What a source reads in the first folder that holds it; nothing where none does."""
+    from geo_retina.errors import GeoRetinaError
+
+    for folder in [data] if data is not None else _folders(_paths(source), places):
+        with suppress(GeoRetinaError, OSError, ValueError):  # not there, or changed since
+            return source.read(folder, class_names)
+    return []
 
 
 def _paths(source: "Source") -> list[Path]:

@@ -44,8 +44,8 @@ def confusion_matrix(
     """
     count = len(matches.class_names)
     table = np.zeros((count + 1, count + 1), np.int64)
-    for raster_id, (pair, near) in enumerate(zip(pairs, candidates, strict=True)):
-        part = matches.of_rasters([raster_id])
+    parts = matches.by_raster(len(pairs))
+    for pair, near, part in zip(pairs, candidates, parts, strict=True):
         label_of = _label_of(pair, near, part, threshold=threshold, score=score)
         taken = label_of >= 0
         alarm = ~taken & ~part.ignored & (part.scores >= score)

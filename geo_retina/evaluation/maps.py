@@ -65,8 +65,7 @@ def mistake_maps(
         most: How many maps.
     """
     maps = []
-    for raster_id, pair in enumerate(pairs):
-        own = matches.of_rasters([raster_id])
+    for pair, own in zip(pairs, matches.by_raster(len(pairs)), strict=True):
         maps.append(
             MistakeMap(
                 pair,

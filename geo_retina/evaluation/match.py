@@ -5,8 +5,9 @@ With `IouRule` this is the matching of the COCO evaluation (pycocotools `cocoeva
 down, takes the free label of its class that it overlaps most, if by the threshold or more.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,7 @@ class Matches:
     class_ids: NDArray[np.int64]
     """(N,)"""
     raster_ids: NDArray[np.int64]
-    """(N,) position of the raster among the pairs."""
+    """(N,) position of the raster among the pairs; never falls."""
     label_of: NDArray[np.int64]
     """(N,) the label that the detection took, -1 = none."""
     ignored: NDArray[np.bool_]
@@ -35,7 +36,7 @@ class Matches:
     label_class_ids: NDArray[np.int64]
     """(M,)"""
     label_raster_ids: NDArray[np.int64]
-    """(M,)"""
+    """(M,) never falls."""
     label_ignored: NDArray[np.bool_]
     """(M,)"""
     class_names: tuple[str, ...] = ()
@@ -73,6 +74,27 @@ class Matches:
         wanted = list(raster_ids)
         return self._select(
             np.isin(self.raster_ids, wanted), np.isin(self.label_raster_ids, wanted)
+        )
+
+    def by_raster(self, rasters: int) -> Iterator["Matches"]:
+        """The detections and labels on each raster, from 0 to `rasters` - 1; for those of all."""
+        found = np.searchsorted(self.raster_ids, np.arange(rasters + 1)).tolist()
+        known = np.searchsorted(self.label_raster_ids, np.arange(rasters + 1)).tolist()
+        for rows, labels in zip(pairwise(found), pairwise(known), strict=True):
+            yield self._slice(slice(*rows), slice(*labels))
+
+    def _slice(self, rows: slice, labels: slice) -> "Matches":
+        label_of = self.label_of[rows]
+        return Matches(
+            self.scores[rows],
+            self.class_ids[rows],
+            self.raster_ids[rows],
+            np.where(label_of >= 0, label_of - labels.start, -1),
+            self.ignored[rows],
+            self.label_class_ids[labels],
+            self.label_raster_ids[labels],
+            self.label_ignored[labels],
+            self.class_names,
         )
 
     def _select(self, found: NDArray[np.bool_], known: NDArray[np.bool_]) -> "Matches":

@@ -61,8 +61,8 @@ def count_mistakes(
 ) -> Mistakes:
     """Count the mistakes of all rasters among the detections of at least `score`."""
     total = Mistakes(0, 0, 0, 0, 0, 0, 0)
-    for raster_id, (pair, found) in enumerate(zip(pairs, candidates, strict=True)):
-        part = matches.of_rasters([raster_id])
+    parts = matches.by_raster(len(pairs))
+    for pair, found, part in zip(pairs, candidates, parts, strict=True):
         total += _count_on_one(pair, found, part, thresholds=thresholds, score=score)
     return total
 

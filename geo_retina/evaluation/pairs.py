@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
-from geo_retina.labels.cleaning import Changes, clean_labels, ordered_corners
+from geo_retina.labels.cleaning import Changes, clean_labels, mostly_outside, ordered_corners
 from geo_retina.labels.image_paths import same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
@@ -65,8 +65,8 @@ class Pair:
     def mended(self, *, points: bool) -> tuple["Pair", Changes]:
         """The same pair with labels as a training has them, and what was done; see `clean_labels`.
 
-        Detections are cut at the raster's edge where labels are: a file may hold some that reach
-        over it.
+        Detections are cut at the raster's edge or left out beyond it as labels are: a file may hold
+        those of more ground.
 
         Args:
             points: Boxes stand for points: those whose centre lies on the raster stay as they are,
@@ -78,19 +78,21 @@ class Pair:
         if not points:
             clean = clean_labels(self.labels, width=width, height=height)
             cut = box_arrays.clip(self.detections.boxes, width=width, height=height)
-            found = replace(self.detections, boxes=cut)
+            outside = mostly_outside(self.detections.boxes, width=width, height=height)
+            found = replace(self.detections, boxes=cut).select(~outside)
             return replace(self, detections=found, labels=clean.labels), clean.changes
         boxes = ordered_corners(self.labels.boxes)
-        centres = box_arrays.centres(boxes)
         finite = np.asarray(np.isfinite(boxes).all(axis=1))
-        inside = np.asarray(((centres >= 0) & (centres <= [width, height])).all(axis=1))
+        inside = _centres_on(self.grid, boxes)
+        found = self.detections.select(_centres_on(self.grid, self.detections.boxes))
         swapped = (boxes != self.labels.boxes).any(axis=1) & finite & inside
         changes = Changes(
             swapped=int(swapped.sum()),
             not_finite=int((~finite).sum()),
             outside=int((finite & ~inside).sum()),
         )
-        return replace(self, labels=self.labels.with_boxes(boxes).select(finite & inside)), changes
+        known = self.labels.with_boxes(boxes).select(finite & inside)
+        return replace(self, detections=found, labels=known), changes
 
     def labelled_px(self) -> float | None:
         """Pixels of the raster that were labelled; None without its grid."""
@@ -248,6 +250,12 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
         )
     new_id = np.array([class_names.index(known) for known in found.class_names])
     return Detections.of(boxes, found.scores, new_id[found.class_ids])
+
+
+def _centres_on(grid: Grid, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """(N,) whether the centres of boxes lie on a raster."""
+    centres = box_arrays.centres(boxes)
+    return np.asarray(((centres >= 0) & (centres <= [grid.width, grid.height])).all(axis=1))
 
 
 def _contains(area: Polygon | MultiPolygon, boxes: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -77,9 +77,10 @@ def _crs_name(crs: pyproj.CRS) -> str:
     """Name of a CRS; what kind it is where it has none, which PROJ calls `unknown`."""
     if crs.name not in ("unknown", "unnamed"):
         return crs.name
-    operation, unit = crs.coordinate_operation, crs.axis_info[0].unit_name
-    method = "no projection" if operation is None else operation.method_name
-    return f"without a name: {method}, {unit}"
+    base = crs.source_crs if crs.is_bound and crs.source_crs else crs  # without its datum's shift
+    operation, unit = base.coordinate_operation, base.axis_info[0].unit_name
+    kind = base.type_name if operation is None else operation.method_name
+    return f"without a name: {kind}, {unit}"
 
 
 def _bounds(grid: Grid) -> tuple[float, float, float, float]:

@@ -332,15 +332,16 @@ def _cannot_open(path: str, error: BaseException) -> str:
                 f"geo-retina mosaic '{path}' -o mosaic.vrt"
             )
         return f"{path} does not exist; expected a raster file"
+    why = reason(error)
+    is_other_format = "recognized" in why  # else it is the server or the path
     licensed = _LICENSED_FORMATS.get(Path(path).suffix.lower())
-    if licensed is not None:
+    if is_other_format and licensed is not None:
         return (
             f"{path} is {licensed}, a licensed format that this GDAL cannot open; convert it where "
             "GDAL has its driver (QGIS by OSGeo4W, ArcGIS, the vendor's tools): "
             f"`gdal_translate -of COG {path} out.tif`"
         )
-    why = reason(error)
-    if not is_local and "recognized" not in why:  # it is the server or the path, not the format
+    if not is_local and not is_other_format:
         remedy = "check the address, or download the file and name that"
     else:
         remedy = (

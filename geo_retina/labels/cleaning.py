@@ -9,6 +9,8 @@ from geo_retina.labels.labels import Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.pairs import overlapping_pairs, pair_iou
 
+MIN_VISIBLE = 0.1
+"""Least share of a box's area that must lie on the raster."""
 _LEAST_BOXES = 10
 _MOST, _NEARLY_ALL = 0.5, 0.95
 
@@ -62,7 +64,7 @@ def clean_labels(
     width: int,
     height: int,
     min_side_px: float = 1.0,
-    min_visible: float = 0.1,
+    min_visible: float = MIN_VISIBLE,
     duplicate_iou: float = 0.9,
 ) -> CleanedLabels:
     """Mend what can be mended, leave out the rest, and count both.
@@ -80,8 +82,7 @@ def clean_labels(
     boxes = ordered_corners(kept.boxes)
     swapped = (boxes != kept.boxes).any(axis=1)
     cut = box_arrays.clip(boxes, width=width, height=height).astype(np.float64)
-    outside = box_arrays.area(cut) < min_visible * box_arrays.area(boxes)
-    outside |= (boxes[:, :2] >= [width, height]).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    outside = mostly_outside(boxes, width=width, height=height, min_visible=min_visible)
     small = ((cut[:, 2:] - cut[:, :2]) < min_side_px).any(axis=1) & ~outside
     usable = ~outside & ~small
     twice = np.zeros(len(kept), np.bool_)
@@ -98,6 +99,25 @@ def clean_labels(
         duplicates=int(twice.sum()),
     )
     return CleanedLabels(kept.with_boxes(cut).select(usable), changes)
+
+
+def mostly_outside(
+    boxes: NDArray[np.float64], *, width: int, height: int, min_visible: float = MIN_VISIBLE
+) -> NDArray[np.bool_]:
+    """Mark the boxes of which less than a share lies on a raster of `width` x `height` pixels.
+
+    Args:
+        boxes: (N, 4) in the raster's frame, corners in order.
+        width: Columns of the raster.
+        height: Rows of the raster.
+        min_visible: Least share of a box's area.
+    """
+    cut = box_arrays.clip(boxes, width=width, height=height)
+    beyond = (boxes[:, :2] >= [width, height]).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
+    marked: NDArray[np.bool_] = beyond | (
+        box_arrays.area(cut) < min_visible * box_arrays.area(boxes)
+    )
+    return marked
 
 
 def ordered_corners(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

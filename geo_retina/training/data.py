@@ -9,7 +9,7 @@ from geo_retina.card import ModelCard
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
-from geo_retina.training.division import TRAIN, VAL, refuse_empty_side
+from geo_retina.training.division import TRAIN, VAL, divide_sources, refuse_empty_side
 from geo_retina.training.rasters import TrainingRaster, prepare_rasters
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.sources import Reading, Source
@@ -95,9 +95,12 @@ def _divided(settings: TrainingSettings, folder: Path) -> list[_Divided]:
     if settings.divide is None:
         parts = [_Divided(source, items, []) for source, items in found]
         return parts + [_Divided(source, [], source.read(folder, names)) for source in settings.val]
-    divided = [(source, settings.divide.divide(items)) for source, items in found]
-    refuse_empty_side([item for _, items in divided for item in items], settings.divide)
-    return [_Divided(source, _side(items, TRAIN), _side(items, VAL)) for source, items in divided]
+    divided = divide_sources(settings.divide, [items for _, items in found])
+    refuse_empty_side([item for items in divided for item in items], settings.divide)
+    return [
+        _Divided(source, _side(items, TRAIN), _side(items, VAL))
+        for source, items in zip(settings.train, divided, strict=True)
+    ]
 
 
 def _side(labelled: Iterable[LabelledRaster], split: str) -> list[LabelledRaster]:

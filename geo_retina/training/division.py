@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import islice
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -123,6 +124,20 @@ class Folds(Plain):
 
 
 Division = Annotated[ByColumn | ByRaster | ByBlock | ByGround | Folds, Field(discriminator="kind")]
+
+
+def divide_sources(
+    division: Division, sources: Sequence[Sequence[LabelledRaster]]
+) -> list[list[LabelledRaster]]:
+    """Give the rasters of several sources a split as if they were of one.
+
+    So a group has the same split in every source, and none is moved to a split that another source
+    has groups of.
+    """
+    if isinstance(division, ByGround):  # several parts of a raster, by nothing but their place
+        return [division.divide(items) for items in sources]
+    divided = iter(division.divide([item for items in sources for item in items]))
+    return [list(islice(divided, len(items))) for items in sources]
 
 
 def refuse_empty_side(labelled: Sequence[LabelledRaster], division: Division) -> None:

@@ -181,6 +181,26 @@ def test_a_run_folder_tells_without_the_data(data: Path, trained: Trained, tmp_p
     assert f"{LEARNED}.\n" in evaluated(elsewhere, "--model", model)
 
 
+def test_a_val_side_of_changed_data_may_hold_what_was_learned(data: Path, trained: Trained) -> None:
+    """Without the raster that was val, another is."""
+    model = trained()
+    from geo_retina.model.checkpoint import read_info
+
+    features = [
+        {"properties": {"raster": str(data / "images" / name), "split": side}, "geometry": None}
+        for name, side in (("a.tif", "train"), ("b.tif", "val"), ("c.tif", "val"))
+    ]
+    model.with_name("recipe.json").write_text(read_info(model).recipe or "")
+    model.with_name("split.geojson").write_text(json.dumps({"features": features}))
+    assert "learned from" not in run("--model", model, "--data", data).stdout
+    features[2]["properties"]["split"] = "train"
+    model.with_name("split.geojson").write_text(json.dumps({"features": features}))
+    text = run("--model", model, "--data", data).stdout
+    assert (
+        "1 of 1 raster (70 of 70 labels) has the name of a raster that this model learned" in text
+    )
+
+
 def test_a_raster_that_the_recipe_names_needs_no_labels(data: Path, trained: Trained) -> None:
     source = {"kind": "labels", "labels": "lost.gpkg", "images": "lost/a.tif"}
     text = evaluated(data, "--model", trained(train=[source], val=[]))

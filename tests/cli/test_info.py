@@ -111,11 +111,12 @@ def test_a_broken_georeference_is_told(
     assert "99999999" in wrong.stderr
 
 
+@pytest.mark.parametrize("datum", ["+ellps=GRS80", "+ellps=bessel +towgs84=598,73,418,1,0,-2,7"])
 def test_a_crs_without_a_name_is_told_by_its_kind(
-    write_raster: Callable[..., Path], blob_model: Callable[..., Any]
+    write_raster: Callable[..., Path], blob_model: Callable[..., Any], datum: str
 ) -> None:
     blob_model()
-    crs = "+proj=tmerc +lat_0=40 +lon_0=-105 +x_0=0 +y_0=0 +ellps=GRS80 +units=us-ft"
+    crs = f"+proj=tmerc +lat_0=40 +lon_0=-105 +x_0=0 +y_0=0 {datum} +units=us-ft"
     transform = Affine(0.3, 0, 5, 0, -0.3, 9)
     done = run(
         "info", write_raster("a.tif", np.zeros((3, 9, 9), np.uint8), crs=crs, transform=transform)

@@ -30,9 +30,10 @@ NEON = DATA / "neon_trees"
 def pair(
     name: str = "a.tif", *, found: int = 3, known: int = 4, site: str = "", x: float = 0
 ) -> Pair:
-    """`known` objects in a row, the first `found` of them found `x` px to the right."""
-    left = np.arange(max(found, known)) * 20.0
-    boxes = np.stack([left, left * 0, left + 10, left * 0 + 10], axis=1)
+    """`known` objects in rows of ten, the first `found` of them found `x` px to the right."""
+    top, left = np.divmod(np.arange(max(found, known)), 10)
+    corners = np.column_stack([left, top]) * 20.0
+    boxes = np.concatenate([corners, corners + 10], axis=1)
     scores = np.linspace(0.9, 0.6, found)
     detections = Detections.of(boxes[:found] + np.array([x, 0, x, 0]), scores, np.zeros(found))
     return Pair(name, detections, Labels.of(boxes[:known], [0] * known, ("tree",)), site, GRID)
@@ -298,6 +299,20 @@ def test_detections_are_cut_at_the_edge_where_labels_are() -> None:
     found = Detections.of(boxes, np.array([0.9, 0.8]), np.zeros(2))
     one = Pair("a.tif", found, Labels.of(boxes, [0, 0], ("tree",)), grid=GRID)
     assert evaluate_detections([one], iou=0.9).quality.ap == 1
+
+
+@pytest.mark.parametrize("rule", [{"iou": 0.5}, {"distance_m": 0.5}])
+def test_labels_found_by_themselves_are_found_also_at_the_edge(rule: dict[str, float]) -> None:
+    """A file of more ground than the raster: labels beyond the edge do not count, nor may these."""
+    x = np.arange(-18.5, 220, 22)
+    corners = np.stack(np.meshgrid(x, x), axis=-1).reshape(-1, 2)
+    boxes = np.concatenate([corners, corners + 20], axis=1)
+    count = len(boxes)
+    labels = Labels.of(boxes, [0] * count, ("tree",))
+    found = Detections.of(boxes, np.full(count, 0.9), np.zeros(count))
+    result = evaluate_detections([Pair("a.tif", found, labels, grid=GRID)], score=0.5, **rule)
+    assert result.quality.labels < count
+    assert (result.quality.at_score.precision, result.quality.at_score.recall) == (1, 1)
 
 
 def test_corners_of_detections_are_put_in_order_and_that_is_told(

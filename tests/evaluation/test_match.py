@@ -1,3 +1,5 @@
+from dataclasses import fields
+
 import numpy as np
 import pytest
 from affine import Affine
@@ -138,6 +140,13 @@ def test_tables_join_rasters_and_come_apart_again() -> None:
     assert part.label_of.tolist() == [-1, 0]
     assert part.raster_ids.tolist() == [1, 1]
     assert table.of_class(1).counted_labels == 0
+    empty = pair_of([], [], [])
+    joined = [first, empty, second, empty]
+    table = match_pairs(joined, [rule.candidates(one) for one in joined], threshold=0.5)
+    for raster, alone in enumerate(table.by_raster(4)):
+        for field in fields(alone):
+            expected = getattr(table.of_rasters([raster]), field.name)
+            assert np.array_equal(getattr(alone, field.name), expected), field.name
 
 
 def test_class_names_must_be_shared() -> None:

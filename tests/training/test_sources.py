@@ -15,6 +15,7 @@ from geo_retina.training.division import (
     ByGround,
     ByRaster,
     Folds,
+    divide_sources,
     refuse_empty_side,
 )
 from geo_retina.training.rasters import prepare_rasters
@@ -173,6 +174,20 @@ def test_divisions_by_raster(field_data: Path) -> None:
     sites = [replace(item, site="s" if index < 2 else "t") for index, item in enumerate(labelled)]
     by_site = ByRaster(kind="site", shares=SHARES).divide(sites)
     assert by_site[0].split == by_site[1].split
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_sources_are_divided_as_one(seed: int) -> None:
+    one = Labels.of(np.array([[0.0, 0, 5, 5]]), [0], ("tree",))
+    sites = [["x", "y"], ["x", "z", "v", "w"]]  # x in both, and few in the first one
+    sources = [[LabelledRaster(f"{site}.tif", one, site=site) for site in each] for each in sites]
+    divided = divide_sources(ByRaster(kind="site", seed=seed), sources)
+    assert [[item.site for item in items] for items in divided] == sites
+    both = [item for items in divided for item in items]
+    assert len({(item.site, item.split) for item in both}) == 5, "a site is on one side"
+    single = [[LabelledRaster(f"{number}.tif", one)] for number in range(5)]
+    divided = divide_sources(ByRaster(kind="file", seed=seed), single)
+    assert {item.split for (item,) in divided} == {"train", "val"}
 
 
 def test_each_raster_is_val_in_one_fold(field_data: Path) -> None:
