@@ -24,6 +24,7 @@ from geo_retina.labels.cleaning import Changes, clean_labels
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.sources import Reading
+from geo_retina.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -110,7 +111,9 @@ def prepare_rasters(
     _refuse_labels_off(sum(len(item.labels) for item in labelled), changes, source)
     count = sum(len(item) for item in prepared)
     mended = f" (mended: {changes})" if changes else ""
-    _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, mended)
+    _log.info(
+        "%s: %s, %s%s", source, counted(len(prepared), "raster"), counted(count, "object"), mended
+    )
     return prepared
 
 
