@@ -13,7 +13,7 @@ all: lint types test
 env: .venv/.ready
 
 .venv/.ready: uv.lock pyproject.toml | $(filter build/uv/bin/uv,$(UV))
-	$(UV) sync --frozen --quiet
+	$(UV) sync --frozen
 	touch $@
 
 build/uv/bin/uv:

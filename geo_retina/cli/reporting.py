@@ -40,7 +40,7 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
             raise
         print(
             f"error: this needs {error.name}, which is not installed; install geo_retina with all "
-            f"its dependencies, or `pip install {error.name}`",
+            "its dependencies (in a checkout: `pip install .`)",
             file=sys.stderr,
         )
         raise typer.Exit(BAD_INPUT) from error

@@ -85,8 +85,8 @@ def _point_line(evaluation: Evaluation) -> str:
 
 def _scores_line(evaluation: Evaluation) -> str:
     better = ""
-    if evaluation.score_map is not None:
-        found = evaluation.score_map
+    found = evaluation.score_map
+    if found is not None and math.isfinite(found.ece):  # too few to hold any out: it proves nothing
         better = (
             f" A temperature of {found.temperature:.2f} and a shift of {found.shift:+.2f} would "
             f"bring it to {_number(found.ece)} (held out)."

@@ -51,8 +51,8 @@ def read_small(
                 values = _values(raster, bands, zoom, skip_errors=skip_errors)
     except GDAL_ERRORS as error:
         raise RasterReadError(
-            f"{path} cannot be read for the picture or the map: {reason(error)}; leave them out, "
-            "or pass --skip-errors to leave black what cannot be read"
+            f"{path} cannot be read for a picture or a map: {reason(error)}; `detect "
+            "--skip-errors` leaves black what cannot be read"
         ) from error
     return _to_eight_bits(values), zoom
 

@@ -221,8 +221,7 @@ def _to_onnx(
     output_names: list[str],
     dynamic: dict[int, object],
 ) -> torch.onnx.ONNXProgram:
-    for library in ("onnx", "onnxscript"):
-        _require(library)
+    _require("onnx", "onnxscript")
     program = torch.onnx.export(
         network.eval(),
         (example,),
@@ -258,9 +257,11 @@ def _deepness_metadata(card: ModelCard) -> dict[str, object]:
     }
 
 
-def _require(library: str) -> None:
-    if find_spec(library) is None:
+def _require(*libraries: str) -> None:
+    missing = [library for library in libraries if find_spec(library) is None]
+    if missing:
         raise DependencyError(
-            f"this export needs {library}, which detection does not: run it with "
-            f"`uv run --with {library} geo-retina export ...`, or `pip install {library}`"
+            f"this export needs {' and '.join(missing)}, which detection does not: "
+            f"`pip install {' '.join(missing)}`, or in a checkout run it with "
+            f"`uv run --with {','.join(missing)} geo-retina export ...`"
         )

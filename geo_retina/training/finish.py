@@ -55,7 +55,6 @@ def write_model(
         _tell_score(info.card, known=len(card.metrics))
         network, card = load_network(info), info.card
     save_checkpoint(path, network, card, recipe=settings.model_dump_json())
-    _log.info("wrote %s", path)
 
 
 def _tell_score(card: ModelCard, *, known: int) -> None:

@@ -24,6 +24,7 @@ from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.sources import Reading
+from geo_retina.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -118,7 +119,9 @@ def prepare_rasters(
         )
     count = sum(len(item) for item in prepared)
     mended = f" (mended: {changes})" if changes else ""
-    _log.info("%s: %d rasters, %d objects%s", source, len(prepared), count, mended)
+    _log.info(
+        "%s: %s, %s%s", source, counted(len(prepared), "raster"), counted(count, "object"), mended
+    )
     return prepared
 
 

@@ -22,6 +22,7 @@ from geo_retina.training.module import DetectorModule
 from geo_retina.training.records import StepTable
 from geo_retina.training.settings import ValidationSettings
 from geo_retina.training.val_side import val_pairs
+from geo_retina.wording import counted
 
 _log = logging.getLogger(__name__)
 
@@ -64,7 +65,9 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
     """
     quality = evaluation.quality
     best = quality.best
-    where = f"val ({len(evaluation.rasters)} rasters, {quality.labels:,} labels)"
+    where = (
+        f"val ({counted(len(evaluation.rasters), 'raster')}, {counted(quality.labels, 'label')})"
+    )
     found = np.isfinite(best.score) and best.hits > 0
     note = f"match by {evaluation.rule}; " + _chosen(found=found, weights=chosen_by_val)
     values = {

@@ -10,10 +10,12 @@ import pytest
 
 from geo_retina.errors import OutputError
 from geo_retina.evaluation.about import About
+from geo_retina.evaluation.calibration import ScoreMap
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.report import write_report
+from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.labels.labels import Labels
 from geo_retina.space.detections import Detections
 
@@ -58,6 +60,15 @@ def test_a_bar_in_the_name_of_a_class_is_no_border_of_a_column(tmp_path: Path, p
     for table in re.findall(r"<table>.*?</table>", page, re.DOTALL):
         rows = re.findall(r"<tr>(.*?)</tr>", table, re.DOTALL)
         assert len({len(re.findall("<t[dh]>", row)) for row in rows}) == 1
+
+
+@pytest.mark.parametrize(("ece", "told"), [(0.02, True), (np.nan, False)])
+def test_a_calibration_that_could_not_be_held_out_is_not_told(
+    pair: Pair, ece: float, *, told: bool
+) -> None:
+    evaluation = evaluate_detections([pair], score=0.5, options=QUICK)
+    fitted = replace(evaluation, score_map=ScoreMap(temperature=0.4, shift=0.2, ece=ece))
+    assert ("would bring it to" in outcome_markdown(fitted)) is told
 
 
 ABOUT = About(

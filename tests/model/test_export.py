@@ -236,6 +236,14 @@ def test_a_missing_library_is_named(
         export.export_onnx(make_info(), tmp_path / "a.onnx")
 
 
+def test_missing_libraries_are_named_at_once(
+    make_info: Callable[..., CheckpointInfo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(export, "find_spec", lambda _name: None)
+    with pytest.raises(DependencyError, match="`pip install onnx onnxscript`"):
+        export.export_onnx(make_info(), tmp_path / "a.onnx")
+
+
 def test_int8_without_nncf_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "nncf", None)
     monkeypatch.setattr(export, "find_spec", lambda _name: None)

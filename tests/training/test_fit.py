@@ -90,7 +90,7 @@ def test_the_checkpoint_detects_and_its_card_tells_where_it_comes_from(
     path = _train(recipe(val=[val_source]), field_data, tmp_path / "run")
     card = read_info(path).card
     assert [item.role for item in card.trained_on] == ["train", "val"]
-    assert {item.split for item in card.metrics} == {"val (1 rasters, 42 labels)"}
+    assert {item.split for item in card.metrics} == {"val (1 raster, 42 labels)"}
     assert card.metrics[0].name == "AP"
     best = read_info(tmp_path / "run" / "best.safetensors")
     assert best.card == card
