@@ -205,7 +205,8 @@ class EachRun:
         """Detect; a raster that fails is passed over.
 
         Args:
-            on_progress: Called after each window with megapixels and objects of all rasters.
+            on_progress: Called at the start and after each window with megapixels and objects of
+                all rasters.
 
         Yields:
             What became of each raster that is left.

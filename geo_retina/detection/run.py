@@ -38,7 +38,7 @@ def detect(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
-        on_progress: Called after each window.
+        on_progress: Called at the start and after each window.
         **options: Fields of `DetectOptions`. What is found: `score`, `class_scores` (such as
             `{"car": 0.2}`), `nms_iou`, `decay_iou`, `method`, `class_agnostic`, `chip_px`,
             `overlap_px`, `aoi`, `aoi_layer`. How the raster is read: `bands`, `scale`, `stretch`,
