@@ -73,7 +73,9 @@ def check_output(
     if geometry not in ("polygon", "point"):
         raise OutputError(f"expected geometry 'polygon' or 'point', got {geometry!r}")
     if kind is COCO and geometry != "polygon":
-        raise OutputError(f"COCO holds boxes, not points; write {path.name} without geometry=point")
+        raise OutputError(
+            f"COCO holds boxes, not points; write {path.name} without --simplify-to point"
+        )
     target = None if crs is None else _parse_crs(crs)
     if target is not None and pixel_coordinates:
         raise OutputError("pixel coordinates have no CRS: ask for one or the other")

@@ -419,7 +419,7 @@ class TestCheck:
             check_output(tmp_path / "a.coco.json", crs="EPSG:4326")
 
     def test_coco_of_points_is_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="not points"):
+        with pytest.raises(OutputError, match="without --simplify-to point"):
             check_output(tmp_path / "a.coco.json", geometry="point")
 
     def test_unknown_crs_and_geometry(self, tmp_path: Path) -> None:
