@@ -132,6 +132,7 @@ def export(
         reading = ReadOptions(
             bands=band_numbers(bands), scale=scale, stretch=stretch, pixel_coordinates=True
         )
+        _require_libraries(targets)
         if Target.ONNX in targets:
             _export_onnx(info, out or _folder(info, Target.ONNX))
         if Target.FP32 in targets:
@@ -149,6 +150,14 @@ def export(
             _tell_loss(artifact)
         if set(targets) != {Target.ONNX}:
             _tell_place(info, out or _folder(info, Target.FP32))
+
+
+def _require_libraries(targets: "list[Target]") -> None:
+    """Raise for what the last of several exports lacks before minutes of the others."""
+    from geo_retina.model.export import require
+
+    if Target.INT8 in targets:
+        require("nncf")
 
 
 def _make_folder(path: Path) -> None:

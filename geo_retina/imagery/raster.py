@@ -323,7 +323,8 @@ def _cannot_open(path: str, error: BaseException) -> str:
     if is_local and Path(path).is_dir():
         return (
             f"{path} is a folder, expected one raster; name the file in it, or make one of many: "
-            f"geo-retina mosaic {path} -o mosaic.vrt"
+            f"geo-retina mosaic {path} -o mosaic.vrt; `detect` searches plots that lie apart one "
+            "by one where the output is named after each, as in -o 'found/{name}.gpkg'"
         )
     if is_local and ":" not in path and not Path(path).exists():
         if set(path) & set("*?["):

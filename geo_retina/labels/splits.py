@@ -7,7 +7,6 @@ data added later moves nothing, unless so few rasters were there that chance lef
 """
 
 import hashlib
-import logging
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -24,8 +23,6 @@ from geo_retina.labels.files import read_grid
 from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, pixel_to_ground
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space.grid import WGS84, Grid
-
-_log = logging.getLogger(__name__)
 
 DEFAULT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 """Share of the groups that each split gets, on average."""
@@ -148,7 +145,6 @@ def _moved_to_empty(
             donors = [key for key, split in now.items() if split == fullest]
             nearest = min(donors, key=lambda key: abs(hash_share(f"{seed} {key}") - middle))
             moved[nearest] = name
-            _log.info("by chance no labelled raster was in %s: %s goes there", name, nearest)
     return moved
 
 

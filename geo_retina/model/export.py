@@ -128,7 +128,7 @@ def export_openvino(info: CheckpointInfo) -> "ov.Model":
         ModelError: The weights are damaged.
         DependencyError: A library for exporting is missing.
     """
-    _require("openvino")
+    require("openvino")
     ov = load_openvino()
     from openvino._offline_transformations import apply_moc_transformations
 
@@ -169,7 +169,7 @@ def quantise(graph: "ov.Model", chips: Sequence[NDArray[Any]]) -> "ov.Model":
     Raises:
         DependencyError: nncf is missing.
     """
-    _require("nncf")
+    require("nncf")
     os.environ.setdefault("NNCF_CI", "1")  # or it reports its use to its maker
     import nncf
 
@@ -221,7 +221,7 @@ def _to_onnx(
     output_names: list[str],
     dynamic: dict[int, object],
 ) -> torch.onnx.ONNXProgram:
-    _require("onnx", "onnxscript")
+    require("onnx", "onnxscript")
     program = torch.onnx.export(
         network.eval(),
         (example,),
@@ -257,7 +257,12 @@ def _deepness_metadata(card: ModelCard) -> dict[str, object]:
     }
 
 
-def _require(*libraries: str) -> None:
+def require(*libraries: str) -> None:
+    """Raise unless all of these are installed.
+
+    Raises:
+        DependencyError: Names those that are missing.
+    """
     missing = [library for library in libraries if find_spec(library) is None]
     if missing:
         raise DependencyError(

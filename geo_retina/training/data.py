@@ -9,7 +9,13 @@ from geo_retina.card import ModelCard
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
-from geo_retina.training.division import TRAIN, VAL, divide_sources, refuse_empty_side
+from geo_retina.training.division import (
+    TRAIN,
+    VAL,
+    divide_sources,
+    refuse_empty_side,
+    warn_of_few_labels,
+)
 from geo_retina.training.rasters import TrainingRaster, prepare_rasters
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.sources import Reading, Source
@@ -61,6 +67,10 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         UsageError: Another of its kinds, for a raster that does not fit the card.
     """
     parts = _divided(settings, folder)
+    if settings.divide is not None:
+        warn_of_few_labels(
+            [item for part in parts for item in (*part.train, *part.val)], settings.divide
+        )
     train, val, everything = [], [], []
     for part in parts:
         train += _prepared(part.source, part.train, settings.card)

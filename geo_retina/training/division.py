@@ -1,5 +1,6 @@
 """How labelled rasters are divided into train and val: the `[divide]` table of a recipe."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import islice
@@ -19,8 +20,14 @@ from geo_retina.labels.splits import (
     split_rasters,
 )
 from geo_retina.plain import Plain
+from geo_retina.wording import counted
+
+_log = logging.getLogger(__name__)
 
 TRAIN, VAL = "train", "val"
+_MANY_LABELS = 200
+"""As many are enough to choose weights and a score by, whatever their share is."""
+_SEEDS_TRIED = 20
 
 
 class _Shares(Plain):
@@ -158,6 +165,35 @@ def refuse_empty_side(labelled: Sequence[LabelledRaster], division: Division) ->
                 f"{side} has {len(members)} raster{'s' * (len(members) != 1)} and no object "
                 f"(splits found: {found}); {_remedy(labelled, division)}"
             )
+
+
+def warn_of_few_labels(labelled: Sequence[LabelledRaster], division: Division) -> None:
+    """Warn where val got much less of few labels than its share, and name a seed that gives more.
+
+    Args:
+        labelled: The rasters of train and val.
+        division: How they were divided; into more than these two, nothing is said.
+    """
+    if not isinstance(division, ByRaster | ByBlock) or set(division.shares) != {TRAIN, VAL}:
+        return
+    known = _labels_on(VAL, labelled)
+    wanted = division.shares[VAL] * sum(len(item.labels) for item in labelled)
+    if known >= min(wanted / 2, _MANY_LABELS):
+        return
+    others = {
+        seed: _labels_on(VAL, division.model_copy(update={"seed": seed}).divide(labelled))
+        for seed in range(_SEEDS_TRIED)
+    }
+    best = min(others, key=lambda seed: abs(others[seed] - wanted))
+    _log.warning(
+        "val holds %s, where its share is about %.0f: weights and score chosen on so few are left "
+        "to chance; divide.seed=%d gives it %d",
+        counted(known, "label"), wanted, best, others[best],
+    )  # fmt: skip
+
+
+def _labels_on(side: str, labelled: Sequence[LabelledRaster]) -> int:
+    return sum(len(item.labels) for item in labelled if item.split == side)
 
 
 def _remedy(labelled: Sequence[LabelledRaster], division: Division) -> str:

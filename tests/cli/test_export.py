@@ -71,6 +71,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     done = run(checkpoint)
     assert done.exit_code == 2
     assert "this export needs onnx" in done.stderr
+    done = run(checkpoint, "--to", "onnx", "--to", "openvino-int8", "--calibrate", tmp_path)
+    assert done.exit_code == 2
+    assert "this export needs nncf" in done.stderr, "before the other graphs are made"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["small.safetensors"]
 
 

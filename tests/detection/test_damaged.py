@@ -202,7 +202,8 @@ def test_a_picture_is_drawn_of_what_can_be_read(
     blob_model()
     picture, out = tmp_path / "a.png", tmp_path / "a.gpkg"
     strict = PictureWriter(picture, truncated)
-    with pytest.raises(RasterReadError, match=r"cut.tif cannot be read for a picture or a map.*--skip-errors"):
+    told = r"cut.tif cannot be read for a picture or a map.*--skip-errors"
+    with pytest.raises(RasterReadError, match=told):
         detect_to_files(truncated, [out], also=[strict])
     assert not Path(f"{out}.ledger").exists(), "nothing was computed"
     lenient = PictureWriter(picture, truncated, skip_errors=True)

@@ -1,3 +1,4 @@
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -17,6 +18,7 @@ from geo_retina.training.division import (
     Folds,
     divide_sources,
     refuse_empty_side,
+    warn_of_few_labels,
 )
 from geo_retina.training.rasters import prepare_rasters
 from geo_retina.training.sources import AnySource, CsvSource, Reading, VocSource
@@ -220,6 +222,39 @@ def test_an_empty_side_is_refused(field_data: Path) -> None:
         refuse_empty_side(whole.divide(labelled), whole)
     with pytest.raises(LabelError, match="divided by its ground"):
         refuse_empty_side(whole.divide(labelled[:1]), whole)
+
+
+def test_a_val_side_of_few_labels_is_warned_of_with_a_seed_that_helps(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One plot of ten holds nearly all labels of the small ones together."""
+    boxes = np.array([[0, 0, 9, 9]] * 60, np.float64)
+    counts = [2, 3, 60, 2, 60, 1, 60, 60, 60, 60]
+    plots = [
+        LabelledRaster(f"{number}.tif", Labels.of(boxes[:count], [0] * count, ("tree",)))
+        for number, count in enumerate(counts)
+    ]
+
+    shares = {"train": 0.8, "val": 0.2}
+
+    def on_val(seed: int) -> int:
+        found = ByRaster(kind="file", shares=shares, seed=seed).divide(plots)
+        return sum(len(item.labels) for item in found if item.split == "val")
+
+    wanted = shares["val"] * sum(counts)
+    poor = next(seed for seed in range(500) if on_val(seed) < 10)
+    fair = next(seed for seed in range(500) if wanted / 2 < on_val(seed) < 2 * wanted)
+    for seed, warned in ((poor, True), (fair, False)):
+        division = ByRaster(kind="file", shares=shares, seed=seed)
+        caplog.clear()
+        warn_of_few_labels(division.divide(plots), division)
+        assert bool(caplog.records) == warned
+        for record in caplog.records:
+            told = record.getMessage()
+            assert f"val holds {on_val(seed)} label" in told
+            named, given = map(int, re.findall(r"divide\.seed=(\d+) gives it (\d+)", told)[0])
+            assert on_val(named) == given
+            assert wanted / 2 < given < 2 * wanted
 
 
 def test_one_large_raster_is_divided_by_ground(
