@@ -35,7 +35,8 @@ def of_val_side(
 ) -> "About":
     """A model on the val side of its own recipe, with the score that the user stated, if any."""
     from geo_retina.evaluation.about import BEFOREHAND, About
-    from geo_retina.evaluation.seen import TRAIN, cautions
+    from geo_retina.evaluation.seen import cautions
+    from geo_retina.labels.splits import TRAIN
     from geo_retina.model.checkpoint import read_info
 
     info = read_info(name)

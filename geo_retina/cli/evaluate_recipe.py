@@ -98,7 +98,7 @@ class _Sides:
         """Read the recipe of a checkpoint; of one of another version, nothing."""
         from pydantic import TypeAdapter, ValidationError
 
-        from geo_retina.evaluation.seen import TRAIN, VAL
+        from geo_retina.labels.splits import TRAIN, VAL
         from geo_retina.training.division import Division
         from geo_retina.training.sources import Source
 

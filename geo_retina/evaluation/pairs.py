@@ -169,10 +169,8 @@ def pair_up(
             f"{listed(sorted(lost))}; evaluate on rasters that were labelled, if only "
             "as empty"
         )
-    swapped = sum(
-        int((ordered_corners(item.labels.boxes) != item.labels.boxes).any(axis=1).sum())
-        for item in found
-    )
+    boxes = np.concatenate([np.zeros((0, 4)), *(item.labels.boxes for item in found)])
+    swapped = int((boxes[:, 2:] < boxes[:, :2]).any(axis=1).sum())
     if swapped:
         _LOG.warning("put the corners of %s in order", counted(swapped, "detection"))
     entries = dict(zip(places, found, strict=True))

@@ -132,10 +132,6 @@ def _about(evaluation: Evaluation) -> str:
     return f"<table>{''.join(cells)}</table>"
 
 
-def _cell_html(cell: str) -> str:
-    return escape(cell.strip().replace("\\|", "|"))
-
-
 def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
     """Precision over recall: all, and each site or class if there are several."""
     parts = [("all", matches)]
@@ -276,3 +272,7 @@ def _table_html(block: str) -> str:
     lines = ["".join(f"<th>{_cell_html(cell)}</th>" for cell in header)]
     lines += ["".join(f"<td>{_cell_html(cell)}</td>" for cell in row) for row in rows]
     return f"<table>{''.join(f'<tr>{line}</tr>' for line in lines)}</table>"
+
+
+def _cell_html(cell: str) -> str:
+    return escape(cell.strip().replace("\\|", "|"))

@@ -15,9 +15,8 @@ from geo_retina.evaluation.pairs import Pair
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.ground import footprint
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.splits import TRAIN, VAL
 from geo_retina.wording import counted
-
-TRAIN, VAL = "train", "val"
 
 _LEAST_SHARED = 0.01
 """Share of the smaller ground from which two rasters of one name are the same."""

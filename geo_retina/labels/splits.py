@@ -24,7 +24,10 @@ from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, pi
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space.grid import WGS84, Grid
 
-DEFAULT_SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
+TRAIN, VAL = "train", "val"
+"""The splits that a training learns from and is measured on."""
+
+DEFAULT_SHARES = {TRAIN: 0.7, VAL: 0.15, "test": 0.15}
 """Share of the groups that each split gets, on average."""
 
 _SEAM_PX = 0.01

@@ -9,13 +9,8 @@ from geo_retina.card import ModelCard
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
-from geo_retina.training.division import (
-    TRAIN,
-    VAL,
-    divide_sources,
-    refuse_empty_side,
-    warn_of_few_labels,
-)
+from geo_retina.labels.splits import TRAIN, VAL
+from geo_retina.training.division import divide_sources, refuse_empty_side, warn_of_few_labels
 from geo_retina.training.rasters import TrainingRaster, prepare_rasters
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.sources import Reading, Source

@@ -11,6 +11,8 @@ from pydantic import Field, model_validator
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.splits import (
+    TRAIN,
+    VAL,
     KeyOf,
     by_block,
     by_file,
@@ -24,7 +26,6 @@ from geo_retina.wording import counted
 
 _log = logging.getLogger(__name__)
 
-TRAIN, VAL = "train", "val"
 _MANY_LABELS = 200
 """As many are enough to choose weights and a score by, whatever their share is."""
 _SEEDS_TRIED = 20

@@ -57,16 +57,21 @@ def test_a_yaml_file_names_classes_and_splits(root: Path, text: str, name: str) 
     assert found[0].labels.boxes.tolist() == [[15, 5, 25, 15], [4, 4, 12, 12]]
 
 
-def test_folders_alone_tell_images_and_splits(root: Path) -> None:
-    assert summary(read(root, class_names=("tank", "ship"))) == WHOLE
-    with pytest.raises(LabelError, match=r"--classes \(card\.class_names in a recipe\)"):
-        read(root)
+def splits_first(root: Path) -> None:
+    """Turn `images/train` and the like into `train/images`."""
     for split in ("train", "val"):
         (root / split).mkdir()
         for kind in ("images", "labels"):
             (root / kind / split).rename(root / split / kind)
     for kind in ("images", "labels"):
         (root / kind).rmdir()
+
+
+def test_folders_alone_tell_images_and_splits(root: Path) -> None:
+    assert summary(read(root, class_names=("tank", "ship"))) == WHOLE
+    with pytest.raises(LabelError, match=r"--classes \(card\.class_names in a recipe\)"):
+        read(root)
+    splits_first(root)
     assert summary(read(root, class_names=("tank", "ship"))) == WHOLE
 
 
@@ -205,12 +210,7 @@ def test_text_files_beside_images_and_labels_are_no_labels(
 
 
 def test_text_files_beside_the_folders_of_splits_are_no_labels(root: Path) -> None:
-    for split in ("train", "val"):
-        (root / split).mkdir()
-        for kind in ("images", "labels"):
-            (root / kind / split).rename(root / split / kind)
-    for kind in ("images", "labels"):
-        (root / kind).rmdir()
+    splits_first(root)
     (root / "README.roboflow.txt").write_text("Exported by Roboflow\n")
     assert summary(read(root, class_names=("tank", "ship"))) == WHOLE
 
@@ -265,10 +265,5 @@ def test_a_data_set_may_itself_be_called_labels(root: Path, beside: bool) -> Non
     if beside:
         (moved / "classes.txt").write_text("tank\nship\n")
     assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
-    for split in ("train", "val"):
-        (moved / split).mkdir()
-        for kind in ("images", "labels"):
-            (moved / kind / split).rename(moved / split / kind)
-    for kind in ("images", "labels"):
-        (moved / kind).rmdir()
+    splits_first(moved)
     assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
