@@ -12,7 +12,6 @@ from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import evaluate_about as about
 from geo_retina.cli import evaluate_checks as checks
-from geo_retina.cli import evaluate_recipe as recipe
 from geo_retina.cli import label_options as options
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.groups import takes
@@ -141,7 +140,7 @@ def evaluate(
         }
         if detections is None:
             refuse_given(columns, "for --detections; leave out")
-            known = _sized(known, recipe.point_size_m(name))
+            known = _sized_as_learned(known, name)
         else:
             checks.with_detections({**found_by, **read_by}, work)
         if calibrated is not None:
@@ -256,6 +255,13 @@ def _pairs_by_file(
             class_agnostic=class_agnostic,
         )
     )
+
+
+def _sized_as_learned(known: "LabelChoice", model: str) -> "LabelChoice":
+    """Labels whose points are as wide as those that a model learned from, unless stated."""
+    from geo_retina.training.learned_from import point_size_m
+
+    return _sized(known, point_size_m(model))
 
 
 def _sized(known: "LabelChoice", size_m: float | None) -> "LabelChoice":

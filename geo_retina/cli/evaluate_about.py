@@ -3,8 +3,6 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from geo_retina.cli import evaluate_recipe as recipe
-
 if TYPE_CHECKING:
     from geo_retina.evaluation.about import About
     from geo_retina.evaluation.pairs import Pair
@@ -17,10 +15,11 @@ def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -
     from geo_retina.evaluation.about import About
     from geo_retina.evaluation.seen import cautions
     from geo_retina.model.checkpoint import read_info
+    from geo_retina.training import learned_from
 
     info = read_info(name)
     folder = None if data == Path() else data
-    seen = recipe.known_rasters(name, pairs, labels=known.source.path, data=folder)
+    seen = learned_from.known_rasters(name, pairs, labels=known.source.path, data=folder)
     return About(
         name=info.card.name,
         model=str(info.path),
@@ -38,17 +37,18 @@ def of_val_side(
     from geo_retina.evaluation.seen import cautions
     from geo_retina.labels.splits import TRAIN
     from geo_retina.model.checkpoint import read_info
+    from geo_retina.training import learned_from
 
     info = read_info(name)
     stated = score is not None
-    learned = [item for item in recipe.rasters_of_run(info) if item.side == TRAIN]
+    learned = [item for item in learned_from.rasters_of_run(info) if item.side == TRAIN]
     changed = cautions(pairs, learned)  # the data are others now, and are divided otherwise
     return About(
         name=info.card.name,
         model=str(info.path),
         labels=f"the val side of its recipe, paths from {data.absolute()}",
-        score_origin=BEFOREHAND if stated else recipe.score_origin(side.settings),
-        cautions=(*changed, *(recipe.weights_caution(side.settings) if stated else ())),
+        score_origin=BEFOREHAND if stated else learned_from.score_origin(side.settings),
+        cautions=(*changed, *(learned_from.weights_caution(side.settings) if stated else ())),
     )
 
 

@@ -6,7 +6,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
@@ -17,6 +16,7 @@ from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
 from geo_retina.imagery.source import open_chip_source
 from geo_retina.labels.files import RASTER_SUFFIXES
+from geo_retina.space.spread import evenly_spread
 from geo_retina.space.windows import WindowPlan
 
 
@@ -48,8 +48,8 @@ def read_calibration_chips(
     each = max(most // len(rasters), 1)
     allowing = replace(options, pixel_coordinates=True)
     read = partial(_chips_of, card=card, options=allowing, most=each)
-    taken = np.unique(np.linspace(0, len(rasters) - 1, min(most, len(rasters))).round().astype(int))
-    chips = [chip for number in taken.tolist() for chip in read(rasters[number])]
+    taken = evenly_spread(len(rasters), most).tolist()
+    chips = [chip for number in taken for chip in read(rasters[number])]
     if not chips:
         raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
     return chips
@@ -67,8 +67,7 @@ def _chips_of(
     with session(), open_raster(path, pixel_coordinates=True) as raster:
         source = open_chip_source(raster, card, options)
         plan = WindowPlan(source.grid.width, source.grid.height, card.chip_px, card.overlap_px)
-        numbers = np.unique(np.linspace(0, len(plan) - 1, most).round().astype(np.int64))
-        for number in numbers.tolist():
+        for number in evenly_spread(len(plan), most).tolist():
             chip = source.read(plan.window(number))
             if chip.valid.any():
                 yield pad_chips(chip.pixels[None], card)

@@ -4,6 +4,7 @@ import os
 import sys
 import time
 from dataclasses import asdict, dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from geo_retina.errors import BandError, GeoreferenceError, GsdError, Radiometry
 from geo_retina.imagery.facts import RasterFacts, facts_of
 from geo_retina.imagery.gdal import block_cache_bound
 from geo_retina.imagery.raster import open_raster
+from geo_retina.space.spread import evenly_spread
 from geo_retina.space.windows import Window
 
 MOST_WINDOWS_CHECKED = 500
@@ -141,15 +143,15 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
         RasterReadError: A mask cannot be read.
     """
     plan = job.plan
-    chosen = np.unique(
-        np.linspace(0, len(plan) - 1, min(len(plan), MOST_WINDOWS_CHECKED)).astype(np.int64)
-    )
+    chosen = evenly_spread(len(plan), MOST_WINDOWS_CHECKED)
     shares = np.array([_valid_share(job, plan.window(int(number))) for number in chosen])
     to_infer = round(len(plan) * float(np.mean(shares > 0)))
     first = plan.window(0)
     order = ReadingOrder.of(job.source, plan)
     cache = block_cache_bound(order.block_cache_bytes(job.source, plan))
     seconds = None if detector is None else _seconds_per_chip(job, detector, first)
+    if detector is not None:
+        _load_as_a_run()
     memory = (
         None if detector is None else _peak_bytes() + _chips_bytes(job, order, detector) + cache
     )
@@ -179,6 +181,12 @@ def _chips_bytes(job: Job, order: ReadingOrder, detector: Detector) -> int:
     samples = (len(source.bands) * np.dtype(source.radiometry.dtype).itemsize) + 1
     chips = (order.readers + 1) * order.run + 5 * detector.batch
     return chips * samples * window.width * window.height
+
+
+def _load_as_a_run() -> None:
+    """Load what a run loads beside the network: compiled stitching and GDAL's writers."""
+    import_module("geo_retina.space._kernels")
+    import_module("pyogrio")  # brings pandas along
 
 
 def _peak_bytes() -> int:

@@ -8,7 +8,6 @@ from html import escape
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
@@ -22,6 +21,7 @@ from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import WGS84, reproject
+from geo_retina.space.spread import evenly_spread
 from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
 
@@ -143,7 +143,7 @@ def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
     series = []
     for name, part in parts[:_MOST_LINES]:
         curve = precision_recall(part)
-        kept = _thinned(len(curve.scores))
+        kept = evenly_spread(len(curve.scores), _CHART_POINTS)
         series.append(Series(name, curve.recall[kept], curve.precision[kept]))
     left_out = [name for name, _ in parts[_MOST_LINES:]]
     note = f"<p>Not drawn: {escape(', '.join(left_out))}.</p>" if left_out else ""
@@ -152,7 +152,7 @@ def _precision_chart(matches: Matches, pairs: Sequence[Pair]) -> str:
 
 def _threshold_chart(curve: PrecisionRecall) -> str:
     """Precision, recall and F1 over the score one cuts at."""
-    kept = curve.cuts[_thinned(len(curve.cuts))]
+    kept = curve.cuts[evenly_spread(len(curve.cuts), _CHART_POINTS)]
     precision, recall, scores = curve.precision[kept], curve.recall[kept], curve.scores[kept]
     f1 = 2 * curve.hits[kept] / (kept + 1 + curve.labels)
     alone = len(kept) == 1  # a line of one point does not show
@@ -250,11 +250,6 @@ def _place(pair: Pair) -> str:
 
 def _row(parts: Sequence[str]) -> str:
     return f'<div class="row">{"".join(parts)}</div>'
-
-
-def _thinned(count: int) -> NDArray[np.int64]:
-    """At most `_CHART_POINTS` positions, spread evenly, the last one included."""
-    return np.unique(np.linspace(0, max(count - 1, 0), min(count, _CHART_POINTS)).astype(np.int64))
 
 
 def _markdown_html(text: str) -> str:

@@ -13,6 +13,7 @@ from geo_retina.imagery.quicklook import shown_bands
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.spread import evenly_spread
 from geo_retina.space.windows import Window
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
@@ -115,8 +116,7 @@ def contact_sheet(
     Raises:
         RasterError: A raster cannot be opened.
     """
-    count = min(most, len(labelled))
-    chosen = np.unique(np.linspace(0, max(len(labelled) - 1, 0), count).round().astype(int))
+    chosen = evenly_spread(len(labelled), most)
     rows = max(-(-len(chosen) // columns), 1)
     sheet = Image.new("RGB", (columns * cell_px, rows * (cell_px + _TITLE_PX)), (24, 24, 24))
     for position, index in enumerate(chosen.tolist()):

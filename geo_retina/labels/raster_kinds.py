@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from geo_retina.imagery.raster import Raster
 from geo_retina.labels.pictures import window_around
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.spread import evenly_spread
 from geo_retina.wording import counted, listed
 
 _SAME_GSD = 1.05
@@ -82,9 +83,8 @@ def blank_note(raster: Raster, boxes: NDArray[np.float64]) -> str:
     """
     bands = [band for band, colour in enumerate(raster.colours, start=1) if colour != _ALPHA]
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
-    spread = np.unique(np.linspace(0, len(boxes) - 1, min(_PLACES, len(boxes))).astype(int))
     any_valid = False
-    for box in boxes[spread]:
+    for box in boxes[evenly_spread(len(boxes), _PLACES)]:
         side = float(np.abs(box[2:] - box[:2]).max()) + _AROUND_PX
         x, y = box_arrays.centres(box[None])[0].tolist()
         size = int(np.clip(side, _LEAST_PX, _MOST_PX))

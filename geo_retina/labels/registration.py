@@ -20,6 +20,7 @@ from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.pictures import window_around
 from geo_retina.space import boxes as box_arrays
+from geo_retina.space.spread import evenly_spread
 
 _REACH_PX = 60
 """Largest shift looked for along x and y."""
@@ -173,7 +174,7 @@ def _edge_strength(raster: Raster, boxes: NDArray[np.float64]) -> NDArray[np.flo
     """
     total = np.zeros((_HALVES, _SHIFTS, _SHIFTS))
     centres = box_arrays.centres(boxes)
-    spread = np.unique(np.linspace(0, len(boxes) - 1, min(_WINDOWS, len(boxes))).astype(int))
+    spread = evenly_spread(len(boxes), _WINDOWS)
     seen = set()
     for x, y in centres[np.lexsort(centres.T)][spread].tolist():
         window = window_around(x, y, size_px=_WINDOW_PX, raster=raster)

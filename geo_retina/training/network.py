@@ -10,6 +10,7 @@ from geo_retina.model.audit import AnchorAudit, audit_anchors, chips_of
 from geo_retina.model.checkpoint import read_info
 from geo_retina.model.criterion import Assignment, Targets
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.space.spread import evenly_spread
 from geo_retina.training.rasters import TrainingRaster
 from geo_retina.training.settings import TrainingSettings
 
@@ -70,8 +71,7 @@ def audit_chips(
     nms_iou: float,
 ) -> AnchorAudit:
     """Audit at most some hundred chips, spread evenly; forced matches do not count."""
-    count = min(len(chips), _MOST_AUDITED_CHIPS)
-    chosen = np.unique(np.linspace(0, max(len(chips) - 1, 0), count).round().astype(int))
+    chosen = evenly_spread(len(chips), _MOST_AUDITED_CHIPS)
     if hasattr(assignment, "low_quality"):
         assignment = assignment.model_copy(update={"low_quality": False})
     return audit_anchors(

@@ -12,10 +12,10 @@ import pytest
 from typer.testing import CliRunner
 
 from geo_retina.card import ModelCard
-from geo_retina.cli import evaluate_recipe
 from geo_retina.cli.main import app
 from geo_retina.model.checkpoint import CheckpointInfo
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.training import learned_from
 
 Field = Callable[..., tuple[Any, Any]]
 
@@ -83,7 +83,7 @@ def trained(
     def install(**changes: Any) -> Path:
         recipe = json.dumps(recipe_of(detector.card, **changes))
         info = CheckpointInfo(file, detector.card, NetworkSettings(num_classes=1), recipe)
-        for module in (runs, job, geo_retina.training.val_side):
+        for module in (runs, job, learned_from, geo_retina.training.val_side):
             monkeypatch.setattr(module, "read_info", lambda _model: info)
         monkeypatch.setattr("geo_retina.model.checkpoint.read_info", lambda _model: info)
         return file
@@ -232,9 +232,9 @@ def test_points_are_as_wide_as_the_recipe_says(data: Path, trained: Trained) -> 
     done = run(*words, "--model", model)
     assert done.exit_code == 0, done.stderr
     assert "| 1.000 |" in done.stdout
-    assert evaluate_recipe.point_size_m(str(model)) == 1.2
+    assert learned_from.point_size_m(str(model)) == 1.2
     two = trained(train=[points | {"point_size_m": size} for size in (1, 2)], val=[])
-    assert evaluate_recipe.point_size_m(str(two)) is None
+    assert learned_from.point_size_m(str(two)) is None
 
 
 def test_the_data_folder_is_there(data: Path, trained: Trained) -> None:
@@ -248,12 +248,12 @@ def test_the_data_folder_is_there(data: Path, trained: Trained) -> None:
 def test_the_run_folders_names_are_those_of_training() -> None:
     from geo_retina.training.run_folder import RECIPE_NAME
 
-    assert evaluate_recipe._RECIPE_NAME == RECIPE_NAME
+    assert learned_from._RECIPE_NAME == RECIPE_NAME
 
 
 def test_neither_torch_nor_augmentation_is_loaded_for_it(tmp_path: Path) -> None:
     code = (
-        "import sys; from geo_retina.cli.evaluate_recipe import known_rasters, point_size_m\n"
+        "import sys; from geo_retina.training.learned_from import known_rasters, point_size_m\n"
         "known_rasters('tree-crowns', [], labels='x.csv', data=None); point_size_m('trees-naip')\n"
         "assert not {'torch', 'albumentations'} & set(sys.modules)"
     )

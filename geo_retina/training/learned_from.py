@@ -1,4 +1,7 @@
-"""What the recipe inside a checkpoint tells about an evaluation; no pixels are read."""
+"""What the recipe inside a checkpoint tells about an evaluation.
+
+Reads no pixels and does not load torch.
+"""
 
 import json
 import logging
@@ -8,14 +11,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
+from pydantic import TypeAdapter, ValidationError
+
+from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.pairs import Pair
+from geo_retina.evaluation.seen import KnownRaster, known_raster, read_split_map
+from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.splits import TRAIN, VAL
+from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.training.division import Division, divide_sources
+from geo_retina.training.sources import Source
+from geo_retina.training.split_map import SPLIT_NAME
+
 if TYPE_CHECKING:
-    from geo_retina.evaluation.pairs import Pair
-    from geo_retina.evaluation.seen import KnownRaster
-    from geo_retina.labels.labels import LabelledRaster
-    from geo_retina.model.checkpoint import CheckpointInfo
-    from geo_retina.training.division import Division
-    from geo_retina.training.settings import ValidationSettings
-    from geo_retina.training.sources import Source
+    from geo_retina.training.settings import ValidationSettings  # loads torch
 
 _RECIPE_NAME = "recipe.json"  # as in training.run_folder, which takes seconds to import
 _SAME_RASTERS = "on these same rasters"
@@ -24,8 +33,6 @@ _ADVICE = "optimistic; hold out a test set (another split or file given with --l
 
 def point_size_m(model: str) -> float | None:
     """Side of the boxes around points that a model learned from; None where no one size is told."""
-    from geo_retina.model.checkpoint import read_info
-
     recipe = _plain(read_info(model).recipe)
     sources = [*(recipe.get("train") or ()), *(recipe.get("val") or ())]
     sizes = {source.get("point_size_m") for source in sources} - {None}
@@ -47,19 +54,16 @@ def _chooses_weights(validation: "ValidationSettings") -> bool:
     return validation.keep == "best" or validation.patience is not None
 
 
-def rasters_of_run(info: "CheckpointInfo") -> "list[KnownRaster]":
+def rasters_of_run(info: CheckpointInfo) -> list[KnownRaster]:
     """Rasters of the run folder that a checkpoint lies in; none where it lies elsewhere."""
-    from geo_retina.evaluation.seen import read_split_map
-    from geo_retina.training.split_map import SPLIT_NAME
-
     if not _is_run_of(info, info.path.with_name(_RECIPE_NAME)):
         return []
     return read_split_map(info.path.with_name(SPLIT_NAME))
 
 
 def known_rasters(
-    model: str, pairs: "Sequence[Pair]", *, labels: str, data: Path | None
-) -> "list[KnownRaster]":
+    model: str, pairs: Sequence[Pair], *, labels: str, data: Path | None
+) -> list[KnownRaster]:
     """Rasters that the training of a model used, as far as that can be found out here.
 
     They are those of the run folder that the checkpoint lies in; otherwise those that the sources
@@ -72,8 +76,6 @@ def known_rasters(
         labels: Path of its labels.
         data: Folder that the recipe's paths are relative to, if it was stated.
     """
-    from geo_retina.model.checkpoint import read_info
-
     info = read_info(model)
     known = rasters_of_run(info)
     if known:
@@ -87,21 +89,15 @@ def known_rasters(
 class _Sides:
     """What a recipe says about its rasters; its other parts would load torch."""
 
-    sources: "tuple[tuple[str, Source], ...]"
+    sources: tuple[tuple[str, Source], ...]
     """Each with its side."""
-    division: "Division | None"
+    division: Division | None
     """How the train sources are divided; None where each is of one side."""
     class_names: tuple[str, ...]
 
     @classmethod
-    def of(cls, info: "CheckpointInfo") -> Self:
+    def of(cls, info: CheckpointInfo) -> Self:
         """Read the recipe of a checkpoint; of one of another version, nothing."""
-        from pydantic import TypeAdapter, ValidationError
-
-        from geo_retina.labels.splits import TRAIN, VAL
-        from geo_retina.training.division import Division
-        from geo_retina.training.sources import Source
-
         plain = _plain(info.recipe)
         one, names = TypeAdapter[Source](Source), info.card.class_names
         divided = TypeAdapter[Division | None](Division | None)
@@ -124,7 +120,7 @@ def _plain(recipe: str | None) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def _is_run_of(info: "CheckpointInfo", recipe: Path) -> bool:
+def _is_run_of(info: CheckpointInfo, recipe: Path) -> bool:
     """Whether a recipe beside a checkpoint is that of the checkpoint."""
     try:
         return _plain(recipe.read_text(encoding="utf-8")) == _plain(info.recipe)
@@ -132,12 +128,8 @@ def _is_run_of(info: "CheckpointInfo", recipe: Path) -> bool:
         return False
 
 
-def _rasters_of(sides: _Sides, *, data: Path | None, places: Sequence[Path]) -> "list[KnownRaster]":
+def _rasters_of(sides: _Sides, *, data: Path | None, places: Sequence[Path]) -> list[KnownRaster]:
     """Rasters of all sources; those that a source's paths name where its labels are not found."""
-    from geo_retina.errors import GeoRetinaError
-    from geo_retina.evaluation.seen import KnownRaster, known_raster
-    from geo_retina.training.division import divide_sources
-
     found = [
         _labelled(source, sides.class_names, data=data, places=places)
         for _, source in sides.sources
@@ -165,18 +157,16 @@ def _rasters_of(sides: _Sides, *, data: Path | None, places: Sequence[Path]) -> 
 
 
 def _labelled(
-    source: "Source", class_names: tuple[str, ...], *, data: Path | None, places: Sequence[Path]
-) -> "list[LabelledRaster]":
+    source: Source, class_names: tuple[str, ...], *, data: Path | None, places: Sequence[Path]
+) -> list[LabelledRaster]:
     """What a source reads in the first folder that holds it; nothing where none does."""
-    from geo_retina.errors import GeoRetinaError
-
     for folder in [data] if data is not None else _folders(_paths(source), places):
         with suppress(GeoRetinaError, OSError, ValueError):  # not there, or changed since
             return source.read(folder, class_names)
     return []
 
 
-def _paths(source: "Source") -> list[Path]:
+def _paths(source: Source) -> list[Path]:
     """Paths of labels and rasters as the recipe states them."""
     stated = source.model_dump()
     images = stated.get("images") or ()
