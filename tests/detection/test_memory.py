@@ -3,14 +3,26 @@
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+import rasterio
 
-TOOL = Path(__file__).parents[2] / "tools" / "measure_memory.py"
+ROOT = Path(__file__).parents[2]
+TOOL = ROOT / "tools" / "measure_memory.py"
+EXAMPLE = ROOT / "examples" / "niwot_ridge.tif"
 
 MOST_GROWTH_MIB = 40
 """Block cache, one strip's detections and buffers follow the raster's width; all else may not."""
+
+
+def told(*command: object) -> str:
+    """Output of a Python program."""
+    words = [sys.executable, *map(str, command)]
+    return subprocess.run(words, check=True, capture_output=True, text=True).stdout
 
 
 @pytest.mark.slow
@@ -19,11 +31,22 @@ def test_peak_memory_does_not_follow_the_area(tmp_path: Path) -> None:
 
     Of smaller rasters as many windows do not wait at a time, and their strips are shorter.
     """
-    command = [sys.executable, TOOL, "--folder", tmp_path, "--extension", "csv"]
-    done = subprocess.run(
-        [*command, "--gigapixels", "0.1", "0.5"], check=True, capture_output=True, text=True
-    )
-    small, large = map(json.loads, done.stdout.splitlines())
-    assert (small["objects"], large["objects"]) == (62_500, 302_500)
+    command = (TOOL, "--folder", tmp_path, "--extension", "csv", "--gigapixels", "0.2", "1")
+    small, large = map(json.loads, told(*command).splitlines())
+    assert (small["objects"], large["objects"]) == (122_500, 640_000)
     assert large["seams"]["merged"] > small["seams"]["merged"] > 0
     assert large["peak_mib"] - small["peak_mib"] < MOST_GROWTH_MIB
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("repeats", [1, 10])
+def test_a_plan_foretells_the_memory_of_a_run(
+    repeats: int, tmp_path: Path, write_raster: Callable[..., Path]
+) -> None:
+    with rasterio.open(EXAMPLE) as example:
+        pixels = np.tile(example.read(), (1, repeats, repeats))
+        raster = write_raster("many.tif", pixels, transform=example.transform, crs=example.crs)
+    plan: dict[str, Any] = json.loads(told("-m", "geo_retina", "plan", raster, "--json"))
+    measuring = ("--raster", raster, "--model", "tree-crowns", "--extension", "gpkg")
+    run: dict[str, Any] = json.loads(told(TOOL, *measuring, "--folder", tmp_path))
+    assert 0.85 < plan["memory_mib"] / run["peak_mib"] < 1.4
