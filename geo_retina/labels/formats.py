@@ -46,8 +46,8 @@ __all__ = [
 DEEPFOREST, VECTOR, VOC, YOLO = "deepforest", "vector", "voc", "yolo"
 """Names of formats that are treated apart."""
 _ALSO_VECTOR = (".gdb", ".kml", ".zip")
-"""Endings of vector files that only labels have: a geodatabase of ArcGIS, Google Earth's polygons, a
-zipped Shapefile."""
+"""Endings of vector files that only labels have: geodatabases of ArcGIS, polygons of Google Earth,
+zipped Shapefiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

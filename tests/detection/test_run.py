@@ -40,7 +40,7 @@ def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
 
 @pytest.mark.parametrize("raster", [np.zeros((3, 8, 8), np.uint8), ["a.tif", "b.tif"]])
 def test_pixels_and_lists_are_told_where_they_belong(
-    raster: Any,  # noqa: ANN401  wrong on purpose
+    raster: Any,
     tmp_path: Path,
 ) -> None:
     with pytest.raises(RasterError, match=r"path of one raster, got (ndarray|list);.*detect_chip"):
