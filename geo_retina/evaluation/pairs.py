@@ -235,7 +235,10 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
     if found is None or not len(found):
         return Detections.empty()
     if found.scores is None or not np.isfinite(found.scores).all():
-        raise LabelError(f"{name}: detections need a score each; give the file a score column")
+        raise LabelError(
+            f"{name}: detections need a score each; state the column of a vector file with "
+            "--score-column, or give the file scores"
+        )
     boxes = ordered_corners(found.boxes)
     if len(found.class_names) == len(class_names) == 1:
         return Detections.of(boxes, found.scores, np.zeros(len(found)))

@@ -342,7 +342,9 @@ def _cannot_open(path: str, error: BaseException) -> str:
             "GDAL has its driver (QGIS by OSGeo4W, ArcGIS, the vendor's tools): "
             f"`gdal_translate -of COG {path} out.tif`"
         )
-    if not is_local and not is_other_format:
+    if is_local and Path(path).suffix.lower() == ".zip":
+        remedy = f"it is an archive: name the raster in it, as in /vsizip/{path}/NAME.tif"
+    elif not is_local and not is_other_format:
         remedy = "check the address, or download the file and name that"
     else:
         remedy = (

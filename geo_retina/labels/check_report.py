@@ -34,6 +34,22 @@ class RasterProblems:
         return f"{self.raster}: {', '.join(filter(None, parts))}"
 
 
+def doubt_about_empty(unsearched: int, rasters: int) -> str:
+    """What to do where most rasters are without objects; empty where most have some.
+
+    Args:
+        unsearched: Rasters without any object of which no area says what was searched.
+        rasters: All of them.
+    """
+    if unsearched <= _MOST_EMPTY * rasters:
+        return ""
+    return (
+        f"{unsearched:,} of {counted(rasters, 'raster')} without any object; where nobody looked "
+        "for objects, take the other rasters only: --only (names, only in a recipe), or state what "
+        "was searched: --area (area in a recipe)"
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class LabelReport:
     """The outcome of `check_labels`."""
@@ -101,13 +117,8 @@ class LabelReport:
         lines = []
         if self.unlike_gsd:
             lines.append(f"warning: rasters of different GSD: {self.unlike_gsd}")
-        if self.unsearched > _MOST_EMPTY * self.rasters:
-            lines.append(
-                f"warning: {self.unsearched:,} of {counted(self.rasters, 'raster')} without any "
-                "object; where nobody looked for objects, take the other rasters only: --only "
-                "(names, only in a recipe), or state what was searched: --area (area in a recipe)"
-            )
-        return lines
+        empty = doubt_about_empty(self.unsearched, self.rasters)
+        return [*lines, f"warning: {empty}"] if empty else lines
 
     def _to_mend(self) -> str:
         """All that `is_clean` is about, in one line."""

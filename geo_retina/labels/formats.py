@@ -17,7 +17,7 @@ from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
 from geo_retina.labels.vector import VectorOptions, read_area, read_vector
-from geo_retina.labels.voc import ANNOTATIONS, read_voc, xml_files
+from geo_retina.labels.voc import ANNOTATIONS, ARCGIS_LABELS, read_voc, xml_files
 from geo_retina.labels.xview import read_xview
 from geo_retina.labels.yolo_sets import is_yolo
 
@@ -45,6 +45,9 @@ __all__ = [
 
 DEEPFOREST, VECTOR, VOC, YOLO = "deepforest", "vector", "voc", "yolo"
 """Names of formats that are treated apart."""
+_ALSO_VECTOR = (".gdb", ".kml", ".zip")
+"""Endings of vector files that only labels have: geodatabases of ArcGIS, polygons of Google Earth,
+zipped Shapefiles."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,7 +204,7 @@ def format_of(path: str) -> str:
     suffix = file.suffix.lower()
     if suffix in (".json", ".geojson") and file.is_file():
         return _json_format(file)
-    if suffix in VECTOR_SUFFIXES:
+    if suffix in VECTOR_SUFFIXES or suffix in _ALSO_VECTOR:
         return VECTOR
     if suffix == ".csv":
         return VECTOR if _has_wkt(file) else DEEPFOREST
@@ -209,6 +212,8 @@ def format_of(path: str) -> str:
         return VOC
     if is_yolo(file):
         return YOLO
+    if xml_files(file / ARCGIS_LABELS):
+        return VOC
     _refuse_missing_labels(path)
     raise LabelError(
         f"{path}: does not tell its format; state one of {', '.join(READERS)}: --format (format in "

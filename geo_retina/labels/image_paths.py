@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import RASTER_SUFFIXES
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.wording import counted, listed
 
@@ -19,6 +20,8 @@ IMAGE = "image_path"
 """Column of a table of labels that names the raster of each object."""
 
 _SEPARATORS = re.compile(r"[/\\]")
+_UPLOADED = re.compile(r"[0-9a-f]{8}-")
+"""What Label Studio puts before the name of an uploaded image."""
 _ELSEWHERE = re.compile(r".*://|/vsi|[A-Za-z0-9_]{2,}:")
 """How URLs, GDAL's virtual files and its datasets (`NETCDF:...`) begin."""
 
@@ -29,7 +32,8 @@ def locate_images(
     """Path of each image that labels name.
 
     An image is looked for at its path, relative to `folder`, and where there is none, by its name
-    in `folder` itself: paths of another computer, also of Windows, lead nowhere here.
+    in `folder` itself, also without what Label Studio put before it: paths of another computer,
+    also of Windows, lead nowhere here.
 
     Args:
         names: As the labels give them.
@@ -49,7 +53,7 @@ def locate_images(
         joined = str(Path(folder) / name)
         if "\\" in name and not Path(joined).exists():  # as Windows writes folders
             joined = str(Path(folder) / name.replace("\\", "/"))
-        beside = Path(folder) / base_name(name)
+        beside = _beside(folder, name)
         if is_elsewhere(name):
             paths[name] = name
         elif is_elsewhere(str(folder)):
@@ -65,12 +69,20 @@ def locate_images(
                 )
             paths[name] = str(beside)
     _refuse_named_twice(paths, by_name, source=source)
-    if by_name:
+    found = sum(Path(path).exists() for path in by_name)
+    if found:
         logger.warning(
             "%s: %d of %d images are not where their paths lead; taken by name from %s",
-            source, len(by_name), len(paths), folder,
+            source, found, len(paths), folder,
         )  # fmt: skip
     return paths
+
+
+def _beside(folder: str | PathLike[str], name: str) -> Path:
+    """Where an image would lie in the folder itself."""
+    beside = Path(folder) / base_name(name)
+    original = beside.with_name(_UPLOADED.sub("", beside.name, count=1))
+    return original if original.exists() and not beside.exists() else beside
 
 
 def same_file_key(raster: str) -> str:
@@ -195,4 +207,12 @@ def refuse_missing_images(
         )
         raise LabelError(
             f"{source}: {missing}; state the folder they lie in with --images (images in a recipe)"
+            f"{_namesake(Path(lost[0]))}"
         )
+
+
+def _namesake(lost: Path) -> str:
+    """What to do about an image that has another ending here; empty where there is none."""
+    found = [lost.with_suffix(suffix) for suffix in RASTER_SUFFIXES]
+    found = [file for file in found if file.exists()]
+    return f"; if {found[0]} has the same pixels, write its ending into the labels" if found else ""

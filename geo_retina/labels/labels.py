@@ -100,7 +100,7 @@ class Labels:
         if wrong.any():
             raise LabelError(
                 f"{source}: expected scores from 0 to 1, got {wrong.sum():,} others, such as "
-                f"{scores[wrong][0]:g} (nan: none)"
+                f"{scores[wrong][0]:g} (nan: none); divide percentages by 100"
             )
 
     def select(self, index: NDArray[np.bool_] | NDArray[np.int64]) -> "Labels":

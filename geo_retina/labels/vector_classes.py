@@ -1,5 +1,6 @@
 """Which column of a vector file holds the class, and the class of each feature."""
 
+import re
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 CLASS_COLUMNS = ("class", "label")
 """Columns that name the class where none is stated: the first that is there. geo_retina writes the
 first, DeepForest the second."""
+_CALLED_CLASS = re.compile("class|label|categor|species", re.IGNORECASE)
+"""How columns of numbers begin that may tell classes apart, such as ArcGIS's `Classvalue`; most
+numbers of a feature do not."""
 SCORE_COLUMN = "score"
 """Column that holds the score where no other is stated; geo_retina writes this one."""
 
@@ -76,10 +80,12 @@ def _refuse_classless(
         for name in text_columns(frame)
         if name in columns and name not in (IMAGE, SCORE_COLUMN)
     ]
-    if class_column is None and texts:
+    numbers = [name for name in columns if _CALLED_CLASS.match(name) and frame[name].nunique() > 1]
+    if class_column is None and (texts or numbers):
         names = " nor ".join(map(repr, CLASS_COLUMNS))
+        kind, found = ("text", texts) if texts else ("numbers", numbers)
         raise LabelError(
-            f"{source}: has neither a column {names}, but columns of text: {', '.join(texts)}; "
+            f"{source}: has neither a column {names}, but columns of {kind}: {', '.join(found)}; "
             f'state the one with the class: {option}, or "" where all is one class'
         )
     if len(known) > 1:

@@ -16,8 +16,10 @@ from geo_retina.wording import listed
 
 logger = logging.getLogger(__name__)
 
-ANNOTATIONS, IMAGES = "Annotations", "JPEGImages"
-"""Folders of a VOC data set."""
+ANNOTATIONS, ARCGIS_LABELS = "Annotations", "labels"
+"""Folders of XML files in a data set: the VOC devkit's, and that of ArcGIS's training data."""
+_IMAGES = {ANNOTATIONS: "JPEGImages", ARCGIS_LABELS: "images"}
+"""The folder of the images beside each."""
 _LISTS = Path("ImageSets", "Main")
 _SPLITS = ("train", "val", "test")
 _BESIDE = ".aux.xml"
@@ -35,12 +37,15 @@ def read_voc(
 
     In a data set the XML files lie in `Annotations`, the images in `JPEGImages`, and
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` name the images of the splits, with their
-    endings or without; a list of which no image has an XML file is warned of.
+    endings or without; a list of which no image has an XML file is warned of. ArcGIS exports
+    training data in the folders `labels` and `images`.
 
     Args:
-        xml: A file, a folder with `.xml` files, or a folder with the folder `Annotations`.
-        image_folder: Where the images lie; None = `JPEGImages` of a data set, else beside the XML
-            file. An image whose path leads nowhere is taken from this folder by its name.
+        xml: A file, a folder with `.xml` files, or a folder with the folder `Annotations` or
+            `labels`.
+        image_folder: Where the images lie; None = `JPEGImages` or `images` of a data set, else
+            beside the XML file. An image whose path leads nowhere is taken from this folder by its
+            name.
         class_names: Names of class ids 0..K-1; None takes the names that occur, in alphabetical
             order.
         first_pixel: 0 where `xmin..xmax` are pixel edges from 0, as LabelImg, CVAT and DeepForest
@@ -55,24 +60,25 @@ def read_voc(
             class; two files name one image; an image is in the lists of two splits.
     """
     path = Path(xml)
-    root = _root(path)
-    folder = root / ANNOTATIONS if path == root else path
-    files = xml_files(folder) if folder.is_dir() else [path]
+    annotations = _annotations(path)
+    folder = annotations or path
+    files = xml_files(folder) if path.is_dir() else [path]
     if not files:
         raise LabelError(f"{folder}: expected .xml files in the folder, found none")
     parsed = {file: _parse(file) for file in files}
     if class_names is None:
         class_names = sorted({name for found in parsed.values() for name in _names(found)})
     images = {file: _image(file, found) for file, found in parsed.items()}
-    if image_folder is None and root is not None and (root / IMAGES).is_dir():
-        image_folder = root / IMAGES
+    if image_folder is None and annotations is not None:
+        beside = annotations.parent / _IMAGES[annotations.name]
+        image_folder = beside if beside.is_dir() else None
     paths = locate_images(images.values(), image_folder or files[0].parent, source=path)
     refuse_same_image(
         ((file.name, paths[images[file]]) for file in files),
         source=path,
         remedy="correct <filename> in one of them, or merge them",
     )
-    splits = {} if root is None else _splits(root)
+    splits = {} if annotations is None else _splits(annotations)
     return [
         LabelledRaster(
             paths[images[file]],
@@ -94,20 +100,21 @@ def xml_files(folder: Path) -> list[Path]:
     ]
 
 
-def _root(path: Path) -> Path | None:
-    """The data set's folder, of itself or of its annotations; None where there is none."""
-    if (path / ANNOTATIONS).is_dir():
-        return path
-    annotations = path if path.is_dir() else path.parent
-    return annotations.parent if annotations.name == ANNOTATIONS else None
+def _annotations(path: Path) -> Path | None:
+    """The folder of a data set's XML files, that `path` has, is or lies in; None without one."""
+    inner = [path / name for name in _IMAGES if xml_files(path / name)]
+    if inner:
+        return inner[0]
+    folder = path if path.is_dir() else path.parent
+    return folder if folder.name in _IMAGES else None
 
 
-def _splits(root: Path) -> dict[str, str]:
+def _splits(annotations: Path) -> dict[str, str]:
     """Split of each image that the lists of a data set name, by its name without ending."""
-    stems = {file.stem for file in xml_files(root / ANNOTATIONS)}
+    stems = {file.stem for file in xml_files(annotations)}
     splits: dict[str, str] = {}
     for split in _SPLITS:
-        file = root / _LISTS / f"{split}.txt"
+        file = annotations.parent / _LISTS / f"{split}.txt"
         names = _listed_names(file, stems) if file.is_file() else []
         for name in names:
             if splits.setdefault(name, split) != split:
@@ -117,7 +124,7 @@ def _splits(root: Path) -> dict[str, str]:
         if names and stems.isdisjoint(names):
             logger.warning(
                 "%s: none of the images it names (%s) has an XML file in %s; the split is empty",
-                file, listed(names), root / ANNOTATIONS,
+                file, listed(names), annotations,
             )  # fmt: skip
     return splits
 

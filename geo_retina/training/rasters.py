@@ -20,6 +20,7 @@ from geo_retina.errors import (
 )
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
+from geo_retina.labels.check_report import doubt_about_empty
 from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
@@ -122,6 +123,10 @@ def prepare_rasters(
     _log.info(
         "%s: %s, %s%s", source, counted(len(prepared), "raster"), counted(count, "object"), mended
     )
+    unsearched = sum(not len(item.labels) and item.area is None for item in labelled)
+    doubt = doubt_about_empty(unsearched, len(labelled))
+    if count and doubt:  # a source of nothing but background is one on purpose
+        _log.warning("%s: %s", source, doubt)
     return prepared
 
 

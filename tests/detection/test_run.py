@@ -20,7 +20,7 @@ from geo_retina.detection.backends import Model, load_model
 from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.run import detect
-from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterReadError
+from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterError, RasterReadError
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
@@ -36,6 +36,17 @@ def _pixel_boxes(frame: gpd.GeoDataFrame, gsd: float = 0.1) -> NDArray[np.float6
 
 def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return boxes[np.lexsort(boxes.T)]
+
+
+@pytest.mark.parametrize("raster", [np.zeros((3, 8, 8), np.uint8), ["a.tif", "b.tif"]])
+def test_pixels_and_lists_are_told_where_they_belong(
+    raster: Any,
+    tmp_path: Path,
+) -> None:
+    with pytest.raises(RasterError, match=r"path of one raster, got (ndarray|list);.*detect_chip"):
+        detect(raster)
+    with pytest.raises(RasterError, match=r"path of one raster, got (ndarray|list);.*detect_chip"):
+        detect_to_files(raster, [tmp_path / "a.gpkg"])
 
 
 @settings(

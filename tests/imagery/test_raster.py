@@ -112,6 +112,13 @@ def test_licensed_formats_are_named(name: str, format_name: str, tmp_path: Path)
         open_raster(path)
 
 
+def test_an_archive_is_told_how_to_name_the_raster_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "all.zip"
+    path.write_bytes(b"PK\x05\x06" + bytes(18))
+    with pytest.raises(RasterError, match=rf"name the raster in it, as in /vsizip/{path}/"):
+        open_raster(path)
+
+
 @pytest.mark.parametrize("name", ["a.tif", "a.ecw"])
 def test_a_server_that_refuses_is_not_called_a_wrong_format(name: str) -> None:
     with pytest.raises(RasterError, match=r"connect.*; check the address, or download") as caught:

@@ -25,6 +25,7 @@ from geo_retina.labels.formats import (
     read_xview,
     read_yolo,
 )
+from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
@@ -94,6 +95,18 @@ def test_a_voc_data_set_is_read_from_its_folders(voc_set: Path, path: str) -> No
     assert item.split == "train"
 
 
+@pytest.mark.parametrize("path", ["", "labels"])
+def test_training_data_exported_by_arcgis_are_voc(tmp_path: Path, path: str) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    Image.new("RGB", (WIDTH, HEIGHT)).save(tmp_path / "images" / "a.png")
+    (tmp_path / "labels" / "a.xml").write_text(voc_text((1, 2, 10, 12)))
+    (tmp_path / "map.txt").write_text("images/a.png labels/a.xml\n")
+    (item,) = read_labels(LabelSource(path=str(tmp_path / path)))
+    assert item.raster == str(tmp_path / "images" / "a.png")
+    assert item.labels.boxes.tolist() == [[1, 2, 10, 12]]
+
+
 def test_an_image_in_two_lists_of_voc_is_refused(voc_set: Path) -> None:
     (voc_set / "ImageSets" / "Main" / "val.txt").write_text("a -1\n")
     with pytest.raises(LabelError, match=r"names a, which train\.txt names too"):
@@ -114,6 +127,30 @@ def test_images_of_paths_that_lead_nowhere_are_found_by_name(
         path.write_text(json.dumps(content))
         found = read_coco(path, images)
     assert [item.raster for item in found] == [str(images / "a.png")]
+
+
+def test_images_are_found_without_what_label_studio_put_before_their_names(
+    tmp_path: Path, images: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path, content = tmp_path / "labels.json", coco_dict()
+    content["images"] = [
+        {"id": 3, "file_name": r"..\media\upload\4\cb0618f6-a.png"},
+        {"id": 7, "file_name": "images\\cb0618f6-gone.png"},
+    ]
+    path.write_text(json.dumps(content))
+    found = read_coco(path, images)
+    assert [item.raster for item in found] == [
+        str(images / "a.png"), str(images / "cb0618f6-gone.png")
+    ]  # fmt: skip
+    assert "1 of 2 images" in caplog.text
+
+
+def test_an_image_of_another_ending_is_named(tmp_path: Path, images: Path) -> None:
+    path, content = tmp_path / "labels.json", coco_dict()
+    content["images"] = [{"id": 3, "file_name": "a.tif"}]
+    path.write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=r"if .*a\.png has the same pixels"):
+        refuse_missing_images(read_coco(path, images), source=path, some_may_lack=False)
 
 
 def coco_dict() -> dict[str, list[dict[str, object]]]:

@@ -54,5 +54,7 @@ def test_unknown_class_names_the_file_and_the_class() -> None:
 @pytest.mark.parametrize("score", [31.9, -0.1, np.nan])
 def test_scores_that_are_none_are_refused(score: float) -> None:
     labels = Labels.of([[0, 0, 1, 1]] * 2, [0, 0], ["tree"], scores=np.array([0.5, score]))
-    with pytest.raises(LabelError, match=r"a\.gpkg: expected scores from 0 to 1, got 1 others"):
+    with pytest.raises(
+        LabelError, match=r"a\.gpkg: expected scores from 0 to 1, got 1 others.*by 100"
+    ):
         labels.check_scores("a.gpkg")

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.formats import LabelSource, read_labels
+from geo_retina.labels.formats import LabelSource, format_of, read_labels
 from geo_retina.labels.vector import VectorOptions, read_vector
 
 Writer = Callable[..., Path]
@@ -170,6 +171,36 @@ def test_classes_come_from_the_column_that_is_named(tmp_path: Path, raster: Path
         read_vector(path, [raster], class_names=["oak", "ash"], options=one)
     with pytest.raises(LabelError, match=r"found species; .*--class-column \(class_column"):
         read_vector(path, [raster], options=VectorOptions(class_column="genus"))
+
+
+def test_a_column_of_class_numbers_is_not_passed_over(tmp_path: Path, raster: Path) -> None:
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, Classvalue=[1, 2], height=[3, 4]).to_file(path)
+    with pytest.raises(LabelError, match=r"columns of numbers: Classvalue; .*class_column"):
+        read_vector(path, [raster])
+    polygons(raster, Classvalue=[1, 1], height=[3, 4]).to_file(path)
+    (item,) = read_vector(path, [raster])
+    assert item.labels.class_names == ("object",)
+
+
+@pytest.mark.parametrize("suffix", [".gdb", ".kml", ".zip"])
+def test_labels_of_arcgis_and_google_earth_are_vector_files(
+    tmp_path: Path, raster: Path, suffix: str
+) -> None:
+    path = tmp_path / f"labels{suffix}"
+    if suffix == ".zip":
+        polygons(raster).to_file(tmp_path / "labels.shp")
+        with zipfile.ZipFile(path, "w") as archive:
+            for part in tmp_path.glob("labels.*"):
+                if part != path:
+                    archive.write(part, part.name)
+    elif suffix == ".gdb":
+        polygons(raster).to_file(path, driver="OpenFileGDB")
+    else:
+        polygons(raster).to_crs(4326).to_file(path, driver="KML")
+    assert format_of(str(path)) == "vector"
+    (item,) = read_vector(path, [raster], options=VectorOptions(class_column=""))
+    assert len(item.labels) == 2
 
 
 def test_missing_crs_is_an_error_that_says_which_would_fit(tmp_path: Path, raster: Path) -> None:

@@ -125,6 +125,25 @@ def test_objects_come_in_pixels_of_the_model(
     assert item.pixels == 30 * 40
 
 
+@pytest.mark.parametrize(
+    ("empty", "area", "warns"),
+    [(2, None, True), (1, None, False), (2, shapely.box(0, 0, 9, 9), False)],
+)
+def test_a_training_tells_of_rasters_that_nobody_may_have_searched(
+    write_raster: Callable[..., Path],
+    noise: Callable[..., Any],
+    make_card: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    empty: int,
+    area: shapely.Polygon | None,
+    warns: bool,
+) -> None:
+    path = write_raster("a.tif", noise(3, 40, 40))
+    labelled = [_labelled(path, [(1, 2, 9, 9)]), *[_labelled(path, [], area=area)] * empty]
+    prepare_rasters(labelled, Reading(), make_card(), source="x")
+    assert (f"x: {empty} of {empty + 1} rasters without any object" in caplog.text) == warns
+
+
 def test_rasters_that_do_not_fit_the_card_are_refused(
     write_raster: Callable[..., Path], noise: Callable[..., Any], make_card: Callable[..., Any]
 ) -> None:
