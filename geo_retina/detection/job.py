@@ -14,7 +14,7 @@ from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.detection.backends import Model
 from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, expect_kind
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.errors import AoiError
 from geo_retina.imagery.gdal import block_cache, session
@@ -71,6 +71,7 @@ def open_job(
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
             an option.
     """
+    expect_kind("options", options, DetectOptions)
     info = model.info if isinstance(model, Model) else read_info(model)
     chip_px, overlap_px = options.windows(info.card)
     options.merging(info.card)  # an unknown method fails here

@@ -23,8 +23,11 @@ from geo_retina.detection.backends import (
     choose_backend,
     load_backend,
     load_detector,
+    load_model,
+    runner_of,
 )
 from geo_retina.detection.detector import CHIP_MULTIPLE_PX, Thresholds, pad_chips
+from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import (
     METADATA,
@@ -390,6 +393,27 @@ def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo)
         Model(detector, info, Backend("cpu")).detect_chip(
             np.zeros((3, 32, 32), np.uint8), score=1.5
         )
+
+
+@pytest.mark.parametrize("pixels", [None, [[[0]]], "a.tif"])
+def test_pixels_that_are_no_array_are_an_error(
+    detector: Any, info: CheckpointInfo, pixels: Any
+) -> None:
+    with pytest.raises(ModelError, match="expected pixels as a NumPy array, got "):
+        Model(detector, info, Backend("cpu")).detect_chip(pixels)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
+def test_a_batch_is_a_number_of_chips(info: CheckpointInfo, batch: Any) -> None:
+    for take in (load_model, partial(runner_of, info=info)):
+        with pytest.raises(ConfigError, match="batch must be a whole number of at least 1, got "):
+            take(info.path, batch=batch)
+
+
+@pytest.mark.parametrize("device", [None, 1.5])
+def test_a_device_is_a_name(device: Any) -> None:
+    with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
+        find_device(device)
 
 
 def test_boxes_in_the_padding_are_no_finds(detector: Any, info: CheckpointInfo) -> None:
