@@ -5,6 +5,7 @@ its mean brightness. Exports of real networks are compared with torch in tests/m
 """
 
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -401,6 +402,24 @@ def test_pixels_that_are_no_array_are_an_error(
 ) -> None:
     with pytest.raises(ModelError, match="expected pixels as a NumPy array, got "):
         Model(detector, info, Backend("cpu")).detect_chip(pixels)
+
+
+def test_a_model_that_was_loaded_before_a_fork_is_an_error(
+    detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chips = chips_with_squares((0, 2, 5))
+    assert len(detector.detect(chips, ALL)) == 1
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(ModelError, match="call load_model in each process"):
+        detector.detect(chips, ALL)
+
+
+def test_a_pickled_model_is_loaded_where_it_arrives(detector: Any, info: CheckpointInfo) -> None:
+    model = Model(detector, info, Backend("cpu"))
+    sent = pickle.loads(pickle.dumps(model))  # noqa: S301  our own
+    assert (sent.card, sent.hash) == (model.card, model.hash)
+    (chip,) = chips_with_squares((0, 2, 5))
+    assert sent.detect_chip(chip).boxes.tolist() == model.detect_chip(chip).boxes.tolist()
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
