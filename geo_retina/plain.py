@@ -1,9 +1,11 @@
 """What cards and settings have in common."""
 
+from typing import ClassVar
+
 from pydantic import BaseModel, ConfigDict
 
 
 class Plain(BaseModel):
     """Plain data that refuses unknown keys and does not change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)

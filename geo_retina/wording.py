@@ -4,11 +4,18 @@ import math
 from collections.abc import Iterable
 
 _SHOWN = 5
+_LONGEST = 60
 
 
 def counted(number: int, noun: str, plural: str | None = None) -> str:
     """`1 raster`, `2 rasters`; `plural` where an s does not make it."""
     return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
+def shown(value: object) -> str:
+    """A wrong value: as it would be written, or its type where that is long."""
+    text = repr(value)
+    return text if len(text) <= _LONGEST and "\n" not in text else f"a {type(value).__name__}"
 
 
 def listed(values: Iterable[object], *, shown: int = _SHOWN) -> str:

@@ -1,6 +1,6 @@
 import pytest
 
-from geo_retina.wording import counted, duration, fid_list, listed
+from geo_retina.wording import counted, duration, fid_list, listed, shown
 
 
 @pytest.mark.parametrize(
@@ -12,6 +12,14 @@ def test_nouns_are_counted(number: int, said: str) -> None:
 
 def test_nouns_with_a_plural_of_their_own() -> None:
     assert counted(2, "suspect box", "suspect boxes") == "2 suspect boxes"
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("0.3", "'0.3'"), (None, "None"), ([0] * 99, "a list"), ("a\nb", "'a\\nb'")],
+)
+def test_wrong_values_are_shown_on_one_short_line(value: object, said: str) -> None:
+    assert shown(value) == said
 
 
 def test_long_lists_are_cut() -> None:

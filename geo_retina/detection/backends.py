@@ -9,11 +9,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina import defaults
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import Detector, Thresholds
+from geo_retina.detection.detector import Detector, Thresholds, check_batch
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.openvino_backend import OpenVinoDetector
 from geo_retina.detection.openvino_runtime import has_bfloat16
@@ -24,6 +25,7 @@ from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
+from geo_retina.wording import shown
 
 _log = logging.getLogger(__name__)
 
@@ -98,6 +100,8 @@ class Model:
             score=card.score if score is None else score,
             nms_iou=card.nms_iou if nms_iou is None else nms_iou,
         )
+        if not isinstance(pixels, np.ndarray):
+            raise ModelError(f"expected pixels as a NumPy array, got {shown(pixels)}")
         (result,) = self.detector.detect(pixels[None], thresholds)
         if result.saturated:
             _log.warning("the chip reached the limit of boxes: there may be more objects")
@@ -123,8 +127,9 @@ def load_model(
     Raises:
         ModelError: The model is unknown or its file is damaged.
         DeviceError: The device is not there.
-        ConfigError: The backend is unknown.
+        ConfigError: The backend is unknown, or `batch` is no number of chips.
     """
+    check_batch(batch)
     info = read_info(model)
     chosen = choose_backend(info, backend=backend, device=device)
     return Model(load_backend(info, chosen, batch=batch), info, chosen)
@@ -162,6 +167,7 @@ def runner_of(
         ConfigError: The backend is unknown, or an option is given for a model that is loaded.
         DeviceError, DependencyError, ModelError: See `choose_backend`.
     """
+    check_batch(batch)
     if not isinstance(model, Model):
         chosen = choose_backend(info, backend=backend, device=device)
         return Runner(

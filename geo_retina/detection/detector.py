@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import ModelError
+from geo_retina.errors import ConfigError, ModelError
 from geo_retina.space.detections import Detections
+from geo_retina.wording import shown
 
 CHIP_MULTIPLE_PX = 32
 """Networks take chips of multiples of the coarsest stride of their backbones."""
@@ -77,7 +78,7 @@ class ChipResult:
 
 
 class Detector(Protocol):
-    """Finds objects on chips. One thread at a time."""
+    """Finds objects on chips. On a CPU threads may share it; on a GPU one thread at a time."""
 
     @property
     def card(self) -> ModelCard:
@@ -132,6 +133,12 @@ class Done:
         return self.results
 
 
+def check_batch(batch: object) -> None:
+    """Raise a ConfigError where this is no number of chips."""
+    if batch is not None and not (isinstance(batch, int | np.integer) and batch >= 1):
+        raise ConfigError(f"batch must be a whole number of at least 1, got {shown(batch)}")
+
+
 def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
     """Compare an array of chips with what the card states.
 
@@ -140,8 +147,8 @@ def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
     """
     if pixels.ndim != 4 or pixels.shape[1] != len(card.bands) or 0 in pixels.shape:  # noqa: PLR2004
         raise ModelError(
-            f"expected chips of shape (N, {len(card.bands)}, height, width) with the bands "
-            f"{', '.join(card.bands)}, got {pixels.shape}"
+            f"expected chips of shape ({len(card.bands)}, height, width) with the bands "
+            f"{', '.join(card.bands)}, got {pixels.shape[1:]}"
         )
     if pixels.dtype != np.dtype(card.dtype):
         raise ModelError(

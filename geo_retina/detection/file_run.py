@@ -18,7 +18,7 @@ from geo_retina.detection.formats import CSV, output_files, split_extension
 from geo_retina.detection.holes import holes_path, remove_holes, write_holes
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
-from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
+from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions, expect_kind
 from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import Counts, OnProgress, run_strips
 from geo_retina.detection.reading import ReadingOrder
@@ -35,6 +35,7 @@ from geo_retina.detection.vector import check_output, open_writers, take_crs
 from geo_retina.errors import OutputError
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
+from geo_retina.wording import shown
 
 _log = logging.getLogger(__name__)
 
@@ -88,8 +89,9 @@ def detect_to_files(
     """
     started = time.monotonic()
     work, how = work or WorkOptions(), output_options or OutputOptions()
-    if not outputs:
-        raise OutputError("expected at least one output file, got none")
+    expect_kind("work", work, WorkOptions)
+    expect_kind("output_options", how, OutputOptions)
+    outputs = _listed(outputs)
     _check_outputs(outputs, how)
     _tell_fixed_frames(outputs, how)
     with open_job(raster, model, options or DetectOptions()) as job:
@@ -143,6 +145,18 @@ def check_run(
         _writers(job, outputs, output_options, model_hash="")
         refuse_leftover(ledger_path(outputs), work)
         return files
+
+
+def _listed(outputs: Sequence[str | Path]) -> tuple[str | Path, ...]:
+    if isinstance(outputs, str | os.PathLike):  # a text is a sequence of texts too
+        raise OutputError(f"expected a list of output files, got one: give [{str(outputs)!r}]")
+    files = tuple(outputs or ())
+    if not files:
+        raise OutputError("expected at least one output file, got none")
+    for file in files:
+        if not isinstance(file, str | os.PathLike):
+            raise OutputError(f"expected the path of an output file, got {shown(file)}")
+    return files
 
 
 def _check_outputs(outputs: Sequence[str | Path], how: OutputOptions) -> None:

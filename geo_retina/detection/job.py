@@ -14,9 +14,9 @@ from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.detection.backends import Model
 from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
-from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.options import DetectOptions, expect_kind
 from geo_retina.detection.reading import ReadingOrder
-from geo_retina.errors import AoiError, RasterError
+from geo_retina.errors import AoiError
 from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
@@ -71,11 +71,7 @@ def open_job(
         UsageError: One of its kinds, for whatever is wrong with the raster, the model, the AOI or
             an option.
     """
-    if not isinstance(raster, str | os.PathLike):
-        raise RasterError(
-            f"expected the path of one raster, got {type(raster).__name__}; call once for each of "
-            "several; for pixels in memory see load_model(...).detect_chip"
-        )
+    expect_kind("options", options, DetectOptions)
     info = model.info if isinstance(model, Model) else read_info(model)
     chip_px, overlap_px = options.windows(info.card)
     options.merging(info.card)  # an unknown method fails here

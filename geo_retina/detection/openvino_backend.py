@@ -1,7 +1,9 @@
 """The OpenVINO backend: exported graphs on a CPU, without torch."""
 
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
@@ -10,6 +12,7 @@ from geo_retina.card import ModelCard
 from geo_retina.detection.decoding import LevelGrid, RawOutputs, decode_chip, level_grids
 from geo_retina.detection.detector import ChipResult, Thresholds, check_chips, pad_chips
 from geo_retina.detection.openvino_runtime import compile_graph
+from geo_retina.errors import ModelError
 from geo_retina.model.artifacts import Artifact
 from geo_retina.model.checkpoint import CheckpointInfo
 
@@ -23,6 +26,8 @@ class OpenVinoDetector:
     The graph takes chips of any size, so it is compiled once. Each chip is a request of its own:
     what is found on it depends neither on the batch nor on its neighbours. A batch is as many chips
     as OpenVINO works on side by side; while one is decoded here, the next one is under way.
+
+    Pickled, it is what it was made of, and is made again where it arrives.
     """
 
     in_flight = 1
@@ -36,6 +41,8 @@ class OpenVinoDetector:
         bfloat16: bool = False,
     ) -> None:
         self._info = info
+        self._process = os.getpid()
+        self._again = partial(OpenVinoDetector, info, artifact, batch, bfloat16=bfloat16)
         self._compiled = compile_graph(artifact.path, bfloat16=bfloat16)
         self.batch = batch or self._compiled.get_property("OPTIMAL_NUMBER_OF_INFER_REQUESTS")
         # all that will be needed: making one while another one runs would wait for that
@@ -43,6 +50,9 @@ class OpenVinoDetector:
             self._compiled.create_infer_request() for _ in range((1 + self.in_flight) * self.batch)
         ]
         self._has_objectness = len(self._compiled.outputs) > 2  # noqa: PLR2004  logits and deltas
+
+    def __reduce__(self) -> "tuple[Callable[[], OpenVinoDetector], tuple[()]]":
+        return self._again, ()
 
     @property
     def card(self) -> ModelCard:
@@ -65,8 +75,14 @@ class OpenVinoDetector:
         """Start a batch; see `BackgroundDetector`.
 
         Raises:
-            ModelError: The shape or the data type is not what the card states.
+            ModelError: The shape or the data type is not what the card states, or this process was
+                forked from the one that loaded the model.
         """
+        if os.getpid() != self._process:  # OpenVINO's threads stayed there: waiting would not end
+            raise ModelError(
+                "the model was loaded before this process was forked, and OpenVINO cannot go on "
+                "here; call load_model in each process"
+            )
         for chip in chips:
             check_chips(chip[None], self.card)
         padded = [pad_chips(chip[None], self.card) for chip in chips]

@@ -5,10 +5,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import Thresholds
+from geo_retina.detection.detector import Thresholds, check_batch
 from geo_retina.errors import ConfigError
-from geo_retina.imagery.read_options import ReadOptions
+from geo_retina.imagery.read_options import ReadOptions, make_plain
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging
+from geo_retina.wording import shown
 
 if TYPE_CHECKING:
     from geo_retina.detection.writers.layer import Geometry
@@ -170,12 +171,20 @@ class WorkOptions:
     """Go on past windows that cannot be read."""
 
     def __post_init__(self) -> None:
+        make_plain(self)
+        check_batch(self.batch)
         if self.readers is not None and self.readers < 1:
             raise ConfigError(f"readers must be at least 1, got {self.readers}")
         if self.resume and self.restart:
             raise ConfigError(
                 "expected one of resume and restart: to go on with a broken run, or to begin again"
             )
+
+
+def expect_kind(name: str, value: object, kind: type) -> None:
+    """Raise a ConfigError where options are of another kind, such as a dict."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"expected {kind.__name__}(...) as {name}, got {shown(value)}")
 
 
 def _check_share(name: str, value: float | None) -> None:

@@ -207,6 +207,7 @@ class TorchDetector:
         with torch.inference_mode():
             if self._pipe is None:
                 values = padded[0] if len(padded) == 1 else np.concatenate(padded)
+                values = np.require(values, requirements="W")  # torch warns of others
                 return _Outputs(chips, *self._run(torch.from_numpy(values)), None)
             with self._pipe.autocast():
                 found, anchors = self._run(self._pipe.send(padded))
@@ -220,9 +221,11 @@ class TorchDetector:
         images = (pixels.float() - centre) / spread
         images = images.contiguous(memory_format=torch.channels_last)
         size = images.shape[-2], images.shape[-1]
-        if size not in self._anchors:  # anchors are made on the host, for which a GPU has to wait
-            self._anchors = {size: self._network.anchors(images)}
-        return self._network(images), self._anchors[size]
+        anchors = self._anchors.get(size)  # threads that share a model may have other sizes
+        if anchors is None:  # they are made on the host, for which a GPU has to wait
+            anchors = self._network.anchors(images)
+            self._anchors = {size: anchors}
+        return self._network(images), anchors
 
     def _decode(self, outputs: "_Outputs", thresholds: Thresholds) -> list[ChipResult]:
         import torch

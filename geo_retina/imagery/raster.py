@@ -21,6 +21,7 @@ from geo_retina.errors import GeoRetinaError, RasterError, RasterReadError
 from geo_retina.imagery.gdal import GDAL_ERRORS, reason, session
 from geo_retina.imagery.georeference import Georeference, read_georeference
 from geo_retina.space.windows import Window
+from geo_retina.wording import shown
 
 LARGEST_BLOCK_BYTES = 2**30
 """Largest internal block that is read: GDAL holds whole blocks in memory."""
@@ -286,6 +287,11 @@ def open_raster(
         RasterError: Nothing is there, it is no raster, or it has no bands.
         GeoreferenceError: The georeference is broken, or `crs` contradicts the file.
     """
+    if not isinstance(path, str | os.PathLike):
+        raise RasterError(
+            f"expected the path of one raster, got {shown(path)}; call once for each of several; "
+            "an opened dataset has its path as `name`; pixels go to `load_model(...).detect_chip`"
+        )
     text = os.fspath(path)
     with session():
         dataset = _opened(text)

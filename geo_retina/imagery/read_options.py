@@ -7,16 +7,19 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from geo_retina.errors import ConfigError
+from geo_retina.wording import shown
+
+_TRUTHS = ("bool", "bool_")  # of Python and numpy 2, of numpy 1
 
 
 def _truth(value: Any) -> bool:  # noqa: ANN401  whatever the caller gave
-    if type(value).__name__ not in ("bool", "bool_"):  # of Python, of numpy
+    if type(value).__name__ not in _TRUTHS:
         raise TypeError
     return bool(value)
 
 
 def _number(value: Any) -> float:  # noqa: ANN401
-    if isinstance(value, str | bytes | bool):
+    if isinstance(value, str | bytes) or type(value).__name__ in _TRUTHS:
         raise TypeError
     return float(value)
 
@@ -33,6 +36,11 @@ def _text(value: Any) -> str:  # noqa: ANN401
     return str(os.fspath(value))
 
 
+def _pair(values: Any) -> tuple[float, float]:  # noqa: ANN401
+    first, second = values
+    return _number(first), _number(second)
+
+
 _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
     bool: _truth,
     str: _text,
@@ -40,12 +48,30 @@ _PLAIN: Mapping[Any, Callable[[Any], Any]] = {
     int | None: _whole,
     float | None: _number,
     tuple[int, ...] | None: lambda values: tuple(map(_whole, values)),
-    tuple[float, float] | None: lambda values: tuple(map(_number, values)),
+    tuple[float, float] | None: _pair,
     tuple[tuple[str, float], ...] | None: lambda pairs: tuple(
         sorted((_text(name), _number(value)) for name, value in dict(pairs).items())
     ),
 }
 """What makes a plain value of each type of option."""
+
+
+def make_plain(options: Any) -> None:  # noqa: ANN401  any dataclass of such fields
+    """Make plain values of what numpy and paths bring along: a run writes its options down.
+
+    Raises:
+        ConfigError: A value is of another kind.
+    """
+    for field in fields(options):
+        value = getattr(options, field.name)
+        if value is None:
+            continue
+        try:
+            plain = _PLAIN[field.type](value)
+        except (TypeError, ValueError) as error:
+            kind = getattr(field.type, "__name__", field.type)
+            raise ConfigError(f"expected {kind} as {field.name}, got {shown(value)}") from error
+        object.__setattr__(options, field.name, plain)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,21 +93,8 @@ class ReadOptions:
     assumed unless `gsd_m` is given."""
 
     def __post_init__(self) -> None:
-        """Make plain values of what numpy and paths bring along: a run writes its options down.
-
-        Raises:
-            ConfigError: A value is of another kind.
-        """
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if value is None:
-                continue
-            try:
-                plain = _PLAIN[field.type](value)
-            except (TypeError, ValueError) as error:
-                kind = getattr(field.type, "__name__", field.type)
-                raise ConfigError(f"expected {kind} as {field.name}, got {value!r}") from error
-            object.__setattr__(self, field.name, plain)
+        """See `make_plain`."""
+        make_plain(self)
 
 
 READ_AS_STATED = ReadOptions()

@@ -6,6 +6,7 @@ loaded as float32.
 """
 
 import json
+import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -17,6 +18,7 @@ from geo_retina.card import ModelCard
 from geo_retina.errors import ModelError, OutputError
 from geo_retina.model.settings import NetworkSettings
 from geo_retina.whole_files import whole_file
+from geo_retina.wording import shown
 
 if TYPE_CHECKING:
     from geo_retina.model.retinanet import RetinaNet
@@ -52,6 +54,10 @@ def find_checkpoint(model: str | Path) -> Path:
     Raises:
         ModelError: Neither a file nor a bundled model, or a graph exported from one.
     """
+    if not isinstance(model, str | os.PathLike):
+        raise ModelError(
+            f"expected the name of a bundled model or the path of a checkpoint, got {shown(model)}"
+        )
     bundled = bundled_models()
     if str(model) in bundled:
         return bundled[str(model)]

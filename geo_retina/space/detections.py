@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.space import boxes as box_arrays
+from geo_retina.wording import counted
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -32,6 +33,12 @@ class Detections:
                 f"{self.boxes.shape}, {self.scores.shape}, {self.class_ids.shape}, "
                 f"{self.window_ids.shape}"
             )
+
+    def __repr__(self) -> str:
+        if not len(self):
+            return "<Detections: none>"
+        low, high = self.scores.min(), self.scores.max()
+        return f"<Detections: {counted(len(self), 'box', 'boxes')}, scores {low:.2f} to {high:.2f}>"
 
     def __len__(self) -> int:
         """Count the boxes."""

@@ -5,6 +5,7 @@ its mean brightness. Exports of real networks are compared with torch in tests/m
 """
 
 import logging
+import pickle
 import subprocess
 import sys
 from collections.abc import Callable
@@ -23,8 +24,11 @@ from geo_retina.detection.backends import (
     choose_backend,
     load_backend,
     load_detector,
+    load_model,
+    runner_of,
 )
 from geo_retina.detection.detector import CHIP_MULTIPLE_PX, Thresholds, pad_chips
+from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import (
     METADATA,
@@ -390,6 +394,45 @@ def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo)
         Model(detector, info, Backend("cpu")).detect_chip(
             np.zeros((3, 32, 32), np.uint8), score=1.5
         )
+
+
+@pytest.mark.parametrize("pixels", [None, [[[0]]], "a.tif"])
+def test_pixels_that_are_no_array_are_an_error(
+    detector: Any, info: CheckpointInfo, pixels: Any
+) -> None:
+    with pytest.raises(ModelError, match="expected pixels as a NumPy array, got "):
+        Model(detector, info, Backend("cpu")).detect_chip(pixels)
+
+
+def test_a_model_that_was_loaded_before_a_fork_is_an_error(
+    detector: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chips = chips_with_squares((0, 2, 5))
+    assert len(detector.detect(chips, ALL)) == 1
+    monkeypatch.setattr("os.getpid", lambda: -1)
+    with pytest.raises(ModelError, match="call load_model in each process"):
+        detector.detect(chips, ALL)
+
+
+def test_a_pickled_model_is_loaded_where_it_arrives(detector: Any, info: CheckpointInfo) -> None:
+    model = Model(detector, info, Backend("cpu"))
+    sent = pickle.loads(pickle.dumps(model))  # noqa: S301  our own
+    assert (sent.card, sent.hash) == (model.card, model.hash)
+    (chip,) = chips_with_squares((0, 2, 5))
+    assert sent.detect_chip(chip).boxes.tolist() == model.detect_chip(chip).boxes.tolist()
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
+def test_a_batch_is_a_number_of_chips(info: CheckpointInfo, batch: Any) -> None:
+    for take in (load_model, partial(runner_of, info=info)):
+        with pytest.raises(ConfigError, match="batch must be a whole number of at least 1, got "):
+            take(info.path, batch=batch)
+
+
+@pytest.mark.parametrize("device", [None, 1.5])
+def test_a_device_is_a_name(device: Any) -> None:
+    with pytest.raises(DeviceError, match="expected auto, cpu, cuda or cuda:N"):
+        find_device(device)
 
 
 def test_boxes_in_the_padding_are_no_finds(detector: Any, info: CheckpointInfo) -> None:

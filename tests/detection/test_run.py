@@ -20,7 +20,14 @@ from geo_retina.detection.backends import Model, load_model
 from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.run import detect
-from geo_retina.errors import ConfigError, LedgerError, OutputError, RasterError, RasterReadError
+from geo_retina.errors import (
+    ConfigError,
+    LedgerError,
+    ModelError,
+    OutputError,
+    RasterError,
+    RasterReadError,
+)
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
@@ -36,17 +43,6 @@ def _pixel_boxes(frame: gpd.GeoDataFrame, gsd: float = 0.1) -> NDArray[np.float6
 
 def _sorted(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return boxes[np.lexsort(boxes.T)]
-
-
-@pytest.mark.parametrize("raster", [np.zeros((3, 8, 8), np.uint8), ["a.tif", "b.tif"]])
-def test_pixels_and_lists_are_told_where_they_belong(
-    raster: Any,
-    tmp_path: Path,
-) -> None:
-    with pytest.raises(RasterError, match=r"path of one raster, got (ndarray|list);.*detect_chip"):
-        detect(raster)
-    with pytest.raises(RasterError, match=r"path of one raster, got (ndarray|list);.*detect_chip"):
-        detect_to_files(raster, [tmp_path / "a.gpkg"])
 
 
 @settings(
@@ -357,6 +353,11 @@ def test_bad_outputs_are_refused_before_work(
     for name in ("out.xyz", "missing/out.gpkg"):
         with pytest.raises(OutputError):
             detect_to_files(path, [tmp_path / name])
+    for one in (tmp_path / "out.gpkg", str(tmp_path / "out.gpkg")):
+        with pytest.raises(OutputError, match=r"expected a list of output files, got one: give \["):
+            detect_to_files(path, one)  # type: ignore[arg-type]
+    with pytest.raises(OutputError, match="expected the path of an output file, got None"):
+        detect_to_files(path, [None])  # type: ignore[list-item]
     assert detector.calls == 0
 
 
@@ -436,12 +437,55 @@ def test_options_may_come_from_numpy_and_pathlib(
         {"aoi": 3},
         {"bands": 3},
         {"scale": (0, "x")},
+        {"scale": (0,)},
+        {"stretch": (2, 50, 98)},
+        {"score": np.True_},
     ],
 )
 def test_options_of_another_kind_are_refused(wrong: dict[str, Any]) -> None:
     (name,) = wrong
     with pytest.raises(ConfigError, match=f"as {name}, got"):
         DetectOptions(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"resume": "no"}, {"skip_errors": 1}, {"batch": "2"}, {"readers": 1.5}]
+)
+def test_how_the_work_is_done_is_checked_when_it_is_said(wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=f"as {name}, got"):
+        WorkOptions(**wrong)
+    with pytest.raises(ConfigError, match="batch must be a whole number of at least 1, got 0"):
+        WorkOptions(batch=0)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"options": {"score": 0.4}},
+        {"options": WorkOptions()},
+        {"work": {"resume": True}},
+        {"output_options": DetectOptions()},
+    ],
+)
+def test_options_in_the_place_of_others_are_refused(tmp_path: Path, wrong: dict[str, Any]) -> None:
+    (name,) = wrong
+    with pytest.raises(ConfigError, match=rf"expected \w+Options\(\.\.\.\) as {name}, got "):
+        detect_to_files(tmp_path / "field.tif", [tmp_path / "a.gpkg"], **wrong)
+
+
+@pytest.mark.parametrize("raster", [None, 3, b"a.tif", ["a.tif"], np.zeros((3, 64, 64), np.uint8)])
+def test_what_is_no_path_is_no_raster(raster: Any, tmp_path: Path) -> None:
+    with pytest.raises(RasterError, match=r"expected the path of one raster, got .*detect_chip"):
+        detect(raster)
+    with pytest.raises(RasterError, match=r"expected the path of one raster, got .*detect_chip"):
+        detect_to_files(raster, [tmp_path / "a.gpkg"])
+
+
+@pytest.mark.parametrize("model", [None, 3, b"tree-crowns", DetectOptions()])
+def test_what_is_no_path_is_no_model(model: Any, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="expected the name of a bundled model or the path"):
+        detect(tmp_path / "field.tif", model=model)
 
 
 def test_least_scores_of_classes(

@@ -119,6 +119,29 @@ def test_a_cpu_works_on_one_chip_at_a_time(info: CheckpointInfo, chips: Any) -> 
         detector.start([chips[0].astype(np.float32)], SOME)
 
 
+def test_threads_with_chips_of_different_sizes_share_a_detector(
+    info: CheckpointInfo, chips: Any
+) -> None:
+    detector = TorchDetector(info, torch.device("cpu"))
+    expected = detector.detect(chips, SOME)
+    waiting = [chips[:, :, :32, :32]]
+
+    def meanwhile(*_: object) -> None:
+        if waiting:
+            detector.detect(waiting.pop(), SOME)
+
+    detector._network.register_forward_pre_hook(meanwhile)
+    assert_same(detector.detect(chips, SOME), expected)
+    assert not waiting
+
+
+@pytest.mark.filterwarnings("error")
+def test_pixels_may_be_read_only(info: CheckpointInfo) -> None:
+    pixels = np.frombuffer(bytes(3 * 64 * 64), np.uint8).reshape(1, 3, 64, 64)
+    (found,) = TorchDetector(info, torch.device("cpu")).detect(pixels, SOME)
+    assert len(found.detections) > 0
+
+
 @pytest.mark.parametrize("room", [7, 3, 2, 1])
 def test_a_batch_that_does_not_fit_is_halved(info: CheckpointInfo, chips: Any, room: int) -> None:
     expected = TorchDetector(info, torch.device("cpu")).detect(chips, SOME)

@@ -25,6 +25,11 @@ def test_empty_is_a_value() -> None:
     assert len(Detections.concat([])) == 0
 
 
+def test_shown_in_one_line(three: Detections) -> None:
+    assert repr(three) == "<Detections: 3 boxes, scores 0.50 to 0.90>"
+    assert repr(Detections.empty()) == "<Detections: none>"
+
+
 def test_lengths_that_differ_are_refused() -> None:
     with pytest.raises(ValueError, match=r"expected boxes \(N, 4\)"):
         Detections.of(np.zeros((2, 4)), np.zeros(1), np.zeros(2))
