@@ -1,8 +1,10 @@
 """Runs in memory: a raster in, a GeoDataFrame out."""
 
 import os
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from geo_retina import defaults
@@ -13,7 +15,9 @@ from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.pipeline import OnProgress, run_strips
 from geo_retina.detection.stitch import Stitcher, StitchState
+from geo_retina.errors import AoiError
 from geo_retina.space.detections import Detections
+from geo_retina.wording import shown
 
 if TYPE_CHECKING:
     import geopandas as gpd
@@ -23,6 +27,7 @@ def detect(
     raster: str | os.PathLike[str],
     *,
     model: str | Path | Model = defaults.MODEL,
+    aoi: "str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries | None" = None,
     device: str = "auto",
     backend: str = "auto",
     batch: int | None = None,
@@ -35,13 +40,14 @@ def detect(
         raster: File, URL or GDAL path.
         model: Name of a bundled model, path of a checkpoint, or what `load_model` gave: loaded once
             for many rasters.
+        aoi: Polygons that limit the work: a vector file, or a table with a CRS.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
         on_progress: Called at the start and after each window.
         **options: Fields of `DetectOptions`. What is found: `score`, `class_scores` (such as
             `{"car": 0.2}`), `nms_iou`, `decay_iou`, `method`, `class_agnostic`, `chip_px`,
-            `overlap_px`, `aoi`, `aoi_layer`. How the raster is read: `bands`, `scale`, `stretch`,
+            `overlap_px`, `aoi_layer`. How the raster is read: `bands`, `scale`, `stretch`,
             `raster_crs`, `gsd_m`, `any_gsd`, `pixel_coordinates`. For another geometry or CRS of
             the result see `detect_to_files` and `OutputOptions`, or use what GeoPandas has
             (`centroid`, `to_crs`).
@@ -55,10 +61,32 @@ def detect(
         RasterReadError: The raster is damaged.
         TypeError: There is no such option.
     """
-    with open_job(raster, model, DetectOptions.of("geo_retina.detect", options)) as job:
+    with ExitStack() as stack:
+        path = stack.enter_context(_as_file(aoi))
+        asked = DetectOptions.of("geo_retina.detect", {**options, "aoi": path})
+        job = stack.enter_context(open_job(raster, model, asked))
         runner = runner_of(model, job.info, device=device, backend=backend, batch=batch)
         found = find_in_raster(job, runner.load(), on_progress=on_progress)
         return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)
+
+
+@contextmanager
+def _as_file(
+    aoi: "str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries | None",
+) -> Iterator[str | None]:
+    """A vector file with the shapes of a table, for a while; a path stays."""
+    if aoi is None or isinstance(aoi, str | os.PathLike):
+        yield None if aoi is None else os.fspath(aoi)
+        return
+    if getattr(aoi, "crs", None) is None:
+        raise AoiError(
+            f"expected a vector file or a GeoDataFrame with a CRS as aoi, got {shown(aoi)} without "
+            "one; make one of shapes: geopandas.GeoSeries([shape], crs=...)"
+        )
+    with TemporaryDirectory() as folder:
+        path = Path(folder, "aoi.gpkg")
+        aoi.geometry.to_file(path)
+        yield str(path)
 
 
 def find_in_raster(

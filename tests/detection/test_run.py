@@ -21,6 +21,7 @@ from geo_retina.detection.file_run import detect_to_files
 from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.run import detect
 from geo_retina.errors import (
+    AoiError,
     ConfigError,
     LedgerError,
     ModelError,
@@ -169,6 +170,26 @@ def test_aoi_limits_the_work(
     inside = boxes[(centres <= 100).all(axis=1)]
     np.testing.assert_allclose(_pixel_boxes(found), _sorted(inside), atol=0.002)
     assert detector.calls <= 9
+
+
+def test_aoi_may_be_a_table(
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
+) -> None:
+    blob_model()
+    pixels, _ = field_of_objects(400, 400)
+    path = write_raster("aoi.tif", pixels)
+    area = shapely.box(500_000, 5_399_980, 500_020, 5_400_000)
+    stands = gpd.GeoDataFrame(
+        {"age": [3, 80]}, geometry=[shapely.Point(0, 0), area], crs="EPSG:32633"
+    )
+    stands.to_file(tmp_path / "stands.gpkg")
+    found = detect(path, aoi=tmp_path / "stands.gpkg")
+    assert 0 < len(found) < len(detect(path))
+    assert_geodataframe_equal(detect(path, aoi=stands), found)
+    assert_geodataframe_equal(detect(path, aoi=stands.geometry.to_crs(4326)), found)
+    for lacks_crs in (area, stands.set_crs(None, allow_override=True)):
+        with pytest.raises(AoiError, match="with a CRS as aoi, got a "):
+            detect(path, aoi=lacks_crs)
 
 
 def test_resampled_raster_keeps_its_places(
