@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -> "About":
     """A model on labels that were named."""
     from geo_retina.evaluation.about import About
+    from geo_retina.evaluation.doubts import unlabelled_rasters
     from geo_retina.evaluation.seen import cautions
     from geo_retina.model.checkpoint import read_info
     from geo_retina.training import learned_from
@@ -25,7 +26,7 @@ def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -
         model=str(info.path),
         labels=known.source.path,
         part=_part(known),
-        cautions=tuple(cautions(pairs, seen)),
+        cautions=(*cautions(pairs, seen), *unlabelled_rasters(pairs)),
     )
 
 
@@ -34,6 +35,7 @@ def of_val_side(
 ) -> "About":
     """A model on the val side of its own recipe, with the score that the user stated, if any."""
     from geo_retina.evaluation.about import BEFOREHAND, About
+    from geo_retina.evaluation.doubts import unlabelled_rasters
     from geo_retina.evaluation.seen import cautions
     from geo_retina.labels.splits import TRAIN
     from geo_retina.model.checkpoint import read_info
@@ -43,26 +45,27 @@ def of_val_side(
     stated = score is not None
     learned = [item for item in learned_from.rasters_of_run(info) if item.side == TRAIN]
     changed = cautions(pairs, learned)  # the data are others now, and are divided otherwise
+    weights = learned_from.weights_caution(side.settings) if stated else []
     return About(
         name=info.card.name,
         model=str(info.path),
         labels=f"the val side of its recipe, paths from {data.absolute()}",
         score_origin=BEFOREHAND if stated else learned_from.score_origin(side.settings),
-        cautions=(*changed, *(learned_from.weights_caution(side.settings) if stated else ())),
+        cautions=(*changed, *weights, *unlabelled_rasters(pairs)),
     )
 
 
 def of_file(detections: str, known: "LabelChoice", pairs: "list[Pair]") -> "About":
     """A file of detections on labels."""
     from geo_retina.evaluation.about import About
-    from geo_retina.evaluation.files import missing_entries
+    from geo_retina.evaluation.doubts import missing_entries, unlabelled_rasters
 
     return About(
         name=Path(detections).name,
         detections=detections,
         labels=known.source.path,
         part=_part(known),
-        cautions=tuple(missing_entries(pairs)),
+        cautions=(*missing_entries(pairs), *unlabelled_rasters(pairs)),
     )
 
 

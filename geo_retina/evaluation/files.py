@@ -23,7 +23,6 @@ from geo_retina.labels.formats import (
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.vector import read_vector
-from geo_retina.wording import counted
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,16 +96,6 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         known = [replace(item, labels=item.labels.as_one_class()) for item in known]
         found = [replace(item, labels=item.labels.as_one_class()) for item in found]
     return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
-
-
-def missing_entries(pairs: Sequence[Pair]) -> list[str]:
-    """A sentence on labelled rasters that the detections do not name; none where there are none."""
-    lacking = [pair for pair in pairs if not pair.has_entry and pair.labels.counted.any()]
-    if not lacking:
-        return []
-    have = "has" if len(lacking) == 1 else "have"
-    rasters = f"{len(lacking)} of {counted(len(pairs), 'raster')}"
-    return [f"{rasters} {have} no entry in the detections: all their labels count as missed."]
 
 
 def _detection_format(files: ComparedFiles, label_format: str) -> str:

@@ -9,8 +9,9 @@ import shapely
 from affine import Affine
 
 from geo_retina.errors import LabelError
+from geo_retina.evaluation.doubts import missing_entries
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
-from geo_retina.evaluation.files import ComparedFiles, missing_entries, read_pairs
+from geo_retina.evaluation.files import ComparedFiles, read_pairs
 from geo_retina.evaluation.pairs import Pair, raster_of
 from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
