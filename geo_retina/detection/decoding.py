@@ -172,7 +172,7 @@ def _level_candidates(raw: RawOutputs, grid: LevelGrid, thresholds: Thresholds) 
 
 
 def _passing(raw: RawOutputs, score: float) -> tuple[Integers, Floats]:
-    """Numbers `anchor * K + class` of the pairs that score higher than `score`, and the scores.
+    """Numbers `anchor * K + class` of the pairs that score `score` or more, and the scores.
 
     Logits tell in float32, to within rounding, which pairs can pass; only these get a score.
     """
@@ -184,7 +184,7 @@ def _passing(raw: RawOutputs, score: float) -> tuple[Integers, Floats]:
     scores = _sigmoid(raw.logits.reshape(-1)[numbers])
     if raw.objectness is not None:
         scores *= _sigmoid(raw.objectness[numbers // raw.logits.shape[1]])
-    passes = scores > score
+    passes = scores >= score
     return numbers[passes], scores[passes]
 
 

@@ -21,7 +21,7 @@ class DecodeSettings:
     """Thresholds and limits of decoding (paper, section 4, Inference)."""
 
     score: float = 0.05
-    """Candidates must score higher than this."""
+    """Least score of a candidate."""
     nms_iou: float = 0.5
     """Overlap above which the lower-scored box of one class is dropped."""
     candidates_per_level: int = 1000
@@ -111,7 +111,7 @@ def _decode_chip(
     for level_scores, level_deltas, level_anchors in zip(scores, deltas, anchors, strict=True):
         num_classes = level_scores.shape[1]
         flat = level_scores.flatten()  # (A_l * K,)
-        passing = torch.nonzero(flat > settings.score).squeeze(1)
+        passing = torch.nonzero(flat >= settings.score).squeeze(1)
         kept = min(len(passing), settings.candidates_per_level)
         saturated |= kept < len(passing)
         values, order = flat[passing].topk(kept)

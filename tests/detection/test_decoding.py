@@ -159,9 +159,18 @@ def test_scores_at_the_threshold_pass_as_in_torch(score: float) -> None:
     edge = math.log(score / (1 - score))
     near = np.linspace(edge - 1e-4, edge + 1e-4, outputs.logits.numel(), dtype=np.float64)
     outputs.logits[:] = torch.from_numpy(near.astype(np.float32)).reshape(outputs.logits.shape)
-    passing = int((outputs.logits.sigmoid() > score).sum())
+    passing = int((outputs.logits.sigmoid() >= score).sum())
     found = by_numpy(settings, outputs, Thresholds(score, 1.0, 10**6, 10**6), HEIGHT, WIDTH)
     assert abs(len(found.detections) - passing) <= 2  # sigmoids differ in the last bit
+
+
+def test_a_score_that_equals_the_threshold_passes() -> None:
+    """As in an evaluation, which counts the detections from a score up."""
+    settings = settings_of(num_classes=1)
+    outputs = outputs_of(settings, seed=4)
+    outputs.logits[:] = 0
+    everything = Thresholds(0.5, 1.0, 10**6, 10**6)
+    assert assert_same(settings, outputs, everything) == outputs.logits.numel()
 
 
 def test_scores_give_way_to_better_boxes_nearby() -> None:
