@@ -98,11 +98,13 @@ def memory(mib: float) -> str:
 def _start_logging(*, quiet: bool) -> None:
     package = logging.getLogger("geo_retina")
     package.setLevel(logging.WARNING if quiet else logging.INFO)
-    if not package.handlers:
-        handler = _StderrHandler()
-        handler.setFormatter(_Formatter())
-        package.addHandler(handler)
-        package.propagate = False
+    for earlier in [item for item in package.handlers if isinstance(item, _StderrHandler)]:
+        package.removeHandler(earlier)  # of another command in this process
+    handler = _StderrHandler()
+    handler.setFormatter(_Formatter())
+    handler.addFilter(_Once())
+    package.addHandler(handler)
+    package.propagate = False
 
 
 @contextmanager
@@ -121,6 +123,22 @@ class _StderrHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         self.stream = sys.stderr
         super().emit(record)
+
+
+class _Once(logging.Filter):
+    """Lets each warning pass once: rasters are opened to be checked, and again to be read."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: set[str] = set()
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.levelno < logging.WARNING:
+            return True
+        text = record.getMessage()
+        is_new = text not in self._told
+        self._told.add(text)
+        return is_new
 
 
 class _Formatter(logging.Formatter):

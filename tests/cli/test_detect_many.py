@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import rasterio
 from affine import Affine
+from rasterio.control import GroundControlPoint
 
 from geo_retina.detection import backends
 from geo_retina.detection.each import EachRun, Task, plan_tasks
@@ -304,3 +305,22 @@ def test_one_fault_among_many_rasters_names_its_raster(
 )
 def test_files_are_named_after_the_raster(raster: str, file: str) -> None:
     assert Task.of(raster, [Path("{name}.gpkg")]).outputs == (Path(file),)
+
+
+def test_a_warning_of_a_raster_that_is_opened_twice_is_printed_once(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    write_raster_at: Callable[..., Path],
+    tmp_path: Path,
+) -> None:
+    blob_model()
+    corners = [(0, 0), (64, 0), (0, 64)]
+    points = [GroundControlPoint(y, x, 500_000 + 0.1 * x, 9_000 - 0.1 * y) for x, y in corners]
+    for name in ("a", "b"):
+        pixels = np.full((3, 64, 64), 20, np.uint8)
+        write_raster_at(tmp_path / f"{name}.tif", pixels, crs="EPSG:32633", gcps=points)
+    for _ in range(2):
+        rasters = tmp_path / "a.tif", tmp_path / "b.tif"
+        done = run("detect", *rasters, "-o", tmp_path / "{name}.csv", "--restart")
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr.count("ground control points") == 2
