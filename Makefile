@@ -6,7 +6,7 @@ endif
 RUN := $(UV) run --frozen --quiet
 export NO_ALBUMENTATIONS_UPDATE := 1
 
-.PHONY: env demo test test-slow lint types all clean
+.PHONY: env demo test test-slow test-lowest lint types all clean
 
 all: lint types test
 
@@ -30,6 +30,14 @@ test: env
 
 test-slow: env
 	$(RUN) --group export pytest -m slow
+
+# the oldest versions that pyproject.toml allows; their own deprecation warnings are no finding
+test-lowest: env
+	$(UV) venv --quiet --clear --python 3.11 build/lowest
+	$(UV) pip install --quiet --python build/lowest --resolution lowest-direct --editable .
+	$(UV) pip install --quiet --python build/lowest pytest hypothesis pytest-timeout \
+	    pytest-benchmark faster-coco-eval powerboxes
+	PATH="$(CURDIR)/build/lowest/bin:$$PATH" pytest -W ignore::DeprecationWarning
 
 lint: env
 	$(RUN) ruff check .

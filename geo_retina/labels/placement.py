@@ -93,13 +93,21 @@ def area_on(frame: "gpd.GeoDataFrame", grid: Grid) -> MultiPolygon | Polygon:
     """Union of the frame's polygons, in pixels of `grid`; empty where they miss the raster.
 
     Raises:
-        LabelError: There is no polygon, or the frame has no CRS while the grid has one.
+        LabelError: There is no polygon, the frame has no CRS while the grid has one, or its
+            coordinates have no place in the CRS of the grid.
     """
     geometries = frame.geometry.to_numpy()
     if not np.isin(shapely.get_type_id(geometries), POLYGONS).any():
         raise LabelError("the annotated area must hold polygons, found none")
     assign = "assign it one (ogr2ogr -a_srs EPSG:4326)"
     world = world_frame(frame, grid, source="the annotated area", assign=assign)
+    reachable = np.isfinite(shapely.get_coordinates(world.geometry.to_numpy())).all()
+    if frame.crs is not None and not reachable:
+        raise LabelError(
+            f"the annotated area states the CRS {frame.crs.name}, of which its coordinates are "
+            "none or which does not reach the raster: state the CRS it was drawn in (ogr2ogr "
+            "-a_srs EPSG:<code>)"
+        )
     flat = in_pixels(world, grid)
     merged = shapely.union_all(shapely.make_valid(flat))
     inside = shapely.intersection(merged, shapely.box(0, 0, grid.width, grid.height))

@@ -406,6 +406,16 @@ def test_an_area_says_what_to_do_without_a_crs_or_with_two_layers(
         read_vector(labels, [raster], options=VectorOptions(area=str(bare)))
 
 
+def test_an_area_whose_coordinates_are_none_of_its_crs_is_refused(
+    tmp_path: Path, raster: Path
+) -> None:
+    labels, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
+    polygons(raster).to_file(labels)
+    polygons(raster).set_crs("EPSG:4326", allow_override=True).to_file(area)  # metres as degrees
+    with pytest.raises(LabelError, match=r"area states the CRS WGS 84, of which.*-a_srs"):
+        read_vector(labels, [raster], options=VectorOptions(area=str(area)))
+
+
 def test_what_only_touches_the_raster_is_not_on_it(tmp_path: Path) -> None:
     path, plain = tmp_path / "labels.geojson", tmp_path / "plain.tif"
     shape = {"count": 1, "height": 40, "width": 60, "dtype": "uint8"}
