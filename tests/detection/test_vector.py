@@ -85,7 +85,7 @@ def column_types(path: Path) -> list[tuple[str, str]]:
     if path.suffix == ".parquet":
         return [(field.name, str(field.type)) for field in pq.read_schema(path)]
     info = pyogrio.read_info(path)
-    return list(zip(info["fields"], info["dtypes"], strict=True))
+    return list(zip(info["fields"], info["ogr_types"], strict=True))
 
 
 def files(folder: Path) -> set[str]:
