@@ -121,7 +121,7 @@ def test_gsd_of_degrees_shrinks_with_the_cosine_of_latitude() -> None:
 
 
 @pytest.mark.parametrize("turned", [False, True])
-def test_gsd_is_that_at_the_centre_of_the_raster(turned: bool) -> None:  # noqa: FBT001
+def test_gsd_is_that_at_the_centre_of_the_raster(turned: bool) -> None:
     north_up = Affine(0.1, 0, 13.0, 0, -0.1, 80.0)  # down to the equator
     if turned:
         grid = Grid(800, 300, north_up @ Affine(0, 1, 0, 1, 0, 0), WGS84)
