@@ -71,6 +71,7 @@ def test_boxes_stay_on_their_objects(
     np.testing.assert_allclose(chip.boxes, [drawn], atol=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("symmetries", "views"), [("all", 8), ("mirror", 2), ("none", 1)])
 def test_the_symmetries_that_are_asked_for_occur(
     symmetries: str, views: int, make_card: Callable[..., Any]
