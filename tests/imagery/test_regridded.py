@@ -22,9 +22,16 @@ def regridded(path: Path, gsd_m: float, *, window: Window | None = None) -> NDAr
 def test_nodata_of_one_band_is_mixed_into_nothing(write_raster: WriteRaster) -> None:
     pixels = np.full((2, 20, 20), 100, np.float32)
     pixels[1, :, 10:] = -9999
-    found = regridded(write_raster("a.tif", pixels, nodata=-9999), 0.15)
+    path = write_raster("a.tif", pixels, nodata=-9999)
+    found = regridded(path, 0.15)
     assert (found[0] == 100).all()
     assert set(found[1].ravel().tolist()) == {100, -9999}
+    with open_raster(path) as raster:
+        source = RegriddedRaster(raster, 0.15)
+        whole = Window(0, 0, source.grid.width, source.grid.height)
+        for band in (1, 2):
+            valid = source.read_mask(whole, band=band)
+            np.testing.assert_array_equal(valid, found[band - 1] == 100)
 
 
 def test_black_in_one_band_of_a_photograph_is_a_colour(write_raster: WriteRaster) -> None:
