@@ -154,7 +154,7 @@ def best_thresholds(
             )
             for class_id in known
         ]
-    if groups.count < _LEAST_GROUPS or not samples or not len(parts[0].draw.scores):
+    if groups.count < _LEAST_GROUPS or not samples:
         return tuple(part.threshold(None) for part in parts)
     rng = np.random.default_rng(seed)
     even = np.full(groups.count, 1 / groups.count)

@@ -65,6 +65,10 @@ class RegriddedRaster:
     def read(self, window: Window, *, bands: Sequence[int]) -> NDArray[Any]:
         """Samples (bands, height, width) of the bands' data type; nodata, or 0, where invalid.
 
+        Each band is resampled by its own mask: where one ends before the others, its nodata value
+        is mixed into nothing. Only of unsigned values, where nodata may be the black of a shadow in
+        one band, all bands of a pixel must be invalid.
+
         Args:
             window: Pixels of `grid`.
             bands: Band numbers, from 1.
@@ -74,17 +78,18 @@ class RegriddedRaster:
         """
         source, rows, cols = self._footprint(window)
         samples = self._raster.read(source, bands=bands)
-        valid = np.any([self._raster.read_mask(source, band=band) for band in bands], axis=0)
-        if samples.dtype.kind == "f":
-            valid &= np.isfinite(samples).all(axis=0)
-            samples = np.where(valid, samples, 0)
-        dtype = samples.dtype
-        sums, kept = resample(samples, valid, rows=rows, cols=cols)
-        if dtype.kind in "iu":
-            limits = np.iinfo(dtype)
-            sums = np.clip(np.rint(sums), limits.min, limits.max)
-        fills = [self.nodata[band - 1] or 0 for band in bands]
-        return np.where(kept, sums, np.reshape(fills, (-1, 1, 1))).astype(dtype)
+        masks = np.stack([self._raster.read_mask(source, band=band) for band in bands])
+        if samples.dtype.kind == "u":
+            masks[:] = masks.any(axis=0)
+        masks &= np.isfinite(samples).all(axis=0)
+        resampled = np.empty((len(bands), window.height, window.width), samples.dtype)
+        for band, target, values, valid in zip(bands, resampled, samples, masks, strict=True):
+            sums, kept = resample(values[None], valid, rows=rows, cols=cols)
+            if target.dtype.kind in "iu":
+                limits = np.iinfo(target.dtype)
+                sums = np.clip(np.rint(sums), limits.min, limits.max)
+            target[:] = np.where(kept, sums[0], self.nodata[band - 1] or 0)
+        return resampled
 
     def read_mask(self, window: Window, *, band: int) -> NDArray[np.bool_]:
         """Mask of one band: (height, width), True = valid.

@@ -123,7 +123,7 @@ def _steps(settings: AugmentSettings, card: ModelCard) -> list[A.BasicTransform]
     steps: list[A.BasicTransform] = {
         "all": [A.D4(p=1)],
         "mirror": [A.HorizontalFlip(p=0.5)],
-        "none": [],
+        "none": [A.NoOp()],  # a step that takes boxes: without one albumentations warns
     }[settings.symmetries]
     steps.append(Light(brightness=settings.brightness, contrast=settings.contrast, p=0.7))
     if card.bands == _RGB and card.dtype == "uint8":

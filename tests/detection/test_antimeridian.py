@@ -25,6 +25,12 @@ def test_unwrapping_undoes_any_turns(west: float, width: float, south: float) ->
     np.testing.assert_allclose(turns, np.round(turns), atol=1e-9)
 
 
+@pytest.mark.parametrize("west", [-180.0, -179.5, 179.0, 179.5])
+def test_a_ring_that_begins_near_the_antimeridian_stays_there(west: float) -> None:
+    ring = box_ring(west, 0, west + 0.25, 1)
+    np.testing.assert_array_equal(antimeridian.unwrap(ring[None])[0], ring)
+
+
 def test_ordinary_rings_keep_every_digit() -> None:
     rings = np.random.default_rng(0).uniform(-80, 80, (50, 4, 2))
     np.testing.assert_array_equal(antimeridian.unwrap(rings), rings)
@@ -61,3 +67,16 @@ def test_a_ring_round_a_pole_is_closed_over_it(pole: int) -> None:
     assert cap.area == pytest.approx(360 * 9)
     assert cap.contains(shapely.Point(10, 0.95 * pole))
     assert not cap.contains(shapely.Point(10, 0.8 * pole))
+
+
+@pytest.mark.parametrize("pole", [90, -90])
+@pytest.mark.parametrize("eastward", [True, False])
+def test_a_cap_over_a_pole_ends_where_its_ring_does(pole: int, eastward: bool) -> None:
+    corners = [(-135.0, 0.95), (-45, 0.85), (45, 0.95), (135, 0.85)]  # from the pole's latitude
+    ring = np.array(corners if eastward else corners[::-1]) * [1, pole]
+    parts = antimeridian.cut(antimeridian.unwrap(ring[None])[0])
+    cap = shapely.union_all([shapely.Polygon(part) for part in parts])
+    assert cap.area == pytest.approx(360 * 9)
+    for lon, lat in corners:
+        assert cap.contains(shapely.Point(lon, (lat + 0.01) * pole))
+        assert not cap.contains(shapely.Point(lon, (lat - 0.01) * pole))

@@ -172,6 +172,17 @@ def test_a_raster_round_the_pole(tmp_path: Path) -> None:
     assert read_aoi(path, grid).geometry.area == pytest.approx(1000 * 1000, rel=1e-5)
 
 
+def test_a_raster_whose_corners_lie_off_the_earth(tmp_path: Path) -> None:
+    disk = pyproj.CRS.from_proj4("+proj=geos +h=35785831 +lon_0=0 +sweep=y +datum=WGS84")
+    grid = Grid(1000, 1000, Affine(11_140, 0, -5.57e6, 0, -11_140, 5.57e6), disk)
+    path = write(tmp_path / "a.gpkg", [shapely.box(0, -10, 20, 10)], LON_LAT)
+    corners = reproject(np.array([[0.0, -10], [20, -10]]), source=LON_LAT, target=disk)
+    (left, bottom), (right, _) = grid.world_to_pixel(corners)
+    west, _, east, south = read_aoi(path, grid).geometry.bounds
+    assert (west, south) == pytest.approx((left, bottom), abs=0.2)
+    assert right < east < right + 10  # the edge along a meridian bulges
+
+
 def test_outside_the_raster_is_empty_not_an_error(tmp_path: Path) -> None:
     for name, crs in (("a.gpkg", UTM33), ("b.gpkg", LON_LAT)):
         away = shapely.box(5000, 5000, 6000, 6000)

@@ -36,7 +36,7 @@ def test_chips_are_read_as_the_options_say(
 def test_most_is_a_limit_where_there_are_many_rasters(
     write_raster: WriteRaster, noise: Noise, make_card: MakeCard
 ) -> None:
-    paths = [write_raster(f"{number}.tif", noise(3, 64, 64)) for number in range(5)]
+    paths = [write_raster(f"{number}.tif", noise(3, 200, 64)) for number in range(5)]
     assert len(read_calibration_chips(paths, make_card(), most=3)) == 3
 
 

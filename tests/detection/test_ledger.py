@@ -78,6 +78,15 @@ def test_gives_back_what_was_committed(tmp_path: Path) -> None:
         assert_holds(ledger, 4)
 
 
+def test_a_strip_may_hold_thousands(tmp_path: Path) -> None:
+    many = strip_of(0, 5000)
+    with Ledger.create(tmp_path / "a.ledger", HEADER) as ledger:
+        ledger.commit(0, many, many)
+    with Ledger.resume(tmp_path / "a.ledger", HEADER) as ledger:
+        assert same(ledger.carried, many)
+        assert same(next(ledger.replay()), many)
+
+
 @given(
     boxes=hnp.arrays(np.float64, st.tuples(st.integers(0, 5), st.just(4))),
     score=st.floats(0, 1, width=32),

@@ -47,6 +47,17 @@ def test_rings_are_counter_clockwise_and_in_place_on_any_grid(
         assert {tuple(corner) for corner in ring} == {tuple(corner) for corner in corners}
 
 
+@pytest.mark.parametrize("angle", [0, 33, 90])
+@pytest.mark.parametrize("sides", [(0.5, -0.25), (0.25, 0.5)])
+def test_the_finest_step_is_the_shorter_side_of_a_pixel(
+    angle: float, sides: tuple[float, float]
+) -> None:
+    place = Affine.translation(500_000, 5_400_000) @ Affine.rotation(angle) @ Affine.scale(*sides)
+    grid = Grid(100, 100, place, UTM33)
+    assert Placement(grid, UTM33).finest_step() == pytest.approx(0.25)
+    assert Placement.in_pixels(grid).finest_step() == 1
+
+
 def test_centres_are_those_of_the_boxes() -> None:
     grid = Grid(100, 100, Affine(2, 0, 1000, 0, -2, 2000), UTM33)
     centres = Placement(grid, UTM33).centres(np.array([[0.0, 0, 10, 20]]))

@@ -8,6 +8,7 @@ import pytest
 import shapely
 from fixture_types import BlobModel, WriteRaster
 
+from geo_retina.detection import plan
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.plan import MOST_WINDOWS_CHECKED, describe_raster, describe_work
@@ -58,6 +59,18 @@ def test_plan_counts_what_there_is_to_do(write_raster: WriteRaster, blob_model: 
     assert work.minutes is not None
     assert work.minutes > 0
     assert detector.calls == 4, "one batch to warm up, one to be timed"
+
+
+def test_the_time_is_that_of_all_windows(
+    write_raster: WriteRaster, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    detector = blob_model(batch=2)
+    monkeypatch.setattr(plan, "_seconds_per_chip", lambda *_: 30.0)
+    path = write_raster("a.tif", np.zeros((3, 128, 192), np.uint8))
+    with open_job(path, "blobs", DetectOptions(overlap_px=0, chip_px=64)) as job:
+        work = describe_work(job, detector)
+    assert work.windows_to_infer == 6
+    assert work.minutes == 3
 
 
 def test_plan_respects_the_aoi(

@@ -45,6 +45,14 @@ def test_the_map_that_made_the_hits_is_found(temperature: float, shift: float) -
     assert (np.diff(found.apply(np.sort(scores))) >= 0).all(), "the order must stay"
 
 
+def test_a_perfect_order_of_ten_each_gives_eleven_of_twelve() -> None:
+    """Platt's targets: (hits + 1) / (hits + 2) for hits and 1 / (misses + 2) for misses."""
+    hits = np.arange(20) < 10
+    found = fit_score_map(np.where(hits, 0.8, 0.3), hits, groups=np.arange(20))
+    assert found is not None
+    np.testing.assert_allclose(found.apply(np.array([0.8, 0.3])), [11 / 12, 1 / 12], atol=1e-6)
+
+
 def test_scores_of_a_perfect_order_get_a_finite_map() -> None:
     scores = np.linspace(0.05, 0.95, 40)
     found = fit_score_map(scores, scores > 0.5, groups=np.arange(40))

@@ -106,6 +106,25 @@ def test_centres_match_by_metres_on_the_ground() -> None:
     assert matched(pair, DistanceRule(10.1)).label_of.tolist() == [0, 1]
 
 
+def test_what_was_found_and_missed_at_a_score_leaves_out_what_does_not_count() -> None:
+    pair = pair_of(
+        [[0, 0, 10, 10], [20, 0, 30, 10], [60, 60, 70, 70]],
+        [0.5, 0.25, 0.5],
+        [[0, 0, 10, 10], [20, 0, 30, 10], [40, 0, 50, 10]],
+        ignored=[False, False, True],
+    )
+    table = matched(pair, IouRule(0.5))
+    assert table.found_labels(0.5).tolist() == [True, False, False]
+    assert table.missed_labels(0.5).tolist() == [False, True, False]
+    assert table.false_alarms(0.5).tolist() == [False, False, True]
+    assert table.false_alarms(0.51).tolist() == [False, False, False]
+
+
+def test_of_equal_scores_the_first_takes_the_label() -> None:
+    twins = pair_of([[0, 0, 10, 10]] * 300, [0.4, 0.5] * 150, [[0, 0, 10, 10]])
+    assert np.flatnonzero(matched(twins, IouRule(0.5)).hits).tolist() == [1]
+
+
 def test_metres_need_a_georeference() -> None:
     pair = Pair("x.tif", Detections.empty(), Labels.empty(["a"]))
     with pytest.raises(LabelError, match=r"x\.tif: distances in metres need"):

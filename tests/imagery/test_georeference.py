@@ -52,6 +52,14 @@ def test_crooked_points_are_refused() -> None:
         fit_control_points(points, name="a.tif")
 
 
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_points_that_are_not_finite_are_refused(value: float) -> None:
+    points = control(Affine(0.1, 0, 5e5, 0, -0.1, 5e6), SQUARE)
+    points[0].x = value
+    with pytest.raises(GeoreferenceError, match=r"not finite.*gdalwarp -tps"):
+        fit_control_points(points, name="a.tif")
+
+
 def test_one_bad_point_among_many_good_ones_is_refused() -> None:
     true = Affine(0.1, 0, 5e5, 0, -0.1, 5e6)
     places = [(float(col), float(row)) for col in range(0, 500, 100) for row in range(0, 400, 100)]
@@ -134,6 +142,12 @@ def test_gcps_without_crs_are_refused(write_raster: WriteRaster, noise: Noise) -
         open_raster(path)
     with open_raster(path, crs="EPSG:32633") as raster:
         np.testing.assert_allclose(raster.grid.transform @ (8, 9), (500_000.8, 4_999_999.1))
+        assert raster.grid.crs.to_epsg() == 32633
+    placed = write_raster("b.tif", noise(3, 9, 8), gcps=points)
+    with open_raster(placed, crs="EPSG:32633") as raster:
+        assert raster.grid.crs.to_epsg() == 32633
+    with pytest.raises(GeoreferenceError, match=r"says its CRS is WGS 84 / UTM zone 33N"):
+        open_raster(placed, crs="EPSG:32634")
 
 
 def test_geolocation_arrays_alone_are_refused_with_the_step_to_take(

@@ -215,6 +215,7 @@ def test_gdal_paths_keep_what_they_choose(tmp_path: Path, write_raster: WriteRas
 def test_floats_with_and_without_masks_fit(tmp_path: Path, write_raster: WriteRaster) -> None:
     whole, mask = scene(1).astype(np.float32), np.ones((90, 120), np.bool_)
     mask[:, 70:] = False
+    whole[:, 20:30] = 0  # dark, and as valid as any
     left = write_part(write_raster, tmp_path / "a.tif", whole, Window(0, 0, 60, 90))
     right = write_part(write_raster, tmp_path / "b.tif", whole, Window(60, 0, 60, 90), mask=mask)
 

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio.shutil
 from fixture_types import MakeCard, Noise, WriteRaster
 from hypothesis import given
 from hypothesis import strategies as st
@@ -48,6 +49,19 @@ def test_same_type_is_demanded_of_all_bands_read(
     path = write_raster("a.tif", noise(3, 9, 8))
     with pytest.raises(RadiometryError, match=r"shown uint16 values.*holds uint8"):
         read(path, make_card(dtype="uint16", value_range=(0, 10_000)))
+
+
+def test_bands_that_are_not_read_may_have_any_type(
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
+) -> None:
+    mixed = write_raster("a.tif", noise(2, 9, 8)).with_suffix(".vrt")
+    rasterio.shutil.copy(mixed.with_suffix(".tif"), mixed, driver="VRT")
+    text = mixed.read_text(encoding="utf-8")
+    mixed.write_text(text.replace('"Byte" band="2"', '"UInt16" band="2"'), encoding="utf-8")
+    card = make_card(bands=("pan",), mean=(0.5,), std=(0.2,))
+    assert read(mixed, card, bands=(1,)).dtype == np.uint8
+    with pytest.raises(RadiometryError, match="holds uint16"):
+        read(mixed, card, bands=(2,))
 
 
 @pytest.mark.parametrize("dtype", ["uint16", "int16", "int32", "float32", "float64"])

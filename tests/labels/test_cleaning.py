@@ -42,6 +42,18 @@ def test_each_fault_is_mended_or_left_out_and_counted() -> None:
     )
 
 
+def test_a_side_of_one_pixel_is_enough() -> None:
+    boxes, changes = cleaned([[10, 10, 11, 11], [20, 20, 20.9, 30]])
+    assert boxes == [[10, 10, 11, 11]]
+    assert str(changes) == "1 too small"
+
+
+def test_what_was_done_is_told_in_words() -> None:
+    assert str(Changes(swapped=3, duplicates=1)) == "3 swapped, 1 duplicate"
+    assert str(Changes(not_finite=1200, duplicates=2)) == "1,200 not finite, 2 duplicates"
+    assert str(Changes()) == ""
+
+
 def test_same_place_of_another_class_is_no_duplicate() -> None:
     boxes, changes = cleaned([[0, 0, 10, 10], [0, 0, 10, 10]], [0, 1])
     assert len(boxes) == 2  # type: ignore[arg-type]
@@ -84,6 +96,10 @@ def test_widths_and_heights_are_told_from_corners(extent: float) -> None:
     extents = np.full((60, 2), extent)
     corners = np.concatenate([starts, starts + sizes], axis=1)
     assert look_like_sizes(np.concatenate([starts, sizes], axis=1), extents)
+    late = starts[(2 * starts > extents + 3).any(axis=1)]
+    for beyond, told in ((1, True), (3, False)):  # a width may be rounded up
+        to_the_edge = np.concatenate([late, extent - late + beyond], axis=1)
+        assert look_like_sizes(to_the_edge, extents[: len(late)]) == told
     assert not look_like_sizes(corners, extents)
     assert not look_like_sizes(corners[:, [2, 3, 0, 1]], extents), "corners that are only swapped"
     assert not look_like_sizes(corners[:, [0, 3, 2, 1]], extents), "y that runs up"

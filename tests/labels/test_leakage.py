@@ -187,6 +187,14 @@ def test_up_to_a_row_of_pixels_is_rounding(plant: Planter, overlap_px: float, le
     assert audit_splits([one, corner]).leaks == leaks
 
 
+def test_a_row_of_pixels_is_that_of_the_finer_raster(plant: Planter) -> None:
+    fine = plant("fine.tif", "train", 0)  # 0.5 m
+    overlapping = Affine.translation(500_019, 5_400_000) @ Affine.scale(4, -4)  # by 1 m
+    coarse = plant("coarse.tif", "val", 0, transform=overlapping)
+    assert audit_splits([fine, coarse]).leaks
+    assert audit_splits([replace(fine, split="val"), replace(coarse, split="train")]).leaks
+
+
 def test_a_raster_without_labelled_ground_shares_nothing(plant: Planter) -> None:
     one = plant("a.tif", "train", 0)
     empty = replace(plant("b.tif", "val", 5), area=shapely.MultiPolygon())

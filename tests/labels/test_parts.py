@@ -49,6 +49,12 @@ def test_what_the_antimeridian_cuts_stays_one_object() -> None:
     assert found.geometry.iloc[0].equals(shape)
 
 
+def test_metres_have_no_antimeridian() -> None:
+    far = crowns((-252, 0, -242, 10), (100, 0, 110, 10))  # would meet if 360 were a turn
+    found, _ = separate_objects(gpd.GeoDataFrame(geometry=[far], crs=UTM33))
+    assert len(found) == 2
+
+
 def test_reading_tells_of_features_that_fell_apart(
     tmp_path: Path, write_raster: Callable[..., Path], caplog: pytest.LogCaptureFixture
 ) -> None:

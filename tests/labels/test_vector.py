@@ -416,6 +416,14 @@ def test_an_area_whose_coordinates_are_none_of_its_crs_is_refused(
         read_vector(labels, [raster], options=VectorOptions(area=str(area)))
 
 
+def test_what_an_edge_of_the_raster_cuts_keeps_its_whole_box(tmp_path: Path, raster: Path) -> None:
+    over = [[-4.0, 10, 6, 20], [20, -4, 30, 6], [55, 10, 65, 20], [20, 35, 30, 45]]
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, np.array(over)).to_file(path)
+    (item,) = read_vector(path, [raster])
+    np.testing.assert_allclose(item.labels.boxes, over, atol=1e-5)
+
+
 def test_what_only_touches_the_raster_is_not_on_it(tmp_path: Path) -> None:
     path, plain = tmp_path / "labels.geojson", tmp_path / "plain.tif"
     shape = {"count": 1, "height": 40, "width": 60, "dtype": "uint8"}

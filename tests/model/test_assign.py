@@ -127,7 +127,11 @@ def adaptive_by_the_book(anchors: Sequence[Tensor], objects: Tensor, nearest: in
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_adaptive_equals_the_algorithm_in_loops(seed: int) -> None:
+@pytest.mark.parametrize("pairs", [5000, 1_000_000])
+def test_adaptive_equals_the_algorithm_in_loops_whatever_the_chunk(
+    seed: int, pairs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assign, "PAIRS_AT_ONCE", pairs)
     settings = AnchorSettings(sizes=((16,), (32,), (64,)), ratios=(1.0,))
     anchors = chip_anchors(
         settings, levels=(2, 3, 4), height=96, width=96, device=torch.device("cpu")

@@ -192,8 +192,17 @@ def test_settings_come_from_plain_data_by_their_kind() -> None:
         Focal(alpha=1.5)
 
 
+def test_every_object_has_an_anchor_unless_another_rule_is_stated() -> None:
+    tiny = torch.tensor([[2.0, 2, 5, 5]])
+    assert 0 in LossSettings().assignment.assign(ANCHORS, tiny)
+    assert 0 not in MaxIou(low_quality=False).assign(ANCHORS, tiny)
+
+
 @pytest.mark.parametrize("kind", [MaxIou, Wasserstein])
 def test_thresholds_that_cross_are_refused(kind: Any) -> None:
     assert kind(positive=0.3, negative=0.3).negative == 0.3
     with pytest.raises(ValidationError, match=r"negative 0\.4 must not be over positive 0\.3"):
         kind(positive=0.3, negative=0.4)
+    for beyond in ({"positive": 1.1}, {"positive": 0, "negative": 0}, {"negative": -0.1}):
+        with pytest.raises(ValidationError, match="than"):
+            kind(**beyond)

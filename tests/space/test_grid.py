@@ -12,6 +12,7 @@ from geo_retina.space.windows import Window
 
 UTM = pyproj.CRS.from_epsg(32633)
 WGS84 = pyproj.CRS.from_epsg(4326)
+LOCAL = 'LOCAL_CS["a building site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]'
 
 
 @st.composite
@@ -88,6 +89,10 @@ def test_corners_run_around_the_box() -> None:
     assert grid.box_corners(np.zeros((0, 4))).shape == (0, 4, 2)
 
 
+def test_megapixels_are_millions_of_pixels() -> None:
+    assert Grid(4000, 500, Affine.identity(), None).megapixels == 2
+
+
 def test_a_transform_onto_a_line_or_to_infinity_is_refused() -> None:
     for transform in (Affine(1, 1, 0, 1, 1, 0), Affine(np.nan, 0, 0, 0, 1, 0)):
         with pytest.raises(GeoreferenceError, match="transform"):
@@ -115,6 +120,17 @@ def test_gsd_of_degrees_shrinks_with_the_cosine_of_latitude() -> None:
     assert x == pytest.approx(0.558, abs=0.002)
 
 
+@pytest.mark.parametrize("turned", [False, True])
+def test_gsd_is_that_at_the_centre_of_the_raster(turned: bool) -> None:
+    north_up = Affine(0.1, 0, 13.0, 0, -0.1, 80.0)  # down to the equator
+    if turned:
+        grid = Grid(800, 300, north_up @ Affine(0, 1, 0, 1, 0, 0), WGS84)
+    else:
+        grid = Grid(300, 800, north_up, WGS84)
+    east, north = grid.gsd_m()[::-1] if turned else grid.gsd_m()
+    assert east / north == pytest.approx(np.cos(np.radians(40)), rel=0.01)
+
+
 def test_gsd_of_web_mercator_is_that_of_the_ground() -> None:
     mercator = pyproj.CRS.from_epsg(3857)
     x, _ = Grid(10, 10, Affine(1, 0, 0, 0, -1, 8_399_737.89), mercator).gsd_m()  # 60 degrees north
@@ -126,6 +142,10 @@ def test_gsd_needs_a_crs_that_is_tied_to_the_earth() -> None:
         Grid(10, 10, Affine.identity(), None).gsd_m()
     with pytest.raises(GeoreferenceError, match="valid"):
         Grid(10, 10, Affine(1, 0, 1e12, 0, -1, 0), UTM).gsd_m()
+    local = Grid(10, 10, Affine.identity(), pyproj.CRS.from_wkt(LOCAL))
+    with pytest.raises(GeoreferenceError, match="no operation leads from the CRS a building site"):
+        local.gsd_m()
+    assert local.known_gsd_m() is None
 
 
 def test_reproject_maps_there_and_back() -> None:

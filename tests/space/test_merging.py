@@ -115,6 +115,15 @@ def test_what_reaches_the_unread_rows_waits_with_all_it_may_change(merging: Merg
     assert settled.final.boxes.tolist() == [boxes[2]]
 
 
+@pytest.mark.parametrize("name", METHODS)
+def test_nothing_waits_for_another_class(name: str) -> None:
+    merging = build_merging(name, threshold=0.5, score=0.001)
+    boxes = [[0, 0, 10, 10], [0, 0, 10, 9]]
+    settled = merging.settle(found(boxes, [0.9, 0.8], [0, 1]), unread_from=9.5)
+    assert settled.pending.tolist() == [0]
+    assert settled.final.boxes.tolist() == [boxes[1]]
+
+
 @ALL
 def test_each_detection_ends_in_one_place(merging: Merging) -> None:
     generator = np.random.default_rng(0)

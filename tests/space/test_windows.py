@@ -2,7 +2,7 @@ import itertools
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -134,6 +134,18 @@ def test_an_object_that_fits_the_overlap_is_whole_and_unmarked_somewhere(
         for window in windows_of(plan)
         if seen_part(box, window) is not None
     )
+
+
+@given(plans_with_a_small_object())
+def test_every_piece_of_an_object_that_fits_the_overlap_is_marked(
+    case: tuple[WindowPlan, float, Box],
+) -> None:
+    plan, margin, box = case
+    assume(margin > 0.01)
+    for window in windows_of(plan):
+        part = seen_part(box, window)
+        if part is not None and not np.array_equal(part, box):
+            assert plan.cut_and_seen_whole_by_neighbour(part[None], window, margin_px=margin)[0]
 
 
 @given(plans_with_an_object(), st.floats(0, 4))

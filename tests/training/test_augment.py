@@ -71,6 +71,7 @@ def test_boxes_stay_on_their_objects(
     np.testing.assert_allclose(chip.boxes, [drawn], atol=1e-3)
 
 
+@pytest.mark.filterwarnings("error")
 @pytest.mark.parametrize(("symmetries", "views"), [("all", 8), ("mirror", 2), ("none", 1)])
 def test_the_symmetries_that_are_asked_for_occur(
     symmetries: str, views: int, make_card: Callable[..., Any]
@@ -131,6 +132,26 @@ def test_values_beyond_the_range_are_not_cut_off(make_card: Callable[..., Any]) 
     square = _square(card, 64, [], value=3000)
     chip = Augmenter(AugmentSettings(**PLAIN | {"blur": 1, "coarser": 1}), card)(square, seed=3)
     assert set(np.unique(chip.pixels)) == {3000}
+
+
+def test_a_value_range_may_begin_anywhere(make_card: Callable[..., Any]) -> None:
+    card = make_card(dtype="int16", value_range=(-1000, 3000))
+    chip = Augmenter(AugmentSettings(**PLAIN), card)(_square(card, 64, [(9, 9, 20, 20)]), seed=3)
+    assert set(np.unique(chip.pixels)) == {100, 200}
+
+
+@pytest.mark.parametrize("name", ["hue", "saturation"])
+def test_colours_change_where_the_bands_are_a_photographs(
+    name: str, make_card: Callable[..., Any]
+) -> None:
+    rows = np.arange(64 * 64).reshape(64, 64) % 97
+    pixels = np.stack([rows + 120, rows + 60, rows]).astype(np.uint8)
+    square = CutSquare(pixels, np.ones((64, 64), bool), np.zeros((0, 4)), np.zeros(0, np.int64))
+    options = AugmentSettings(**PLAIN | {name: 0.3, "symmetries": "none"})
+    for bands, changes in ((("red", "green", "blue"), True), (("nir", "red", "green"), False)):
+        change = Augmenter(options, make_card(bands=bands))
+        chips = [change(square, seed=seed).pixels for seed in range(10)]
+        assert any(not np.array_equal(chip, pixels) for chip in chips) == changes
 
 
 def test_objects_that_show_too_little_are_no_labels(make_card: Callable[..., Any]) -> None:

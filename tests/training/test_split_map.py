@@ -5,6 +5,7 @@ import geopandas as gpd
 import numpy as np
 import pytest
 import shapely
+from affine import Affine
 
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.training.split_map import write_split_map
@@ -32,3 +33,13 @@ def test_the_ground_of_each_side_is_written(
     assert square_m[0] == pytest.approx(100, rel=2e-3)
     assert square_m[1] == pytest.approx(200, rel=2e-3)
     assert found.geometry[2] is None
+
+
+def test_a_raster_of_unknown_place_has_no_geometry(
+    tmp_path: Path, write_raster: Callable[..., Path]
+) -> None:
+    pixels = np.zeros((1, 9, 9), np.uint8)
+    plain = write_raster("plain.tif", pixels, crs=None)
+    half = write_raster("half.tif", pixels, transform=Affine.identity())  # a CRS alone
+    rasters = [LabelledRaster(str(path), Labels.empty(["tree"])) for path in (plain, half)]
+    assert gpd.read_file(write_split_map(tmp_path, rasters)).geometry.isna().all()
