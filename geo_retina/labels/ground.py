@@ -7,6 +7,7 @@ import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
+from shapely.affinity import translate
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
@@ -16,6 +17,8 @@ METRES_PER_DEGREE = 111_320.0
 """Of latitude, near enough for laying out blocks."""
 
 _LAST_ROW_LATITUDE = 89.0
+_TURN = 360.0
+_STEPS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +88,19 @@ def footprint(grid: Grid, area: Polygon | MultiPolygon | None) -> BaseGeometry:
     transformer = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
 
     def to_lon_lat(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        lon, lat = transformer.transform(*grid.pixel_to_world(points).T)
-        if np.ptp(lon) > 180:  # noqa: PLR2004  # degrees: crosses the antimeridian
-            lon = np.where(lon < 0, lon + 360, lon)
-        return np.stack([lon, lat], axis=-1)
+        return np.stack(transformer.transform(*grid.pixel_to_world(points).T), axis=-1)
+
+    def without_leaps(points: NDArray[np.float64]) -> NDArray[np.float64]:
+        lon, lat = to_lon_lat(points).T
+        return np.stack([np.unwrap(lon, period=_TURN), lat], axis=-1)
 
     moved: BaseGeometry = shapely.transform(shape, to_lon_lat)
-    return moved
+    if np.ptp(moved.bounds[::2]) <= _TURN / 2:
+        return moved
+    # across the antimeridian, or wider than half the Earth: steps along the outline tell which
+    stepped = shapely.segmentize(shape, max(grid.width, grid.height) / _STEPS)
+    moved = shapely.transform(stepped, without_leaps)
+    return translate(moved, _TURN) if moved.bounds[0] < -_TURN / 2 else moved
 
 
 def in_metres(shape: BaseGeometry, *, centre: tuple[float, float]) -> BaseGeometry:
