@@ -110,8 +110,8 @@ def load_network(info: CheckpointInfo) -> "RetinaNet":
 
     from geo_retina.model.retinanet import build_retinanet
 
-    network = build_retinanet(info.network)
     try:
+        network = build_retinanet(info.network)
         state = {name: tensor.float() for name, tensor in load_file(info.path).items()}
         counters = {n: t for n, t in network.state_dict().items() if n.endswith(_COUNTER)}
         network.load_state_dict(state | counters)
@@ -210,7 +210,8 @@ def _read_header(path: Path) -> dict[str, str]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not a {SUFFIX} checkpoint") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    return metadata if isinstance(metadata, dict) else {}
+    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
+    return metadata if texts else {}
