@@ -213,5 +213,6 @@ def _read_header(path: Path) -> dict[str, str]:
     except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not a {SUFFIX} checkpoint") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    texts = isinstance(metadata, dict) and all(isinstance(text, str) for text in metadata.values())
-    return metadata if texts else {}
+    if not isinstance(metadata, dict) or not all(isinstance(t, str) for t in metadata.values()):
+        return {}
+    return metadata
