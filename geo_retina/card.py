@@ -5,13 +5,16 @@ type and value range, GSD, chip size, overlap, thresholds. It also says what the
 on, under which licences, and how well it did. No torch here: a card is read without the network.
 """
 
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
 from geo_retina.plain import Plain
 
 PixelDtype = Literal["uint8", "uint16", "int16", "float32"]
+
+LARGEST_CHIP_PX = 65_536
+"""No machine holds the features of a larger chip."""
 
 
 class DataSource(Plain):
@@ -63,7 +66,7 @@ class ModelCard(Plain):
     """Values of `dtype` that stand for 0 and 1 before `mean` and `std` are applied."""
     mean: tuple[float, ...]
     """Mean of each band after scaling to [0, 1]."""
-    std: tuple[float, ...]
+    std: tuple[Annotated[float, Field(gt=0)], ...]
     """Standard deviation of each band after scaling to [0, 1]."""
 
     gsd_m: float = Field(gt=0)
@@ -71,7 +74,7 @@ class ModelCard(Plain):
     coarsest_gsd_m: float = Field(gt=0)
     """Coarsest raster that may still be resampled to `gsd_m`; above it detection is refused."""
 
-    chip_px: int = Field(gt=0, multiple_of=32)
+    chip_px: int = Field(gt=0, le=LARGEST_CHIP_PX, multiple_of=32)
     """Edge of the square chip, in pixels of `gsd_m`."""
     overlap_px: int = Field(ge=0)
     """Overlap of neighbouring windows, in pixels of `gsd_m`: the largest object must fit in it."""

@@ -100,7 +100,7 @@ def _read(path: Path) -> dict[str, Any]:
         values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
-    except ValueError as error:  # of either format, or of a text that is not UTF-8
+    except (ValueError, RecursionError) as error:  # of either format; no UTF-8; nested too deep
         what = "JSON" if path.suffix == ".json" else "TOML"
         raise ConfigError(f"{path} is not valid {what}: {error}") from error
     if not isinstance(values, dict):
@@ -118,7 +118,7 @@ def _override(values: dict[str, Any], text: str) -> None:
         place = _enter(place, parent, key)
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (tomllib.TOMLDecodeError, RecursionError):
         parsed = value.strip()
     if isinstance(place, list):
         _enter(place, last, key)

@@ -6,6 +6,8 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Plain(BaseModel):
-    """Plain data that refuses unknown keys and does not change."""
+    """Plain data that refuses unknown keys and what is no finite number, and does not change."""
 
-    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False
+    )

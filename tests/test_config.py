@@ -68,6 +68,12 @@ def test_files_that_cannot_be_read(tmp_path: Path) -> None:
     (tmp_path / "bad.json").write_text("{")
     with pytest.raises(ConfigError, match="not valid JSON"):
         load_settings(tmp_path / "bad.json", TrainingSettings)
+    (tmp_path / "deep.toml").write_text("steps = " + "[" * 100_000)
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load_settings(tmp_path / "deep.toml", TrainingSettings)
+    (tmp_path / "deep.json").write_text("[" * 100_000)
+    with pytest.raises(ConfigError, match="not valid JSON"):
+        load_settings(tmp_path / "deep.json", TrainingSettings)
     (tmp_path / "list.json").write_text("[1]")
     with pytest.raises(ConfigError, match="expected named values"):
         load_settings(tmp_path / "list.json", TrainingSettings)

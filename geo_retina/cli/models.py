@@ -1,11 +1,15 @@
 """`geo-retina models`: what ships with the package, and what a checkpoint says of itself."""
 
 import json
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geo_retina.cli.reporting import exit_codes
+from geo_retina.errors import ConfigError, ModelError
+
+if TYPE_CHECKING:
+    from geo_retina.model.checkpoint import CheckpointInfo
 
 
 def models(
@@ -20,15 +24,12 @@ def models(
 ) -> None:
     """List the bundled models; print the card or recipe of one."""
     with exit_codes(quiet=False):
-        from geo_retina.errors import ConfigError, ModelError
         from geo_retina.model.checkpoint import bundled_models, read_info
 
         if model is not None:
             info = read_info(model)
-            if recipe and info.recipe is None:
-                raise ModelError(f"{info.path} carries no recipe; its card says how it was made")
             if recipe:
-                print(json.dumps(json.loads(info.recipe or ""), indent=2))
+                print(_recipe_of(info))
             else:
                 print(info.card.model_dump_json(indent=2))
             return
@@ -37,3 +38,13 @@ def models(
         for name in bundled_models():
             card = read_info(name).card
             print(f"{name:<16} {card.gsd_m:g} m, {len(card.bands)} bands: {card.summary}")
+
+
+def _recipe_of(info: "CheckpointInfo") -> str:
+    """The recipe that a checkpoint carries, as indented JSON."""
+    if info.recipe is None:
+        raise ModelError(f"{info.path} carries no recipe; its card says how it was made")
+    try:
+        return json.dumps(json.loads(info.recipe), indent=2)
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"the recipe in {info.path} is damaged: {error}") from error

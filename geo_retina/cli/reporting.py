@@ -1,5 +1,6 @@
 """What the commands share: logs on stderr, exit codes, units."""
 
+import errno
 import logging
 import sys
 import warnings
@@ -15,6 +16,8 @@ BAD_INPUT = 2
 FAILURE = 1
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
+_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""A full disk, met where no file of ours is written: by what is printed, or by a library."""
 
 
 @contextmanager
@@ -44,6 +47,11 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
             file=sys.stderr,
         )
         raise typer.Exit(BAD_INPUT) from error
+    except OSError as error:
+        if error.errno not in _OF_THE_MACHINE:
+            raise
+        print(f"error: {one_line(error)}; make room and run again", file=sys.stderr)
+        raise typer.Exit(FAILURE) from error
     except KeyboardInterrupt as error:
         print(interrupted, file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from error

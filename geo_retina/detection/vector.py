@@ -21,6 +21,7 @@ from geo_retina.detection.formats import (
     COCO,
     FLATGEOBUF,
     GEOPACKAGE,
+    GEOPARQUET,
     SHAPEFILE,
     Format,
     split_extension,
@@ -70,6 +71,11 @@ def check_output(
             f"{kind.name} cannot be written to {path.resolve()}: what follows a ! would be taken "
             "for a file in an archive; choose another name or folder, or another format"
         )
+    if kind in (*_BY_GDAL, GEOPARQUET) and not _is_plain(str(path.resolve())):
+        raise OutputError(
+            f"{kind.name} cannot be written to {str(path.resolve())!r}: expected a path in UTF-8 "
+            "without tabs and line breaks; choose another name or folder"
+        )
     if geometry not in ("polygon", "point"):
         raise OutputError(f"expected geometry 'polygon' or 'point', got {geometry!r}")
     if kind is COCO and geometry != "polygon":
@@ -84,6 +90,15 @@ def check_output(
             f"{path.name} cannot be written in {target.name}: {kind.fixed_frame}; leave the CRS "
             "out, or write .gpkg, .fgb, .parquet, .shp or .csv"
         )
+
+
+def _is_plain(path: str) -> bool:
+    """Whether the libraries that write find a path: they take UTF-8 and drop tabs, line breaks."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return not set(path) & set("\t\n\r")
 
 
 def take_crs(paths: Sequence[str | Path]) -> list[bool]:

@@ -72,7 +72,7 @@ def check_gsd(raster: Raster, card: ModelCard, gsd: tuple[float, float], *, any_
         any_gsd: Warn of too coarse a raster instead of refusing it.
 
     Raises:
-        GsdError: The raster is too coarse, or so fine that its CRS must be wrong.
+        GsdError: The raster is too coarse, or so fine or so coarse that its CRS must be wrong.
     """
     coarsest, finest = max(gsd), min(gsd)
     if finest * LARGEST_SHRINK < card.gsd_m:
@@ -80,6 +80,12 @@ def check_gsd(raster: Raster, card: ModelCard, gsd: tuple[float, float], *, any_
             f"{raster.path} has {finest:.3g} m per pixel, the model {card.name} works at "
             f"{card.gsd_m:g} m, over {LARGEST_SHRINK} times coarser; check the raster's CRS, "
             "its unit and its transform with `gdalinfo`"
+        )
+    if coarsest > card.gsd_m * LARGEST_SHRINK:
+        raise GsdError(
+            f"{raster.path} has {coarsest:.3g} m per pixel, over {LARGEST_SHRINK} times as much as "
+            f"the {card.gsd_m:g} m of the model {card.name}: no object of it can be seen; use a "
+            "sharper raster, or check this one's CRS, its unit and its transform with `gdalinfo`"
         )
     if coarsest > card.coarsest_gsd_m * (1 + GSD_TOLERANCE):
         text = (

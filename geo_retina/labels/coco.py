@@ -77,7 +77,7 @@ def read_coco(
 def _read_json(path: Path) -> Any:  # noqa: ANN401
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabelError(f"{path}: expected a JSON file: {error}") from error
 
 

@@ -1,5 +1,6 @@
 """The YAML file that describes a YOLO data set: its class names, and the images of its splits."""
 
+import reprlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,7 +75,7 @@ def _read(file: Path) -> Mapping[str, Any]:
         ) from error
     try:
         content = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise LabelError(f"{file}: expected a data set's YAML file: {error}") from error
     if not isinstance(content, dict):
         raise LabelError(f"{file}: expected a data set's YAML file with names, train and val")
@@ -95,7 +96,7 @@ def _place(root: Path, entry: object, file: Path) -> Path:
     if not isinstance(entry, str):
         raise LabelError(
             f"{file}: expected for train, val and test a folder, a text file that lists images, or "
-            f"several of them, got {entry!r}"
+            f"several of them, got {reprlib.repr(entry)[:80]}"
         )
     place = root / entry
     own = root / entry.removeprefix("../")
@@ -108,8 +109,14 @@ def _names(value: object, file: Path) -> tuple[str, ...] | None:
     if isinstance(value, dict):
         ids = {str(key): name for key, name in value.items()}
         value = [ids.get(str(number)) for number in range(len(ids))]
-    if not isinstance(value, list) or not value or None in value:
+    if not isinstance(value, list) or not value or not all(map(_is_name, value)):
         raise LabelError(
-            f"{file}: expected names as a list, or with the ids from 0 upwards, got {value!r}"
+            f"{file}: expected names as a list, or with the ids from 0 upwards, got "
+            f"{reprlib.repr(value)[:80]}"
         )
     return tuple(str(name).strip() for name in value)
+
+
+def _is_name(value: object) -> bool:
+    """Whether it is text or a number; a list may stand for one that fills the memory as text."""
+    return value is not None and not isinstance(value, list | dict)

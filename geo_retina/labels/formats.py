@@ -237,7 +237,7 @@ def _has_wkt(file: Path) -> bool:
 def _json_format(file: Path) -> str:
     try:
         content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise LabelError(f"{file}: expected a JSON file: {error}") from error
     if isinstance(content, dict) and "images" in content:
         return "coco"

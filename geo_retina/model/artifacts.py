@@ -81,7 +81,7 @@ class Artifact:
         try:
             loss = ApLoss(**json.loads(values["ap_loss"])) if "ap_loss" in values else None
             return cls(path, _PRECISIONS[values["precision"]], values["network_hash"], loss)
-        except (KeyError, ValueError, TypeError) as error:
+        except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise ModelError(f"{path} was not exported by geo_retina; export it again") from error
 
 

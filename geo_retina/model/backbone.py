@@ -153,6 +153,11 @@ def timm_features(name: str, **options: Any) -> nn.Module:  # noqa: ANN401  timm
     """
     import timm
 
+    if ":" in name:  # timm would ask a server, or read a folder, that a checkpoint names
+        raise ModelError(
+            f"expected the name of a timm architecture, got the address {name!r}; "
+            "`timm.list_models()` lists the names"
+        )
     create = partial(timm.create_model, name, features_only=True, **options)
     try:
         try:

@@ -116,8 +116,8 @@ def load_network(info: CheckpointInfo) -> "RetinaNet":
 
     from geo_retina.model.retinanet import build_retinanet
 
-    network = build_retinanet(info.network)
     try:
+        network = build_retinanet(info.network)
         state = {name: tensor.float() for name, tensor in load_file(info.path).items()}
         counters = {n: t for n, t in network.state_dict().items() if n.endswith(_COUNTER)}
         network.load_state_dict(state | counters)
@@ -216,7 +216,9 @@ def _read_header(path: Path) -> dict[str, str]:
             header = json.loads(file.read(length))
     except OSError as error:
         raise ModelError(f"cannot read the checkpoint {path}: {error}") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ModelError(f"{path} is not a {SUFFIX} checkpoint") from error
     metadata = header.get("__metadata__") if isinstance(header, dict) else None
-    return metadata if isinstance(metadata, dict) else {}
+    if not isinstance(metadata, dict) or not all(isinstance(t, str) for t in metadata.values()):
+        return {}
+    return metadata

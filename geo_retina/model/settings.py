@@ -77,7 +77,7 @@ class AnchorSettings(Plain):
 class HeadSettings(Plain):
     """The class subnet and the box subnet (section 4): same shape, separate weights."""
 
-    depth: int = Field(default=4, ge=0)
+    depth: int = Field(default=4, ge=0, le=100)
     """3 x 3 convolutions before the last one."""
     width: int = Field(default=256, gt=0)
     """Channels of those convolutions."""

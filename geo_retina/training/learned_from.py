@@ -115,7 +115,7 @@ class _Sides:
 def _plain(recipe: str | None) -> dict[str, Any]:
     try:
         found = json.loads(recipe or "{}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
 

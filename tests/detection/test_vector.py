@@ -387,6 +387,15 @@ class TestCheck:
             == 3
         )
 
+    @pytest.mark.parametrize("name", ["a\nb", "a\tb", "a\udcff"])
+    def test_a_name_that_a_library_does_not_find_is_refused(
+        self, tmp_path: Path, name: str
+    ) -> None:
+        for extension in ("gpkg", "fgb", "shp", "parquet"):
+            with pytest.raises(OutputError, match="without tabs and line breaks"):
+                check_output(tmp_path / f"{name}.{extension}")
+        check_output(tmp_path / f"{name}.geojson")
+
     def test_a_name_too_long_for_what_lies_beside_it(self, tmp_path: Path) -> None:
         check_output(tmp_path / f"{'a' * 215}.gpkg")
         with pytest.raises(OutputError, match="at most 220 bytes"):

@@ -229,6 +229,14 @@ def test_absurdly_fine_rasters_are_refused(
         open_chip_source(raster, make_card())
 
 
+def test_absurdly_coarse_rasters_are_refused(
+    write_raster: WriteRaster, noise: Noise, make_card: MakeCard
+) -> None:
+    path = write_raster("a.tif", noise(3, 9, 8), gsd=1000)
+    with open_raster(path) as raster, pytest.raises(GsdError, match=r"no object of it"):
+        open_chip_source(raster, make_card(), ReadOptions(any_gsd=True))
+
+
 def test_uneven_gsd_is_warned_of(
     write_raster: WriteRaster, noise: Noise, make_card: MakeCard, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -1,5 +1,7 @@
 import sys
+from itertools import pairwise
 from pathlib import Path
+from string import ascii_lowercase
 
 import pytest
 from PIL import Image
@@ -10,6 +12,11 @@ from geo_retina.labels.labels import LabelledRaster
 
 BOX, POLYGON = "1 0.5 0.5 0.25 0.5\n", "0 0.1 0.2 0.3 0.2 0.3 0.6\n"
 NAMES = "names: [tank, ship]\n"
+BOMB = "a: &a [x, x]\n" + "".join(
+    f"{after}: &{after} [{', '.join(9 * [f'*{before}'])}]\n"
+    for before, after in pairwise(ascii_lowercase)
+)
+"""YAML of a kilobyte in which z is a list that as text would fill any memory."""
 
 
 @pytest.fixture
@@ -116,6 +123,9 @@ def test_classes_go_by_their_names(root: Path) -> None:
         (NAMES + "train: 3\n", "expected for train, val and test a folder"),
         ("names: [tank]\ntrain: images/train\n", r"class ids must be in 0\.\.0 .*--classes"),
         ("[", "expected a data set's YAML file"),
+        ("[" * 5000, "expected a data set's YAML file"),
+        (BOMB + "names: *z\ntrain: images/train\n", "expected names as a list"),
+        (BOMB + NAMES + "train: [[*z]]\n", "expected for train, val and test a folder"),
         ("3", "expected a data set's YAML file"),
         (NAMES + "train: lost.txt\n", r"1 of 1 listed image not there: .*gone\.png"),
     ],

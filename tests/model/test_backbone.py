@@ -129,6 +129,8 @@ def test_adapted_filters_repeat_the_bands_they_know() -> None:
     [
         ("resnet19", "unknown backbone 'resnet19'; known: resnet18"),
         ("timm:no_such_network", "cannot build features of 'no_such_network'"),
+        ("timm:hf-hub:someone/network", "got the address 'hf-hub:someone/network'"),
+        ("timm:local-dir:/somewhere", "got the address"),
         ("timm:test_vit", "must offer features at strides 4, 8, 16 and 32"),
     ],
 )

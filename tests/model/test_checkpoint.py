@@ -3,6 +3,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -146,6 +147,45 @@ def test_a_damaged_header_is_an_error(
         save_file({"a": torch.ones(1)}, path, metadata=wrong)
         with pytest.raises(ModelError, match=r"header of .* is damaged"):
             read_info(path)
+
+
+@pytest.mark.parametrize(
+    ("key", "part", "said"),
+    [
+        ("card", {"chip_px": 2**40}, "less than or equal to 65536"),
+        ("card", {"std": [0, 1, 1]}, "greater than 0"),
+        ("card", {"mean": [float("nan"), 0, 0]}, "finite"),
+        ("card", {"value_range": [0, float("inf")]}, "finite"),
+        ("network", {"head": {"depth": 10**9}}, "less than or equal to 100"),
+        ("network", {"anchors": {"sizes": [[float("inf")], [1]]}}, "finite"),
+    ],
+)
+def test_numbers_that_nothing_can_be_built_from_are_an_error(
+    path: Path, network: RetinaNet, make_card: CardMaker, key: str, part: dict[str, Any], said: str
+) -> None:
+    header = header_of(make_card(), network.settings)
+    changed = json.loads(header[key]) | part
+    save_file({"a": torch.ones(1)}, path, metadata=header | {key: json.dumps(changed)})
+    with pytest.raises(ModelError, match=said):
+        read_info(path)
+
+
+def test_a_network_larger_than_memory_is_an_error(
+    path: Path, network: RetinaNet, make_card: CardMaker
+) -> None:
+    settings = network.settings.model_copy(update={"pyramid_width": 10**12})
+    save_file(load_file(path), path, metadata=header_of(make_card(), settings))
+    with pytest.raises(ModelError, match="cannot be used"):
+        load_network(read_info(path))
+
+
+@pytest.mark.parametrize(
+    "header", [b"[" * 100_000, b'{"__metadata__": {"format": "geo_retina 1", "recipe": {}}}']
+)
+def test_a_header_that_no_program_wrote_is_an_error(tmp_path: Path, header: bytes) -> None:
+    (tmp_path / "x.safetensors").write_bytes(len(header).to_bytes(8, "little") + header)
+    with pytest.raises(ModelError, match="is not a"):
+        read_info(tmp_path / "x.safetensors")
 
 
 def test_weights_that_do_not_fit_the_settings_are_an_error(
