@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from geo_retina.card import ModelCard
+from geo_retina.errors import ConfigError
 from geo_retina.model.backbone import adapt_filters
 from geo_retina.model.checkpoint import load_network, read_info
 from geo_retina.model.pretrained import load_pretrained
-from geo_retina.model.retinanet import RetinaNet, build_retinanet
+from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, build_retinanet
 from geo_retina.model.settings import NetworkSettings
 from geo_retina.training.settings import TrainingSettings
 
@@ -39,8 +40,10 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Start
 
     Raises:
         ModelError: The weights are unknown, damaged, or those of another architecture.
+        ConfigError: Batch norm would have to learn from a single value.
     """
     built = build_retinanet(network)
+    _check_batch_norm(built, settings)
     random_backbone, finds_all = settings.pretrained is None, False
     if settings.pretrained is not None:
         load_pretrained(built.backbone, settings.pretrained)
@@ -64,6 +67,30 @@ def start_network(network: NetworkSettings, settings: TrainingSettings) -> Start
             "network.backbone.frozen_batch_norm = false"
         )
     return Start(built, finds_all)
+
+
+def _check_batch_norm(network: RetinaNet, settings: TrainingSettings) -> None:
+    """Warn where batch norm learns from the statistics of one chip at a time.
+
+    Raises:
+        ConfigError: From a single position of it, of which there is no variance.
+    """
+    frozen = network.settings.backbone.frozen_batch_norm
+    batch, crop_px = settings.schedule.batch, settings.augment.crop_px
+    if frozen or batch > 1 or settings.schedule.backbone_learning_rate == 0:
+        return
+    if not any(isinstance(layer, nn.BatchNorm2d) for layer in network.backbone.modules()):
+        return
+    advice = (
+        "raise schedule.batch (schedule.accumulate does not help: each batch is normalised by "
+        "itself), or set network.backbone.frozen_batch_norm = true where the weights are pretrained"
+    )
+    if crop_px == CHIP_MULTIPLE_PX:
+        raise ConfigError(
+            f"schedule.batch is 1 and augment.crop_px {crop_px}: the coarsest stage has a single "
+            f"position, of which batch norm cannot take a variance; {advice}, or raise crop_px"
+        )
+    _log.warning("schedule.batch is 1: batch norm learns from one chip at a time; %s", advice)
 
 
 def _warn_of_other_gsd(card: ModelCard, known: ModelCard) -> None:

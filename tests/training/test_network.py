@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from geo_retina.errors import LabelError
+from geo_retina.errors import ConfigError, LabelError
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import save_checkpoint
 from geo_retina.model.retinanet import RetinaNet, build_retinanet
@@ -197,6 +197,36 @@ def test_a_random_backbone_under_frozen_batch_norm_is_warned_of(
     settings = recipe(network__backbone__frozen_batch_norm=frozen)
     start_network(settings.network, settings)
     assert ("random weights" in caplog.text) is frozen
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"schedule__batch": 1}, True),
+        ({"schedule__batch": 1, "schedule__accumulate": 4}, True),
+        ({"schedule__batch": 2}, False),
+        ({"schedule__batch": 1, "schedule__backbone_learning_rate": 0}, False),
+        ({"schedule__batch": 1, "network__backbone__frozen_batch_norm": True}, False),
+        ({"schedule__batch": 1, "network__backbone__name": "timm:convnext_atto"}, False),
+    ],
+)
+def test_batch_norm_that_learns_from_one_chip_at_a_time_is_warned_of(
+    recipe: Callable[..., Any],
+    caplog: pytest.LogCaptureFixture,
+    changes: dict[str, Any],
+    told: bool,
+) -> None:
+    settings = recipe(**changes)
+    start_network(settings.network, settings)
+    assert ("one chip at a time" in caplog.text) is told
+
+
+def test_batch_norm_of_a_single_position_is_refused(recipe: Callable[..., Any]) -> None:
+    settings = recipe(schedule__batch=1, augment__crop_px=32)
+    with pytest.raises(ConfigError, match="single position"):
+        start_network(settings.network, settings)
+    pair = recipe(schedule__batch=2, augment__crop_px=32)
+    start_network(pair.network, pair)
 
 
 def test_a_backbone_that_another_model_cannot_fill_is_warned_of_too(
