@@ -1,10 +1,14 @@
 """The program `geo-retina`, also as `python -m geo_retina`."""
 
+import io
 import sys
 
 
 def run() -> None:
     """Entry point of the program."""
+    if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
+        # on Windows a pipe or a file takes few letters: a name with others is no reason to fail
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         from geo_retina.cli.main import app  # here, so that Ctrl-C while it loads leaves one line
 

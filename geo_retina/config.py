@@ -1,5 +1,6 @@
 """TOML files and `key=value` overrides into settings; unknown keys are errors."""
 
+import codecs
 import difflib
 import json
 import tomllib
@@ -16,6 +17,7 @@ from geo_retina.errors import ConfigError
 SettingsT = TypeVar("SettingsT", bound=BaseModel)
 
 _SHORT = 60
+_ON_BACKSLASHES = "write paths with / instead of \\"
 
 
 def load_settings(
@@ -96,16 +98,23 @@ def parse_settings(values: Mapping[str, object], kind: Any, *, source: str) -> A
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = _text(path.read_bytes())
         values: dict[str, Any] = json.loads(text) if path.suffix == ".json" else tomllib.loads(text)
     except OSError as error:
         raise ConfigError(f"cannot read the configuration {path}: {error}") from error
     except (ValueError, RecursionError) as error:  # of either format; no UTF-8; nested too deep
         what = "JSON" if path.suffix == ".json" else "TOML"
-        raise ConfigError(f"{path} is not valid {what}: {error}") from error
+        hint = f"; {_ON_BACKSLASHES}" if "\\" in str(error) or "hex value" in str(error) else ""
+        raise ConfigError(f"{path} is not valid {what}: {error}{hint}") from error
     if not isinstance(values, dict):
         raise ConfigError(f"{path}: expected named values, got {_short(values)}")
     return values
+
+
+def _text(content: bytes) -> str:
+    """A text in UTF-8, or as Windows PowerShell writes what `>` sends to a file."""
+    is_utf_16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    return content.decode("utf-16" if is_utf_16 else "utf-8-sig")
 
 
 def _override(values: dict[str, Any], text: str) -> None:

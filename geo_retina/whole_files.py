@@ -11,6 +11,8 @@ from geo_retina.errors import OutputError, WriteError
 LONGEST_NAME = 220
 """Bytes: most file systems take 255, and what lies beside a file while it is written has a longer
 name."""
+NOT_IN_NAMES = '<>:"/\\|?*'
+"""What a file name cannot hold everywhere."""
 
 
 def check_place(path: Path, *, ending: str | None = None) -> None:

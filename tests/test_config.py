@@ -108,3 +108,23 @@ def test_a_card_takes_rasters_of_its_own_gsd() -> None:
             TrainingSettings,
             overrides=["card.gsd_m=1"],
         )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+def test_recipes_may_come_from_editors_and_shells_of_windows(tmp_path: Path, encoding: str) -> None:
+    text = RECIPE.read_text(encoding="utf-8").replace("\n", "\r\n")
+    (tmp_path / "a.toml").write_bytes(text.encode(encoding))
+    assert load_settings(tmp_path / "a.toml", TrainingSettings) == load_settings(
+        RECIPE, TrainingSettings
+    )
+    asked = load_settings(RECIPE, TrainingSettings).model_dump_json()
+    (tmp_path / "a.json").write_bytes(asked.encode(encoding))
+    assert load_settings(tmp_path / "a.json", TrainingSettings).model_dump_json() == asked
+
+
+@pytest.mark.parametrize("path", [r"C:\data\a.gpkg", r"C:\users\a.gpkg"])
+def test_backslashes_of_paths_are_explained(tmp_path: Path, path: str) -> None:
+    file = tmp_path / "a.toml"
+    file.write_text(f'start_from = "{path}"\n')
+    with pytest.raises(ConfigError, match=r"write paths with / instead of \\$"):
+        load_settings(file, TrainingSettings)

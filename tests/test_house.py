@@ -1,9 +1,14 @@
 """Promises about the package as a whole."""
 
+import os
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+EXAMPLE = Path(__file__).parents[1] / "examples" / "niwot_ridge.tif"
 
 HEAVY = ("torch", "albumentations", "geopandas", "numba", "pandas", "rasterio")
 
@@ -38,6 +43,21 @@ run()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii"])
+def test_names_that_the_console_lacks_letters_for_are_printed(
+    tmp_path: Path, encoding: str
+) -> None:
+    raster = shutil.copy(EXAMPLE, tmp_path / "\u6728.tif")
+    done = subprocess.run(
+        [sys.executable, "-m", "geo_retina", "info", str(raster)],
+        capture_output=True,
+        check=False,
+        env=os.environ | {"PYTHONIOENCODING": encoding},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert rb"\u6728.tif" in done.stdout
 
 
 def test_every_public_name_is_there() -> None:

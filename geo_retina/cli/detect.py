@@ -100,7 +100,7 @@ def detect(
     """Detect objects in rasters and write georeferenced features.
 
     The extension of --output chooses the format. Many rasters take one output pattern, such as
-    -o 'found/{name}.gpkg', where {name} becomes the name of each raster.
+    -o "found/{name}.gpkg", where {name} becomes the name of each raster.
 
     Exit codes: 0 done, 2 bad usage or input, 1 failure or windows skipped by --skip-errors, 130
     interrupted.

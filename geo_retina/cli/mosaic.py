@@ -8,7 +8,7 @@ import typer
 from geo_retina.cli.bars import count_bar
 from geo_retina.cli.reporting import exit_codes
 
-_SEVERAL = "Raster files, folders of them, or patterns such as 'tiles/*.tif'."
+_SEVERAL = 'Raster files, folders of them, or patterns such as "tiles/*.tif".'
 
 
 def mosaic(

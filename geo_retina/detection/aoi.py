@@ -111,11 +111,13 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
     """Union of all polygons of a file, repaired, and its CRS."""
     import pyogrio
 
-    if not (path.exists() or str(path).startswith("/vsi")):
+    if not (path.exists() or path.as_posix().startswith("/vsi")):
         raise AoiError(f"expected an AOI file at {path}, found none; check the path")
     try:
         layer = _layer(path, layer)
-        meta, _, shapes, _ = pyogrio.raw.read(path, layer=layer, columns=[], force_2d=True)
+        meta, _, shapes, _ = pyogrio.raw.read(
+            path.as_posix(), layer=layer, columns=[], force_2d=True
+        )
     except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
         raise AoiError(
             f"expected a vector file such as .geojson, .gpkg or .shp as AOI, got {path} ({error})"
@@ -161,7 +163,7 @@ def _layer(path: Path, wanted: str | None) -> str:
     """The layer that was named, or the only one."""
     import pyogrio
 
-    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    names = [str(name) for name, kind in pyogrio.list_layers(path.as_posix()) if kind is not None]
     if wanted is not None and wanted not in names:
         raise AoiError(
             f"the AOI {path} has no layer {wanted!r} with geometries; it has "

@@ -28,7 +28,7 @@ from geo_retina.errors import (
     WriteError,
 )
 from geo_retina.labels.files import list_images
-from geo_retina.whole_files import check_place
+from geo_retina.whole_files import NOT_IN_NAMES, check_place
 
 NAME = "{name}"
 """What stands in an output's path for the name of the raster, without folder and ending."""
@@ -294,7 +294,7 @@ def _stem(raster: str) -> str:
     name = raster_name(raster)
     of_container = re.match(r"\w{2,}:", name)  # such as NETCDF:"file.nc":variable
     stem = name.replace('"', "") if of_container else Path(name).stem
-    return re.sub(r'[<>:"/\\|?*]', "_", stem)
+    return stem.translate(dict.fromkeys(map(ord, NOT_IN_NAMES), "_"))
 
 
 def _among_others(

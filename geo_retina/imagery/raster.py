@@ -330,13 +330,14 @@ def _cannot_open(path: str, error: BaseException) -> str:
         return (
             f"{path} is a folder, expected one raster; name the file in it, or make one of many: "
             f"geo-retina mosaic {path} -o mosaic.vrt; `detect` searches plots that lie apart one "
-            "by one where the output is named after each, as in -o 'found/{name}.gpkg'"
+            'by one where the output is named after each, as in -o "found/{name}.gpkg"'
         )
-    if is_local and ":" not in path and not Path(path).exists():
+    after_drive = path[len(Path(path).drive) :]  # Windows has C: there; GDAL, for one, NETCDF:
+    if is_local and ":" not in after_drive and not Path(path).exists():
         if set(path) & set("*?["):
             return (
                 f"{path} is a pattern of names, expected one raster; make one of many: "
-                f"geo-retina mosaic '{path}' -o mosaic.vrt"
+                f'geo-retina mosaic "{path}" -o mosaic.vrt'
             )
         return f"{path} does not exist; expected a raster file"
     why = reason(error)

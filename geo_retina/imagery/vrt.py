@@ -141,7 +141,7 @@ def _written_path(path: str, folder: Path) -> tuple[str, bool]:
         return path, False
     absolute = Path(path).absolute()
     if absolute.is_relative_to(folder.absolute()):
-        return os.fspath(absolute.relative_to(folder.absolute())), True
+        return absolute.relative_to(folder.absolute()).as_posix(), True  # Windows reads it too
     return os.fspath(absolute), False
 
 

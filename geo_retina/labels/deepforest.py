@@ -188,4 +188,5 @@ def _image_name(raster: str, folder: Path) -> str:
     if Path(raster).name == raster or is_elsewhere(raster):
         return raster
     image, beside = Path(raster).absolute(), folder.absolute()
-    return str(image.relative_to(beside) if image.is_relative_to(beside) else image)
+    place = image.relative_to(beside) if image.is_relative_to(beside) else image
+    return place.as_posix()  # which Windows reads too

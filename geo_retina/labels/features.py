@@ -53,8 +53,9 @@ def read_features(
     file = str(path)
     if not Path(file).exists() and "://" not in file and not file.startswith("/vsi"):
         raise LabelError(f"{file}: no such file")
+    suffix = Path(file).suffix.lower()
     try:
-        if Path(file).suffix.lower() in (".parquet", ".geoparquet"):
+        if suffix in (".parquet", ".geoparquet"):
             frame = gpd.read_parquet(file).reset_index(drop=True)
         else:
             frame = gpd.read_file(
@@ -62,6 +63,7 @@ def read_features(
                 layer=layer or _only_layer(file, choose),
                 engine="pyogrio",
                 fid_as_index=True,
+                encoding="UTF-8" if suffix == ".csv" else None,  # or the system's: cp1252...
             )
     except (OSError, ValueError, RuntimeError, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, LabelError):

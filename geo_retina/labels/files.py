@@ -86,7 +86,7 @@ def refuse_twins(
         if other != image and Path(other).resolve() != Path(image).resolve():
             raise LabelError(
                 f"{image_folder}: expected one image for {file}, got {other} and {image}; remove "
-                "one, or choose the images by a pattern: --images 'images/*.tif' (images in a "
+                'one, or choose the images by a pattern: --images "images/*.tif" (images in a '
                 "recipe)"
             )
 

@@ -12,6 +12,7 @@ from geo_retina.model.settings import NetworkSettings
 from geo_retina.plain import Plain
 from geo_retina.training.division import Division
 from geo_retina.training.sources import Source
+from geo_retina.whole_files import NOT_IN_NAMES
 
 
 class AugmentSettings(Plain):
@@ -171,6 +172,10 @@ class TrainingSettings(Plain):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if set(self.card.name) & set(NOT_IN_NAMES):
+            raise ValueError(
+                f"card.name {self.card.name!r} names the checkpoint: leave out {NOT_IN_NAMES}"
+            )
         if self.network is not None:
             _check_count("num_classes", self.network.num_classes, self.card.class_names, "classes")
             _check_count("in_bands", self.network.in_bands, self.card.bands, "bands")

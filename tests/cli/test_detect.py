@@ -123,7 +123,7 @@ BAD_INPUT: dict[str, tuple[Callable[..., list[object]], str]] = {
     "aoi": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--aoi", t / "none.gpkg"], "AOI"),
     "score": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--score", 3], "score"),
     "folder as raster": (lambda t, _w: [t, "-o", t / "a.gpkg"], "geo-retina mosaic"),
-    "pattern": (lambda t, _w: [t / "*.tif", "-o", t / "a.gpkg"], "geo-retina mosaic '"),
+    "pattern": (lambda t, _w: [t / "*.tif", "-o", t / "a.gpkg"], 'geo-retina mosaic "'),
     "two rasters": (lambda t, w: [_rgb(w), t / "b.tif", "-o", t / "a.gpkg"], "geo-retina mosaic"),
     "layer alone": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--aoi-layer", "x"], "--aoi"),
     "crs of geojson": (

@@ -1,4 +1,5 @@
 import json
+import zipfile
 from pathlib import Path
 
 import geopandas as gpd
@@ -10,7 +11,9 @@ from affine import Affine
 from hypothesis import given
 from hypothesis import strategies as st
 from shapely.affinity import translate
+from windows_paths import WindowsPath
 
+from geo_retina.detection import aoi
 from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.errors import AoiError
 from geo_retina.space.grid import Grid, reproject
@@ -308,3 +311,13 @@ def test_a_centre_on_the_edge_counts() -> None:
     aoi = Aoi(shapely.box(0, 0, 10, 10))
     boxes = np.array([[8.0, 4, 12, 6], [8.1, 4, 12.1, 6]])
     assert aoi.contains_centres(boxes).tolist() == [True, False]
+
+
+def test_an_aoi_in_an_archive_is_found_on_windows_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with zipfile.ZipFile("a.zip", "w") as archive:
+        archive.writestr("aoi.geojson", shapely.to_geojson(shapely.box(10, 50, 11, 51)))
+    polygons, _ = aoi._read_polygons(WindowsPath("/vsizip/a.zip/aoi.geojson"), None)
+    assert polygons.bounds == (10, 50, 11, 51)

@@ -10,9 +10,11 @@ import geopandas as gpd
 import pandas as pd
 import pytest
 from fixture_types import WriteRaster
-from killable import MOMENTS, NAMES, finish, start
 
 from geo_retina.errors import WriteError
+
+pytest.importorskip("resource", reason="processes are forked, and the size of files limited")
+from killable import MOMENTS, NAMES, finish, start
 
 SAME_BYTES = [name for name in NAMES if not name.endswith(".gpkg")]
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import fcntl
 import os
 import shutil
 import struct
@@ -25,6 +24,7 @@ from geo_retina.errors import GeoRetinaError, LedgerError, OutputError, WriteErr
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
+fcntl = pytest.importorskip("fcntl", reason="needs Linux")
 pytestmark = pytest.mark.skipif(
     not hasattr(fcntl, "F_OFD_SETLK") or not Path("/proc/self/fd").is_dir(), reason="needs Linux"
 )

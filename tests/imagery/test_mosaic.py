@@ -8,9 +8,11 @@ from fixture_types import MakeCard, WriteRaster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from windows_paths import WindowsPath
 
 from geo_retina.card import ModelCard
 from geo_retina.errors import OutputError, RasterError
+from geo_retina.imagery import vrt
 from geo_retina.imagery.mosaic import write_mosaic
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.read_options import ReadOptions
@@ -377,3 +379,11 @@ def test_nodata_of_whole_numbers_is_not_rounded(
     write_mosaic([str(path)], tmp_path / "a.vrt")
     with open_raster(path) as one, open_raster(tmp_path / "a.vrt") as other:
         assert one.nodata == other.nodata == (nodata,) * 3
+
+
+def test_a_vrt_of_windows_is_read_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WindowsPath, "exists", lambda _: True)
+    monkeypatch.setattr(vrt, "Path", WindowsPath)
+    folder = WindowsPath(r"C:\data")
+    assert vrt._written_path(r"C:\data\tiles\a.tif", folder) == ("tiles/a.tif", True)
+    assert vrt._written_path(r"D:\b.tif", folder) == (r"D:\b.tif", False)

@@ -7,6 +7,7 @@ import rasterio
 from affine import Affine
 from fixture_types import Noise, WriteRaster
 from rasterio.shutil import copy as copy_raster
+from windows_paths import WindowsPath
 
 from geo_retina.errors import GeoreferenceError, RasterError, RasterReadError
 from geo_retina.imagery import raster as raster_module
@@ -93,6 +94,18 @@ def test_masks_hold_on_overviews_with_and_without_overviews_of_their_own(
         assert whole[:, 76:].all()
         corner = raster.read_mask(Window(74, 0, 3, 1), band=1, level=level)
         np.testing.assert_array_equal(corner, whole[:1, 74:77])
+
+
+def test_missing_files_of_windows_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("geo_retina.imagery.raster.Path", WindowsPath)
+    for path, said in [
+        (r"C:\data\none.tif", "does not exist"),
+        (r"\\server\share\none.tif", "does not exist"),
+        (r"C:\data\*.tif", "is a pattern of names"),
+        (r"NETCDF:C:\data\none.nc:trees", "cannot be opened"),
+    ]:
+        with pytest.raises(RasterError, match=said):
+            open_raster(path)
 
 
 def test_missing_files_are_told(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import shapely
+from windows_paths import WindowsPath
 
 from geo_retina.errors import LabelError
+from geo_retina.labels import deepforest
 from geo_retina.labels.formats import read_deepforest_csv, write_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
 
@@ -112,6 +114,14 @@ def test_what_is_written_is_read_back(tmp_path: Path, scores: np.ndarray | None)
     else:
         np.testing.assert_array_equal(first.labels.scores, full.scores)
     assert (second.raster, second.split, len(second.labels)) == ("/elsewhere/c.tif", "train", 0)
+
+
+def test_a_csv_of_windows_is_read_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deepforest, "Path", WindowsPath)
+    folder = WindowsPath(r"C:\data")
+    assert deepforest._image_name(r"C:\data\plots\a.tif", folder) == "plots/a.tif"
+    assert deepforest._image_name(r"D:\plots\a.tif", folder) == "D:/plots/a.tif"
+    assert deepforest._image_name("a.tif", folder) == "a.tif"
 
 
 def test_what_a_csv_cannot_hold_is_refused(tmp_path: Path) -> None:

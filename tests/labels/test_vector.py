@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.features import read_features
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import LabelSource, format_of, read_labels
 from geo_retina.labels.vector import VectorOptions, read_vector
@@ -617,3 +618,10 @@ def written_parquet(frame: gpd.GeoDataFrame, folder: Path) -> Path:
     """A file that keeps dates as dates."""
     frame.to_parquet(folder / "dates.parquet")
     return folder / "dates.parquet"
+
+
+def test_a_csv_is_utf_8_on_every_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("locale.getpreferredencoding", lambda *_: "cp1252")  # of Windows
+    file = tmp_path / "found.csv"
+    file.write_text('class,WKT\nL\u00e4rche,"POINT (1 2)"\n', encoding="utf-8")
+    assert read_features(file, layer=None, crs=None)["class"].tolist() == ["L\u00e4rche"]

@@ -41,6 +41,8 @@ def test_epochs_cover_the_steps() -> None:
         ({"network__num_classes": 2}, "network.num_classes is 2, but the card names 1"),
         ({"network__in_bands": 4}, "network.in_bands is 4, but the card names 3"),
         ({"network": None}, "network is missing"),
+        ({"card__name": "oak/pine"}, "card.name 'oak/pine' names the checkpoint: leave out"),
+        ({"card__name": "site:2"}, "card.name 'site:2' names the checkpoint: leave out"),
         ({"augment__crop_px": 96}, "is over card.chip_px"),
         ({"augment__zoom": (2, 1)}, "two rising factors"),
         (
