@@ -599,3 +599,34 @@ def written_parquet(frame: gpd.GeoDataFrame, folder: Path) -> Path:
     """A file that keeps dates as dates."""
     frame.to_parquet(folder / "dates.parquet")
     return folder / "dates.parquet"
+
+
+def test_features_are_reprojected_once_for_all_rasters_of_a_crs(
+    tmp_path: Path, write_raster_at: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rasters = [
+        write_raster_at(
+            tmp_path / f"{number}.tif",
+            np.zeros((3, 40, 60), np.uint8),
+            transform=Affine(0.2, 0, ORIGIN[0] + 50 * number, 0, -0.2, ORIGIN[1]),
+        )
+        for number in range(3)
+    ]
+    shapes = np.concatenate([polygons(raster, BOXES[:1]).geometry for raster in rasters])
+    frame = gpd.GeoDataFrame(geometry=shapes, crs=UTM33).to_crs("EPSG:4326")
+    path = tmp_path / "labels.gpkg"
+    frame.to_file(path)
+    moved: list[str] = []
+    to_crs = gpd.GeoDataFrame.to_crs
+
+    def count(frame: gpd.GeoDataFrame, crs: str) -> gpd.GeoDataFrame:
+        moved.append(crs)
+        return to_crs(frame, crs)
+
+    monkeypatch.setattr(gpd.GeoDataFrame, "to_crs", count)
+    found = read_vector(path, rasters, options=VectorOptions(area=path))
+    assert len(moved) == len(["labels", "area"])
+    for item in found:
+        assert item.area is not None
+        np.testing.assert_allclose(item.labels.boxes, BOXES[:1], atol=1e-3)
+        np.testing.assert_allclose(item.area.bounds, BOXES[0], atol=1e-3)
