@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -47,9 +47,12 @@ class Aoi:
 
     geometry: Polygons
     """Valid, in raster pixels (x right, y down), within the raster; empty where none of it is."""
+    _parts: shapely.STRtree = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        shapely.prepare(self.geometry)
+        parts = shapely.get_parts(self.geometry)
+        shapely.prepare([self.geometry, *parts])
+        object.__setattr__(self, "_parts", shapely.STRtree(parts))
 
     @property
     def is_empty(self) -> bool:
@@ -58,7 +61,9 @@ class Aoi:
 
     def touches(self, window: Window) -> bool:
         """Whether any part of the window lies in the AOI or on its edge."""
-        return bool(self.geometry.intersects(shapely.box(*window.box)))
+        box = shapely.box(*window.box)
+        near = self._parts.geometries[self._parts.query(box)]  # of many parts, few
+        return bool(shapely.intersects(near, box).any())
 
     def contains_centres(self, boxes: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Mark the boxes whose centre lies in the AOI or on its edge.

@@ -1,7 +1,7 @@
 """Where the features of a vector file lie on a raster."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -31,25 +31,46 @@ POLYGONS = (3, 6)
 """Type ids of shapely's Polygon and MultiPolygon."""
 
 
-def world_frame(
+def features_near(
     frame: "gpd.GeoDataFrame",
-    grid: Grid,
+    grids: Sequence[Grid],
     *,
     source: str,
     assign: str = "pass crs (--labels-crs, crs in a recipe), such as EPSG:4326",
-) -> "gpd.GeoDataFrame":
-    """Reproject features to the CRS of `grid`; they stay as they are where it has none.
+) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.object_]]]:
+    """Find the features on or near each raster.
+
+    Features are reprojected once for each CRS, not once for each raster: there may be many of both.
 
     Args:
-        frame: Features.
-        grid: Of a raster.
+        frame: Features; for a raster without CRS, their coordinates are its pixels.
+        grids: Of the rasters.
         source: What to call the features in errors.
         assign: What to do about features without CRS, for the error's text.
 
+    Yields:
+        Position in `grids`, CRS by CRS; rows (N,) of `frame` whose bounds meet those of the raster,
+        rising; their geometries (N,) of shapely in the raster's pixels.
+
     Raises:
-        LabelError: The features have no CRS while the grid has one, or nothing leads from the one
+        LabelError: The features have no CRS while a grid has one, or nothing leads from the one
             to the other.
     """
+    by_crs: dict[str | None, list[int]] = {}
+    for number, grid in enumerate(grids):
+        by_crs.setdefault(None if grid.crs is None else grid.crs.to_wkt(), []).append(number)
+    for numbers in by_crs.values():
+        world = _world_frame(frame, grids[numbers[0]], source=source, assign=assign)
+        for number in numbers:
+            rows = np.sort(world.sindex.query(shapely.polygons(grids[number].corners)))
+            flat = shapely.force_2d(world.geometry.to_numpy()[rows])
+            yield number, rows, shapely.transform(flat, grids[number].world_to_pixel)
+
+
+def _world_frame(
+    frame: "gpd.GeoDataFrame", grid: Grid, *, source: str, assign: str
+) -> "gpd.GeoDataFrame":
+    """Features in the CRS of `grid`; as they are where it has none."""
     if grid.crs is None:
         return frame  # coordinates are pixels of the raster
     if frame.crs is None:
@@ -67,20 +88,19 @@ def world_frame(
         ) from error
 
 
-def in_pixels(frame: "gpd.GeoDataFrame", grid: Grid) -> NDArray[np.object_]:
-    """Map the geometries of features in the CRS of `grid` to its pixels: (N,) of shapely's."""
-    flat = shapely.force_2d(frame.geometry.to_numpy())
-    moved: NDArray[np.object_] = shapely.transform(flat, grid.world_to_pixel)
-    return moved
-
-
-def areas_on(frame: "gpd.GeoDataFrame", grids: Sequence[Grid]) -> list[MultiPolygon | Polygon]:
-    """The annotated area on each of some rasters, see `area_on`.
+def areas_on(frame: "gpd.GeoDataFrame", grids: Sequence[Grid]) -> list[MultiPolygon]:
+    """The annotated area on each of some rasters: the union of the frame's polygons, in pixels.
 
     Raises:
-        LabelError: It lies on none of them, or see `area_on`.
+        LabelError: There is no polygon, all miss the rasters, or the frame has no CRS while a grid
+            has one.
     """
-    areas = [area_on(frame, grid) for grid in grids]
+    if not np.isin(shapely.get_type_id(frame.geometry.to_numpy()), POLYGONS).any():
+        raise LabelError("the annotated area must hold polygons, found none")
+    assign = "assign it one (ogr2ogr -a_srs EPSG:4326)"
+    areas = [MultiPolygon()] * len(grids)
+    for number, _, flat in features_near(frame, grids, source="the annotated area", assign=assign):
+        areas[number] = _within(flat, grids[number])
     if areas and all(area.is_empty for area in areas):
         raise LabelError(
             "the annotated area lies on none of the rasters: expected polygons over their ground; "
@@ -89,30 +109,11 @@ def areas_on(frame: "gpd.GeoDataFrame", grids: Sequence[Grid]) -> list[MultiPoly
     return areas
 
 
-def area_on(frame: "gpd.GeoDataFrame", grid: Grid) -> MultiPolygon | Polygon:
-    """Union of the frame's polygons, in pixels of `grid`; empty where they miss the raster.
-
-    Raises:
-        LabelError: There is no polygon, the frame has no CRS while the grid has one, or its
-            coordinates have no place in the CRS of the grid.
-    """
-    geometries = frame.geometry.to_numpy()
-    if not np.isin(shapely.get_type_id(geometries), POLYGONS).any():
-        raise LabelError("the annotated area must hold polygons, found none")
-    assign = "assign it one (ogr2ogr -a_srs EPSG:4326)"
-    world = world_frame(frame, grid, source="the annotated area", assign=assign)
-    reachable = np.isfinite(shapely.get_coordinates(world.geometry.to_numpy())).all()
-    if frame.crs is not None and not reachable:
-        raise LabelError(
-            f"the annotated area states the CRS {frame.crs.name}, of which its coordinates are "
-            "none or which does not reach the raster: state the CRS it was drawn in (ogr2ogr "
-            "-a_srs EPSG:<code>)"
-        )
-    flat = in_pixels(world, grid)
-    merged = shapely.union_all(shapely.make_valid(flat))
+def _within(shapes: NDArray[np.object_], grid: Grid) -> MultiPolygon:
+    """Union of polygons in pixels, cut at the raster's edge; empty where they miss it."""
+    merged = shapely.union_all(shapely.make_valid(shapes))
     inside = shapely.intersection(merged, shapely.box(0, 0, grid.width, grid.height))
-    polygons = [part for part in shapely.get_parts(inside) if isinstance(part, Polygon)]
-    return MultiPolygon(polygons)
+    return MultiPolygon([part for part in shapely.get_parts(inside) if isinstance(part, Polygon)])
 
 
 def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str) -> None:

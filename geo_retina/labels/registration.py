@@ -208,7 +208,8 @@ def _outlines(boxes: box_arrays.Boxes, shape: tuple[int, ...]) -> NDArray[np.flo
     """1 on the pixels just inside each box's edge that the window shows, 0 elsewhere."""
     drawn = np.zeros(shape)
     height, width = shape
-    for x_min, y_min, x_max, y_max in np.round(boxes).astype(int).tolist():
+    shown = boxes[box_arrays.area(box_arrays.clip(boxes, width=width, height=height)) > 0]
+    for x_min, y_min, x_max, y_max in np.round(shown).astype(int).tolist():
         rows, columns = slice(max(y_min, 0), max(y_max, 0)), slice(max(x_min, 0), max(x_max, 0))
         for row in (y_min, y_max - 1):
             if 0 < row < height - 1:

@@ -19,11 +19,10 @@ from geo_retina.labels.parts import separate_objects
 from geo_retina.labels.placement import (
     POLYGONS,
     areas_on,
-    in_pixels,
+    features_near,
     refuse_far,
     tell_of_degrees,
     tell_of_strays,
-    world_frame,
 )
 from geo_retina.labels.points import boxes_around
 from geo_retina.labels.vector_classes import SCORE_COLUMN, classes_of
@@ -113,7 +112,7 @@ def read_vector(
     objects = _Objects.of(frame, class_names, options, images=named, source=str(path))
     grids = [read_grid(raster, crs=options.raster_crs) for raster in rasters]
     tell_of_degrees(frame, grids, source=str(path))
-    labels = [objects.on(grid, str(raster)) for raster, grid in zip(rasters, grids, strict=True)]
+    labels = objects.on([str(raster) for raster in rasters], grids)
     if len(frame) and not any(len(found) for found in labels):
         refuse_far(frame, grids, source=str(path))
     else:
@@ -126,7 +125,7 @@ def read_vector(
 
 
 def read_area(path: str | PathLike[str], *, layer: str | None = None) -> "gpd.GeoDataFrame":
-    """Read the ground inside which all objects are labelled, for `placement.area_on`.
+    """Read the ground inside which all objects are labelled, for `placement.areas_on`.
 
     Args:
         path: Vector file with polygons.
@@ -180,14 +179,23 @@ class _Objects:
             None if images is None else images[rows],
         )
 
-    def on(self, grid: Grid, raster: str) -> Labels:
-        """The objects that lie at least partly on a raster, and are not of another one."""
-        world = world_frame(self.frame, grid, source=self.source)
-        near = np.sort(world.sindex.query(shapely.polygons(grid.corners)))
+    def on(self, rasters: Sequence[str], grids: Sequence[Grid]) -> list[Labels]:
+        """The objects that lie at least partly on each raster, and are not of another one."""
+        near = features_near(self.frame, grids, source=self.source)
+        found = {
+            number: self._labels(rows, flat, grids[number], rasters[number])
+            for number, rows, flat in near
+        }
+        return [found[number] for number in range(len(grids))]
+
+    def _labels(
+        self, near: NDArray[np.int64], flat: NDArray[np.object_], grid: Grid, raster: str
+    ) -> Labels:
+        """Of the rows near a raster, with their geometries in its pixels, those that are on it."""
         if self.images is not None:
             own = self.images[near]
-            near = near[(own == raster) | (own == None)]  # noqa: E711  # of each element
-        flat = in_pixels(world.iloc[near], grid)
+            mine = (own == raster) | (own == None)  # noqa: E711  # of each element
+            near, flat = near[mine], flat[mine]
         boxes = shapely.bounds(flat)
         inside = (boxes[:, :2] < [grid.width, grid.height]).all(axis=1)
         inside &= (boxes[:, 2:] > 0).all(axis=1)

@@ -162,11 +162,10 @@ def chips_of(
     if not (boxes[:, 2:] > boxes[:, :2]).all():
         raise LabelError("expected boxes with x_min < x_max and y_min < y_max; drop the empty ones")
     cells = np.floor((boxes[:, :2] + boxes[:, 2:]) / 2 / chip_px).astype(np.int64)
-    places, which = np.unique(cells, axis=0, return_inverse=True)
-    which = which.reshape(-1)  # NumPy 2.0 kept the shape of the cells
+    order = np.lexsort(cells.T[::-1])  # by cell, and within one as they came
+    places, firsts = np.unique(cells[order], axis=0, return_index=True)
     chips = []
-    for number, place in enumerate(places):
-        inside = which == number
+    for place, inside in zip(places, np.split(order, firsts)[1:], strict=True):
         local = np.clip(boxes[inside] - np.tile(place * chip_px, 2), 0, chip_px)
         chips.append(
             Targets(

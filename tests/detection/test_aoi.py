@@ -299,6 +299,20 @@ class TestAoi:
         if self.aoi.contains_centres(np.array([window.box], dtype=np.float64))[0]:
             assert self.aoi.touches(window)
 
+    @given(
+        col=st.integers(0, 700),
+        row=st.integers(0, 700),
+        width=st.integers(1, 100),
+        height=st.integers(1, 100),
+    )
+    def test_any_of_many_parts_may_be_touched(
+        self, col: int, row: int, width: int, height: int
+    ) -> None:
+        corners = [(x, y) for x in range(0, 700, 70) for y in range(0, 700, 70)]
+        parts = [shapely.Point(corner).buffer(20) for corner in corners]
+        aoi, window = Aoi(shapely.MultiPolygon(parts)), Window(col, row, width, height)
+        assert aoi.touches(window) == aoi.geometry.intersects(shapely.box(*window.box))
+
     def test_centres_decide(self) -> None:
         boxes = np.array([[280.0, 250, 320, 270], [90, 90, 110, 110], [100, 200, 120, 220]])
         assert self.aoi.contains_centres(boxes).tolist() == [True, True, False]

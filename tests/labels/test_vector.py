@@ -413,7 +413,7 @@ def test_an_area_whose_coordinates_are_none_of_its_crs_is_refused(
     labels, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
     polygons(raster).to_file(labels)
     polygons(raster).set_crs("EPSG:4326", allow_override=True).to_file(area)  # metres as degrees
-    with pytest.raises(LabelError, match=r"area states the CRS WGS 84, of which.*-a_srs"):
+    with pytest.raises(LabelError, match=r"area lies on none of the rasters.* check its CRS"):
         read_vector(labels, [raster], options=VectorOptions(area=str(area)))
 
 
@@ -625,3 +625,34 @@ def test_a_csv_is_utf_8_on_every_system(tmp_path: Path, monkeypatch: pytest.Monk
     file = tmp_path / "found.csv"
     file.write_text('class,WKT\nL\u00e4rche,"POINT (1 2)"\n', encoding="utf-8")
     assert read_features(file, layer=None, crs=None)["class"].tolist() == ["L\u00e4rche"]
+
+
+def test_features_are_reprojected_once_for_all_rasters_of_a_crs(
+    tmp_path: Path, write_raster_at: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rasters = [
+        write_raster_at(
+            tmp_path / f"{number}.tif",
+            np.zeros((3, 40, 60), np.uint8),
+            transform=Affine(0.2, 0, ORIGIN[0] + 50 * number, 0, -0.2, ORIGIN[1]),
+        )
+        for number in range(3)
+    ]
+    shapes = np.concatenate([polygons(raster, BOXES[:1]).geometry for raster in rasters])
+    frame = gpd.GeoDataFrame(geometry=shapes, crs=UTM33).to_crs("EPSG:4326")
+    path = tmp_path / "labels.gpkg"
+    frame.to_file(path)
+    moved: list[str] = []
+    to_crs = gpd.GeoDataFrame.to_crs
+
+    def count(frame: gpd.GeoDataFrame, crs: str) -> gpd.GeoDataFrame:
+        moved.append(crs)
+        return to_crs(frame, crs)
+
+    monkeypatch.setattr(gpd.GeoDataFrame, "to_crs", count)
+    found = read_vector(path, rasters, options=VectorOptions(area=path))
+    assert len(moved) == len(["labels", "area"])
+    for item in found:
+        assert item.area is not None
+        np.testing.assert_allclose(item.labels.boxes, BOXES[:1], atol=1e-3)
+        np.testing.assert_allclose(item.area.bounds, BOXES[0], atol=1e-3)
