@@ -8,6 +8,8 @@ import rasterio
 import shapely
 
 import geo_retina
+from geo_retina.model.artifacts import WEIGHTS_HASH, matching_artifacts, weights_hash
+from geo_retina.model.checkpoint import read_info
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "niwot_ridge.tif"
 LARGEST_BYTES = 20 * 2**20
@@ -38,6 +40,13 @@ def test_finds_the_crowns_of_the_example() -> None:
     assert centres.x.between(left, right).all()
     assert centres.y.between(bottom, top).all()
     assert trees["width_m"].median() == pytest.approx(2.0, abs=1.0)
+
+
+@pytest.mark.parametrize("name", ["tree-crowns", "trees-naip"])
+def test_graphs_tell_which_weights_are_theirs(name: str) -> None:
+    (artifact,) = matching_artifacts(read_info(name))
+    entry = f'<{WEIGHTS_HASH} value="{weights_hash(artifact.path.with_suffix(".bin"))}" />'
+    assert entry in artifact.path.read_text()
 
 
 def test_a_chip_by_hand_gives_the_same_boxes(model: geo_retina.Model) -> None:

@@ -1,8 +1,9 @@
 """Exported graphs that lie beside a checkpoint: which there are, and whether they belong to it.
 
 `NAME.openvino-int8.xml` with its `.bin` is the graph of `NAME.safetensors` in OpenVINO's format.
-Its metadata names the network it was made from, so that a graph of other weights is never used in
-its place, and tells what was measured. Neither torch nor OpenVINO is needed to read that.
+Its metadata names the network it was made from and the content of the `.bin`, so that a graph of
+other weights is never used in its place, and tells what was measured. Neither torch nor OpenVINO is
+needed to read that.
 """
 
 import hashlib
@@ -28,6 +29,8 @@ LARGEST_AP_LOSS = 0.01
 
 METADATA = "geo_retina"
 """Section of the graph's metadata that is ours."""
+WEIGHTS_HASH = "weights_hash"
+"""Entry of that section: SHA-256 of the `.bin`. Graphs of early versions lack it."""
 
 _LENGTH_BYTES = 8
 
@@ -119,19 +122,44 @@ def read_artifact(path: Path) -> Artifact:
     """Read what a graph says about itself.
 
     Raises:
-        ModelError: It cannot be read, is cut short, or was not made by geo_retina.
+        ModelError: It cannot be read, is cut short, was not made by geo_retina, or its weights are
+            not those that it was exported with.
     """
-    if not path.with_suffix(".bin").is_file():
-        raise ModelError(f"the weights {path.with_suffix('.bin')} are missing; export it again")
+    weights = path.with_suffix(".bin")
+    if not weights.is_file():
+        raise ModelError(f"the weights {weights} are missing; export it again")
     try:
-        state = path.stat()
-        values = dict(_metadata(path, state.st_mtime_ns, state.st_size))
+        values = dict(_metadata(path, *_state(path)))
+        known = values.get(WEIGHTS_HASH)
+        is_own = known is None or known == _hash_of(weights, *_state(weights))
     except (OSError, ET.ParseError) as error:
         raise ModelError(f"cannot read {path}: {error}; export it again") from error
+    if not is_own:
+        raise ModelError(
+            f"{weights} does not hold the weights that {path.name} was exported with: it is "
+            "damaged, or of another export; export it again"
+        )
     return Artifact.from_metadata(path, values)
 
 
-@lru_cache(maxsize=8)  # a run asks more than once, and the graph of a large network takes a while
+def _state(path: Path) -> tuple[int, int]:
+    state = path.stat()
+    return state.st_mtime_ns, state.st_size
+
+
+def weights_hash(path: Path) -> str:
+    """SHA-256 of a `.bin`."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@lru_cache(maxsize=8)
+def _hash_of(path: Path, _changed_ns: int, _size: int) -> str:
+    """`weights_hash` of a file that is in this state: a run asks more than once."""
+    return weights_hash(path)
+
+
+@lru_cache(maxsize=8)  # the graph of a large network takes a while
 def _metadata(path: Path, _changed_ns: int, _size: int) -> tuple[tuple[str, str], ...]:
     """Names and values of our section, of a file that is in this state."""
     tree = ET.parse(path)  # noqa: S314  expat itself bounds what entities may grow to

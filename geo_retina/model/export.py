@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from geo_retina.card import ModelCard
 from geo_retina.errors import DependencyError, OutputError
 from geo_retina.model.anchors import chip_anchors, decode
-from geo_retina.model.artifacts import METADATA, Artifact
+from geo_retina.model.artifacts import METADATA, WEIGHTS_HASH, Artifact, weights_hash
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.model.openvino_import import load_openvino
 from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, normalise
@@ -195,6 +195,8 @@ def write_openvino(graph: "ov.Model", artifact: Artifact) -> None:
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".export-") as folder:
             partial = Path(folder) / path.name
+            ov.save_model(graph, partial, compress_to_fp16=False)
+            graph.set_rt_info(weights_hash(partial.with_suffix(".bin")), [METADATA, WEIGHTS_HASH])
             ov.save_model(graph, partial, compress_to_fp16=False)
             partial.with_suffix(".bin").replace(path.with_suffix(".bin"))
             partial.replace(path)

@@ -31,7 +31,6 @@ from geo_retina.detection.detector import CHIP_MULTIPLE_PX, Thresholds, pad_chip
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import (
-    METADATA,
     ApLoss,
     Artifact,
     artifact_path,
@@ -45,6 +44,7 @@ from geo_retina.model.checkpoint import (
     read_info,
     save_checkpoint,
 )
+from geo_retina.model.export import write_openvino
 from geo_retina.model.retinanet import CHIP_MULTIPLE_PX as NETWORK_MULTIPLE_PX
 from geo_retina.model.retinanet import build_retinanet
 from geo_retina.model.settings import (
@@ -96,9 +96,7 @@ def write_graph(info: CheckpointInfo) -> Callable[..., Artifact]:
         path = artifact_path(info.path, precision)
         measured = None if loss is None else ApLoss(0.5, 0.5 - loss, "here")
         artifact = Artifact(path, precision, network or network_hash(info), measured)
-        for key, value in artifact.metadata().items():
-            graph.set_rt_info(value, [METADATA, key])
-        ov.save_model(graph, path, compress_to_fp16=False)
+        write_openvino(graph, artifact)
         return artifact
 
     return write
@@ -221,8 +219,9 @@ def test_a_graph_of_other_weights_is_not_used(
         lambda path: path.write_text("<net/>"),
         lambda path: path.with_suffix(".bin").unlink(),
         lambda path: path.write_text(path.read_text().replace("fp32", "fp4")),
+        lambda path: path.with_suffix(".bin").write_bytes(bytes(64)),
     ],
-    ids=["cut short", "of another tool", "no weights", "unknown precision"],
+    ids=["cut short", "of another tool", "no weights", "unknown precision", "other weights"],
 )
 def test_a_damaged_graph_is_not_used(
     info: CheckpointInfo,
