@@ -1,8 +1,7 @@
 """The torch backend: any network, on a CPU or a CUDA device."""
 
 import logging
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
@@ -11,7 +10,7 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.cuda_pipe import CudaPipe
-from geo_retina.detection.decoding import with_decay
+from geo_retina.detection.decoding import RawOutputs, decode_chip, level_grids, with_decay
 from geo_retina.detection.detector import (
     ChipResult,
     Done,
@@ -44,7 +43,8 @@ _CPU_BATCH = 1  # the cores share one chip: a larger batch only takes more memor
 class TorchDetector:
     """The RetinaNet on torch, on a CPU or a CUDA device.
 
-    On a CPU everything is done when it is asked for. On a GPU, chips travel as they are (a quarter
+    On a CPU everything is done when it is asked for, and boxes are decoded as those of graphs are:
+    torch's own NMS compares all with all. On a GPU, chips travel as they are (a quarter
     of the bytes of float32) from pinned memory, are scaled there and go through the network in
     float16, or in a wider type where its outputs leave float16's range. Candidates are chosen,
     decoded and suppressed there too; only boxes come back. One batch is decoded while the next one
@@ -117,7 +117,7 @@ class TorchDetector:
             check_chips(chip[None], self.card)
         if self._pipe is None:
             return Done(self._detect(chips, thresholds))
-        outputs = self._attempt(self._forward, chips)
+        outputs = self._attempt(self._forward, chips, self._pipe)
         if isinstance(outputs, Exception):
             return Done(self._mend(chips, thresholds, outputs))
         return _Running(self, outputs, thresholds)
@@ -152,7 +152,23 @@ class TorchDetector:
         return self._detect(chips, thresholds)
 
     def _at_once(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> list[ChipResult]:
-        return self._decode(self._forward(chips), thresholds)
+        if self._pipe is None:
+            return self._on_host(chips, thresholds)
+        return self._decode(self._forward(chips, self._pipe), thresholds)
+
+    def _on_host(self, chips: Sequence[NDArray[Any]], thresholds: Thresholds) -> list[ChipResult]:
+        """Run chips on the CPU and decode what the network gives."""
+        import torch
+
+        values = np.concatenate([pad_chips(chip[None], self.card) for chip in chips])
+        grids = level_grids(self._info.network, height=values.shape[-2], width=values.shape[-1])
+        with torch.inference_mode():
+            found = self._network(self._scaled(torch.from_numpy(values)))
+        height, width = chips[0].shape[-2:]
+        return [
+            decode_chip(raw, grids, height=height, width=width, thresholds=thresholds)
+            for raw in _raw_outputs(found)
+        ]
 
     def _attempt(
         self, work: "Callable[_Arguments, _T]", *args: _Arguments.args, **kwargs: _Arguments.kwargs
@@ -198,36 +214,34 @@ class TorchDetector:
         torch.cuda.empty_cache()
         _log.warning("out of memory on %s: batch is now %d", self._device, self.batch)
 
-    def _forward(self, chips: Sequence[NDArray[Any]]) -> "_Outputs":
-        """Raw outputs of chips; on a GPU they may still be under way."""
+    def _forward(self, chips: Sequence[NDArray[Any]], pipe: CudaPipe) -> "_Outputs":
+        """Raw outputs of chips on a GPU; they may still be under way."""
         import torch
 
-        card = self.card
-        padded = [pad_chips(chip[None], card) for chip in chips]
+        padded = [pad_chips(chip[None], self.card) for chip in chips]
         with torch.inference_mode():
-            if self._pipe is None:
-                values = padded[0] if len(padded) == 1 else np.concatenate(padded)
-                values = np.require(values, requirements="W")  # torch warns of others
-                return _Outputs(chips, *self._run(torch.from_numpy(values)), None)
-            with self._pipe.autocast():
-                found, anchors = self._run(self._pipe.send(padded))
-            return _Outputs(chips, found, anchors, self._pipe.mark())
+            with pipe.autocast():
+                found, anchors = self._run(pipe.send(padded))
+            return _Outputs(chips, found, anchors, pipe, pipe.mark())
 
     def _run(self, pixels: "torch.Tensor") -> "tuple[HeadOutputs, list[torch.Tensor]]":
         """Scale pixels on the device, run the network; outputs and anchors."""
+        images = self._scaled(pixels)
+        size = images.shape[-2], images.shape[-1]
+        if size not in self._anchors:  # anchors are made on the host, for which a GPU has to wait
+            self._anchors = {size: self._network.anchors(images)}
+        return self._network(images), self._anchors[size]
+
+    def _scaled(self, pixels: "torch.Tensor") -> "torch.Tensor":
+        """Pixels as the network takes them."""
         import torch
 
         centre, spread = self._scale
         images = (pixels.float() - centre) / spread
-        images = images.contiguous(memory_format=torch.channels_last)
-        size = images.shape[-2], images.shape[-1]
-        anchors = self._anchors.get(size)  # threads that share a model may have other sizes
-        if anchors is None:  # they are made on the host, for which a GPU has to wait
-            anchors = self._network.anchors(images)
-            self._anchors = {size: anchors}
-        return self._network(images), anchors
+        return images.contiguous(memory_format=torch.channels_last)
 
     def _decode(self, outputs: "_Outputs", thresholds: Thresholds) -> list[ChipResult]:
+        """Boxes of a batch, chosen on the GPU."""
         import torch
 
         from geo_retina.model.decode import DecodeSettings, decode_chips
@@ -235,10 +249,7 @@ class TorchDetector:
         found, (height, width) = outputs.found, outputs.chips[0].shape[-2:]
         tensors = [found.logits, found.deltas, *outputs.anchors]
         tensors += [] if found.objectness is None else [found.objectness]
-        beside: AbstractContextManager[object] = nullcontext()
-        if self._pipe is not None and outputs.done is not None:
-            beside = self._pipe.decoding(outputs.done, tensors)
-        with torch.inference_mode(), beside:
+        with torch.inference_mode(), outputs.pipe.decoding(outputs.done, tensors):
             boxes = decode_chips(
                 found,
                 outputs.anchors,
@@ -261,7 +272,8 @@ class _Outputs:
     chips: Sequence[NDArray[Any]]
     found: "HeadOutputs"
     anchors: "list[torch.Tensor]"
-    done: "torch.cuda.Event | None"
+    pipe: CudaPipe
+    done: "torch.cuda.Event"
 
 
 @dataclass(slots=True, eq=False)
@@ -282,6 +294,13 @@ class _Running:
         if outputs is None:
             raise ValueError("the result of a batch was asked for twice")
         return outputs
+
+
+def _raw_outputs(found: "HeadOutputs") -> "Iterator[RawOutputs]":
+    """Outputs of each chip of a batch on the CPU; no values are copied."""
+    for number in range(len(found.logits)):
+        objectness = None if found.objectness is None else found.objectness[number].numpy()
+        yield RawOutputs(found.logits[number].numpy(), found.deltas[number].numpy(), objectness)
 
 
 def _to_results(found: "Sequence[ChipBoxes]", thresholds: Thresholds) -> list[ChipResult]:
