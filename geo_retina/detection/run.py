@@ -40,8 +40,8 @@ def detect(
         raster: File, URL or GDAL path.
         model: Name of a bundled model, path of a checkpoint, or what `load_model` gave: loaded once
             for many rasters.
-        aoi: Polygons that limit the work (`aoi` of `DetectOptions`): a vector file, or a table with a
-            CRS.
+        aoi: `aoi` of `DetectOptions`, the polygons that limit the work: a vector file, or a table
+            with a CRS.
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.

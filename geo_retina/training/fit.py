@@ -25,6 +25,7 @@ from geo_retina.training.run_lock import hold_folder
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.split_map import write_split_map
 from geo_retina.training.start import Start, start_network
+from geo_retina.training.surroundings import note_start
 from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
 from geo_retina.training.validation import Validation
 
@@ -90,6 +91,7 @@ def fit(
         if is_first_process():
             start_run(run_folder, settings)
             write_split_map(run_folder, data.sides)
+            note_start(run_folder, device=chosen, devices=devices, resumed=state is not None)
         decay = settings.schedule.ema_decay
         averaged = AveragedWeights(decay=decay, device=chosen) if decay > 0 else None
         callbacks: list[pl.Callback] = [

@@ -20,6 +20,8 @@ _log = logging.getLogger(__name__)
 METRICS_NAME = "metrics.csv"
 """File in the run folder with the losses, one row for each `EVERY_STEPS` steps."""
 EVERY_STEPS = 10
+_DIVERGED = 10
+"""Times the first loss."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,16 @@ class LossRecord(pl.Callback):
             self._write(trainer)
         if trainer.is_global_zero:
             self._tell(trainer.global_step)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
+        """Say so where the training diverged without an end in numbers that are not finite."""
+        losses = [float(row["loss"]) for row in self._table.rows()]
+        if trainer.is_global_zero and losses and losses[-1] > _DIVERGED * losses[0]:
+            _log.warning(
+                "the loss rose from %.3g to %.3g: the training diverged; lower "
+                "schedule.learning_rate, or raise schedule.warm_up_steps",
+                losses[0], losses[-1],
+            )  # fmt: skip
 
     def _tell(self, step: int) -> None:
         """Log how far it is, for runs without a progress bar, and how long the rest will take."""

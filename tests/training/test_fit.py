@@ -1,5 +1,6 @@
 import json
 import math
+import platform
 import shutil
 from collections.abc import Callable
 from dataclasses import replace
@@ -26,6 +27,7 @@ from geo_retina.training.rasters import prepare_rasters
 from geo_retina.training.records import TrainingProgress
 from geo_retina.training.run_folder import RECIPE_NAME, STATE_NAME
 from geo_retina.training.sources import Reading
+from geo_retina.training.surroundings import STARTS_NAME
 from geo_retina.training.validation import measure
 
 Recipe = Callable[..., Any]
@@ -191,6 +193,27 @@ def test_a_frozen_backbone_keeps_its_statistics(
     changed = {name for name in known if not torch.equal(known[name], found[name])}
     assert changed
     assert not any(name.startswith("backbone.") for name in changed)
+
+
+def test_a_run_says_with_what_it_was_started(
+    recipe: Recipe, field_data: Path, tmp_path: Path
+) -> None:
+    _train(recipe(), field_data, tmp_path / "run")
+    (line,) = (tmp_path / "run" / STARTS_NAME).read_text().splitlines()
+    start = json.loads(line)
+    assert start["packages"]["torch"] == torch.__version__.split("+")[0]
+    assert start["device"] == platform.machine()
+    assert start["resumed"] is False
+
+
+def test_a_loss_that_rose_far_is_told(
+    recipe: Recipe, field_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    rising = recipe(schedule__learning_rate=3.0, schedule__optimiser="sgd")
+    _train(recipe(), field_data, tmp_path / "calm")
+    assert "diverged" not in caplog.text
+    _train(rising, field_data, tmp_path / "run")
+    assert "the training diverged" in caplog.text
 
 
 def test_the_loss_that_is_told_is_that_of_its_parts(
