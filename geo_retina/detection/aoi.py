@@ -35,6 +35,7 @@ OUTLINE_TOLERANCE_PX = 0.1
 _TURN = 360.0
 _MOST_DEGREES = 540.0, 100.0
 """Longitude, one turn and a half, and latitude, 90 degrees in gons, that no AOI goes beyond."""
+_ON_SWAPPED = "write x (east, longitude) before y (north, latitude)"
 _POINTS_PER_SIDE = 65
 _FIRST_PIECES = 32
 _MOST_HALVINGS = 12
@@ -94,8 +95,8 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
 
     Raises:
         AoiError: The file is missing, no vector file, has several layers and none was named, lacks
-            the one that was, has no polygon, or has no CRS while the raster has one, or the
-            reverse.
+            the one that was, has no polygon, has y before x, or has no CRS while the raster has
+            one, or the reverse.
     """
     polygons, crs = _read_polygons(Path(path), layer)
     if (crs is None) != (grid.crs is None):
@@ -109,7 +110,23 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
     except GeoreferenceError as error:
         raise AoiError(f"the AOI {path} cannot be brought onto the raster: {error}") from error
     frame = shapely.box(0, 0, grid.width, grid.height)
-    return Aoi(_only_polygons(shapely.intersection(placed, frame)))
+    inside = _only_polygons(shapely.intersection(placed, frame))
+    if inside.is_empty and _meets_swapped(polygons, crs, grid):
+        raise AoiError(
+            f"the AOI {path} lies outside the raster, but would lie on it with x and y swapped; "
+            f"{_ON_SWAPPED}"
+        )
+    return Aoi(inside)
+
+
+def _meets_swapped(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> bool:
+    """Whether polygons would lie on the raster if y were x."""
+    swapped = shapely.transform(polygons, lambda points: points[:, ::-1])
+    try:
+        placed = _to_pixels(swapped, crs, grid)
+    except GeoreferenceError:
+        return False
+    return bool(shapely.box(0, 0, grid.width, grid.height).intersects(placed))
 
 
 def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
@@ -156,6 +173,11 @@ def _refuse_metres(path: Path, crs: pyproj.CRS, bounds: NDArray[np.float64]) -> 
     furthest = np.abs(bounds).reshape(2, 2).max(axis=0)  # (x, y)
     if (furthest > _MOST_DEGREES).any():
         west, south, east, north = bounds
+        if (furthest[::-1] <= _MOST_DEGREES).all():
+            raise AoiError(
+                f"the AOI {path} is in degrees, but its y runs from {south:,.12g} to "
+                f"{north:,.12g}: latitude seems to stand before longitude; {_ON_SWAPPED}"
+            )
         raise AoiError(
             f"the AOI {path} says that it is in degrees ({crs.name}; a GeoJSON that names no CRS "
             f"is), but its x runs from {west:,.12g} to {east:,.12g} and its y from {south:,.12g} "

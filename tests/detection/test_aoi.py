@@ -224,6 +224,19 @@ class TestErrors:
         with pytest.raises(AoiError, match=r"runs from 500,000 to 500,050 .*`ogr2ogr -a_srs"):
             read_aoi(path, GRID)
 
+    @pytest.mark.parametrize("crs", [UTM33, LON_LAT])
+    def test_y_before_x(self, crs: pyproj.CRS, tmp_path: Path) -> None:
+        right = world(GRID, shapely.box(100, 100, 300, 300), crs)
+        swapped = shapely.transform(right, lambda points: points[:, ::-1])
+        path = write(tmp_path / "a.gpkg", [swapped], crs)
+        with pytest.raises(AoiError, match="with x and y swapped; write x"):
+            read_aoi(path, GRID)
+
+    def test_latitude_before_longitude_where_that_is_no_latitude(self, tmp_path: Path) -> None:
+        path = write(tmp_path / "a.geojson", [shapely.box(40.0, -105.6, 40.1, -105.5)], LON_LAT)
+        with pytest.raises(AoiError, match="latitude seems to stand before longitude"):
+            read_aoi(path, GRID)
+
     def test_no_feature(self, tmp_path: Path) -> None:
         path = tmp_path / "a.geojson"
         path.write_text('{"type":"FeatureCollection","features":[]}')
