@@ -1,6 +1,7 @@
 """Files that are refused before the work where they cannot be, and appear when they are whole."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +12,8 @@ from geo_retina.errors import OutputError, WriteError
 LONGEST_NAME = 220
 """Bytes: most file systems take 255, and what lies beside a file while it is written has a longer
 name."""
+DISK_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+"""Faults of the machine, not of what was asked for."""
 NOT_IN_NAMES = '<>:"/\\|?*'
 """What a file name cannot hold everywhere."""
 
@@ -56,8 +59,8 @@ def whole_file(path: Path, *, error: type[OutputError | WriteError] = WriteError
         error: What to raise where it cannot be written.
 
     Raises:
-        OutputError, WriteError: As `error` says; the disk is full or lost, or there is no way to
-            the file.
+        WriteError: The disk is full.
+        OutputError, WriteError: As `error` says; the disk is lost, or there is no way to the file.
     """
     final = path.resolve()
     begun = final.with_name(f".{final.name}.part")
@@ -69,6 +72,8 @@ def whole_file(path: Path, *, error: type[OutputError | WriteError] = WriteError
             begun.unlink(missing_ok=True)
         if isinstance(failure, OSError) and not isinstance(failure, OutputError | WriteError):
             why = failure.strerror or str(failure)
+            if failure.errno in DISK_FULL:
+                raise WriteError(f"cannot write {path}: {why}; make room") from failure
             raise error(f"cannot write {path}: {why}; choose another place") from failure
         raise
 

@@ -1,6 +1,5 @@
 """What the commands share: logs on stderr, exit codes, units."""
 
-import errno
 import logging
 import sys
 import warnings
@@ -11,13 +10,12 @@ from typing import TextIO
 import typer
 
 from geo_retina.errors import ConfigError, GeoRetinaError, UsageError
+from geo_retina.whole_files import DISK_FULL
 
 BAD_INPUT = 2
 FAILURE = 1
 INTERRUPTED = 130
 """128 + SIGINT, as shells have it."""
-_OF_THE_MACHINE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-"""A full disk, met where no file of ours is written: by what is printed, or by a library."""
 
 
 @contextmanager
@@ -48,7 +46,7 @@ def exit_codes(*, quiet: bool, interrupted: str = "interrupted") -> Iterator[Non
         )
         raise typer.Exit(BAD_INPUT) from error
     except OSError as error:
-        if error.errno not in _OF_THE_MACHINE:
+        if error.errno not in DISK_FULL:  # met by what is printed, or by a library
             raise
         print(f"error: {one_line(error)}; make room and run again", file=sys.stderr)
         raise typer.Exit(FAILURE) from error

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 from pydantic import ValidationError
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import ModelError, OutputError
+from geo_retina.errors import ModelError, OutputError, WriteError
 from geo_retina.model.settings import NetworkSettings
-from geo_retina.whole_files import whole_file
+from geo_retina.whole_files import DISK_FULL, whole_file
 from geo_retina.wording import shown
 
 if TYPE_CHECKING:
@@ -147,6 +147,7 @@ def save_checkpoint(
     Raises:
         ModelError: The card names other classes or bands than the network has.
         OutputError: The file cannot be written.
+        WriteError: The disk is full.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -166,6 +167,8 @@ def save_checkpoint(
             _sort_metadata(begun)
             begun.chmod(0o644)  # safetensors writes it for its owner alone
     except SafetensorError as error:
+        if any(f"os error {number})" in str(error) for number in DISK_FULL):
+            raise WriteError(f"cannot write the checkpoint {path}: {error}; make room") from error
         raise OutputError(f"cannot write the checkpoint {path}: {error}") from error
 
 

@@ -1,16 +1,19 @@
+import errno
 import json
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import ModelError, OutputError
+from geo_retina.errors import ModelError, OutputError, WriteError
 from geo_retina.model import checkpoint
 from geo_retina.model.checkpoint import (
     find_checkpoint,
@@ -28,6 +31,8 @@ from geo_retina.model.settings import (
 )
 
 CardMaker = Callable[..., ModelCard]
+
+RUST_ON_FULL = "Error while serializing: I/O error: No space left on device (os error 28)"
 
 
 @pytest.fixture(scope="module")
@@ -217,6 +222,19 @@ def test_a_place_that_cannot_be_written_is_an_error(
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="cannot write the checkpoint"):
         save_checkpoint(tmp_path / "file" / "x.safetensors", network, make_card())
+
+
+@pytest.mark.parametrize("full", [OSError(errno.ENOSPC, "full"), SafetensorError(RUST_ON_FULL)])
+def test_a_full_disk_is_no_bad_input(
+    path: Path,
+    network: RetinaNet,
+    make_card: CardMaker,
+    monkeypatch: pytest.MonkeyPatch,
+    full: Exception,
+) -> None:
+    monkeypatch.setattr("safetensors.torch.save_file", Mock(side_effect=full))
+    with pytest.raises(WriteError, match="make room"):
+        save_checkpoint(path, network, make_card())
 
 
 def test_a_failed_write_leaves_the_old_file(
