@@ -1,7 +1,5 @@
 """Scores that give way to better boxes nearby: soft-NMS without dropping a box."""
 
-import heapq
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -42,7 +40,8 @@ def decayed_scores(
     groups = groups_of(class_ids, len(boxes))
     order = nms.rank(exact, scores, class_ids=groups)
     ranked = exact[order]
-    found = Sweep.of(ranked).pairs(ranked, groups[order], threshold=threshold, overlap=Overlap.IOU)
+    sweep = Sweep.of(ranked, threshold=threshold, overlap=Overlap.IOU)
+    found = sweep.pairs(ranked, groups[order])
     values = scores[order].astype(np.float64)
     _decay(values, found, 1 - pair_iou(ranked, ranked, Pairs(found[:, 0], found[:, 1])))
     result = np.empty_like(values)
@@ -53,18 +52,19 @@ def decayed_scores(
 def _decay(
     values: NDArray[np.float64], pairs: NDArray[np.int64], factors: NDArray[np.float64]
 ) -> None:
-    """Lower `values`, in place, best first; equal ones in the order in which they stand."""
-    beside: dict[int, list[tuple[int, float]]] = {}
-    for (one, other), factor in zip(pairs.tolist(), factors.tolist(), strict=True):
-        beside.setdefault(one, []).append((other, factor))
-        beside.setdefault(other, []).append((one, factor))
-    waiting = [(-values[i], i) for i in beside]
-    heapq.heapify(waiting)
-    while waiting:
-        value, best = heapq.heappop(waiting)
-        if best not in beside or -value != values[best]:
-            continue  # settled, or lowered since
-        for other, factor in beside.pop(best):
-            if other in beside:
-                values[other] *= factor
-                heapq.heappush(waiting, (-values[other], other))
+    """Lower `values`, in place, best first; equal ones in the order in which they stand.
+
+    In rounds: a box that is better than all it overlaps and that have not had their turn has its
+    turn next as far as these are concerned, wherever the best of all boxes may lie.
+    """
+    one, other = np.concatenate([pairs, pairs[:, ::-1]]).T  # each pair from both sides
+    factors = np.tile(factors, 2)
+    while len(one):
+        behind = (values[one] < values[other]) | ((values[one] == values[other]) & (one > other))
+        waits = np.zeros(len(values), np.bool_)
+        waits[one[behind]] = True
+        acts = np.flatnonzero(~waits[one])
+        acts = acts[np.lexsort([one[acts], -values[one[acts]]])]
+        np.multiply.at(values, other[acts], factors[acts])
+        left = waits[one] & waits[other]
+        one, other, factors = one[left], other[left], factors[left]

@@ -28,15 +28,19 @@ from geo_retina.space.sweep import Sweep
 
 Integers = NDArray[np.int64]
 
+Choice = Callable[[NDArray[np.float64], float, Overlap], Sweep | None]
+"""Gives the sweep of (N, 4) boxes for a threshold and a measure, or None where none pays."""
+
 KEPT, SUPPRESSED, UNKNOWN = 0, 1, 2
 
 _FEW = 64  # so many boxes are compared all with all
 _MANY = 100_000  # sorting so many for a sweep costs more than it may save
-_MOST_MEETINGS = 4_000_000  # of one sweep, which takes some 20 ns for each
+_MOST_MEETINGS = 4_000_000  # of one sweep, which takes some 100 ns for each
 _MOST_MEETINGS_COMPILED = 5_000  # the same, where compiled code is at hand
-_PATIENCE = 10_000_000  # meetings of all sweeps together, which take as long as numba to load
+_PATIENCE = 6_000_000  # meetings of all sweeps together, which take as long as numba to load
 _SECTOR = 8192  # boxes whose search fits in a core's cache
 _FEW_CROSS = 0.3  # sectors pay while at most this share of the boxes may meet boxes of another one
+_MOST_ROUNDS = 32  # of a thousand crowded trees some ten take
 _PER_THREAD = 25_000  # boxes worth a thread of their own
 
 
@@ -183,15 +187,22 @@ class _Ranked:
         return cls(order, np.ascontiguousarray(checked[order]), groups)
 
 
-def little_sweep(boxes: NDArray[np.float64]) -> Sweep | None:
+def little_sweep(boxes: NDArray[np.float64], threshold: float, overlap: Overlap) -> Sweep | None:
     """The sweep of (N, 4) boxes if it is little work, whatever is loaded; else None."""
-    return _sweep(boxes, most_boxes=_MANY, most_meetings=_MOST_MEETINGS)
+    return _sweep(boxes, threshold, overlap, most_boxes=_MANY, most_meetings=_MOST_MEETINGS)
 
 
-def _sweep(boxes: NDArray[np.float64], *, most_boxes: int, most_meetings: int) -> Sweep | None:
+def _sweep(
+    boxes: NDArray[np.float64],
+    threshold: float,
+    overlap: Overlap,
+    *,
+    most_boxes: int,
+    most_meetings: int,
+) -> Sweep | None:
     if len(boxes) > most_boxes:
         return None
-    sweep = Sweep.of(boxes)
+    sweep = Sweep.of(boxes, threshold=threshold, overlap=overlap)
     return sweep if sweep.meetings <= most_meetings else None
 
 
@@ -201,12 +212,12 @@ class _Patience:
     def __init__(self) -> None:
         self._left = _PATIENCE
 
-    def sweep(self, boxes: NDArray[np.float64]) -> Sweep | None:
+    def sweep(self, boxes: NDArray[np.float64], threshold: float, overlap: Overlap) -> Sweep | None:
         """The sweep of (N, 4) boxes if it shall be made; counts what is swept."""
         if "geo_retina.space._kernels" in sys.modules:
             few = min(_MOST_MEETINGS_COMPILED, _MOST_MEETINGS)
-            return _sweep(boxes, most_boxes=few, most_meetings=few)
-        sweep = little_sweep(boxes)
+            return _sweep(boxes, threshold, overlap, most_boxes=few, most_meetings=few)
+        sweep = little_sweep(boxes, threshold, overlap)
         if sweep is not None:
             self._left -= sweep.meetings
         return sweep if self._left >= 0 else None
@@ -221,7 +232,7 @@ def pairs_of_few(
     *,
     threshold: float,
     overlap: Overlap,
-    choose: Callable[[NDArray[np.float64]], Sweep | None] = little_sweep,
+    choose: Choice = little_sweep,
 ) -> Integers | None:
     """Pairs of one group that overlap by more than the threshold, where they are soon found.
 
@@ -239,10 +250,8 @@ def pairs_of_few(
         over = box_arrays.MEASURES[overlap](boxes, boxes) > threshold
         over &= groups[:, None] == groups[None, :]
         return np.argwhere(np.triu(over, k=1)).astype(np.int64)
-    sweep = choose(boxes)
-    if sweep is None:
-        return None
-    return sweep.pairs(boxes, groups, threshold=threshold, overlap=overlap)
+    sweep = choose(boxes, threshold, overlap)
+    return None if sweep is None else sweep.pairs(boxes, groups)
 
 
 def _settle(
@@ -251,7 +260,7 @@ def _settle(
     threshold: float,
     overlap: Overlap,
     *,
-    choose: Callable[[NDArray[np.float64]], Sweep | None],
+    choose: Choice,
 ) -> tuple[NDArray[np.int8], Integers]:
     """State and suppressor (or -1) of ranked boxes, by the way that suits their number."""
     boxes, groups = ranked.boxes, ranked.groups
@@ -329,17 +338,42 @@ def _cores() -> int:
 def _settle_pairs(
     pairs: Integers, may_change: NDArray[np.bool_]
 ) -> tuple[NDArray[np.int8], Integers]:
-    """The same as the compiled `settle`, from all pairs of `pairs_of_few`."""
-    states = np.where(may_change, np.int8(UNKNOWN), np.int8(KEPT))
+    """The same as the compiled `settle`, from all pairs of `pairs_of_few`.
+
+    In rounds: what no box of higher rank contests any more is kept, what that overlaps goes. Where
+    each box contests the next one that takes as many rounds as there are boxes: box by box, then.
+    """
+    states = np.full(len(may_change), UNKNOWN, np.int8)
+    better, worse = np.ascontiguousarray(pairs.T)
+    for _ in range(_MOST_ROUNDS):
+        contested = may_change.copy()
+        contested[worse] = True
+        states[(states == UNKNOWN) & ~contested] = KEPT
+        states[worse[states[better] == KEPT]] = SUPPRESSED
+        open_ = (states[better] == UNKNOWN) & (states[worse] == UNKNOWN)
+        if open_.all():
+            break
+        better, worse = better[open_], worse[open_]
+    else:
+        _settle_one_by_one(states, better, worse, may_change)
     suppressors = np.full(len(may_change), -1, np.int64)
-    better, starts, counts = np.unique(pairs[:, 0], return_index=True, return_counts=True)
-    for i, start, count in zip(better.tolist(), starts.tolist(), counts.tolist(), strict=True):
+    by_kept = pairs[states[pairs[:, 0]] == KEPT][::-1]  # of several the first one stays
+    suppressors[by_kept[:, 1]] = by_kept[:, 0]
+    return states, suppressors
+
+
+def _settle_one_by_one(
+    states: NDArray[np.int8], better: Integers, worse: Integers, may_change: NDArray[np.bool_]
+) -> None:
+    """Finish `states`, in place, from the pairs that are open; `better` rises."""
+    doubtful = may_change.copy()
+    first, starts, counts = np.unique(better, return_index=True, return_counts=True)
+    for i, start, count in zip(first.tolist(), starts.tolist(), counts.tolist(), strict=True):
         if states[i] == SUPPRESSED:
             continue
-        worse = pairs[start : start + count, 1]
-        losers = worse[states[worse] != SUPPRESSED]
-        states[losers] = UNKNOWN
-        if states[i] == KEPT:
-            states[losers] = SUPPRESSED
-            suppressors[losers] = i
-    return states, suppressors
+        beaten = worse[start : start + count]
+        if doubtful[i]:
+            doubtful[beaten] = True
+        else:
+            states[beaten] = SUPPRESSED
+    states[(states == UNKNOWN) & ~doubtful] = KEPT

@@ -8,10 +8,15 @@ sooner than a compiled search loads.
 Where many would meet, the plane is cut into strips along that axis, about twice as wide as the
 boxes, and each strip is swept alone. A box lies in every strip that it reaches; a pair counts in
 the one strip where the later of the two begins across: both reach it if they overlap.
+
+Of two boxes whose overlap is measured as IoU and exceeds a threshold t, the later one begins within
+the first 1 - t of the earlier one's side, along both axes: what they share along an axis is at most
+the earlier side less that distance, and what they cover is at least that side. So a box needs to
+be under the line for that part of its side alone.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Self
 
@@ -25,7 +30,8 @@ Integers = NDArray[np.int64]
 
 _AT_ONCE = 1 << 17  # meetings that are looked at together: few enough for a core's cache
 _WORTH_STRIPS = 50_000  # meetings that take longer than cutting into strips
-_STRIP_WIDTH = 2.0  # of a strip, in mean sides of the boxes
+_STRIP_WIDTH = 2.0  # of a strip, in mean reaches of the boxes
+_ROUNDING = 1e-9  # of a side, more than what sums of a few float64 lose
 _MOST_STRIPS = 256  # each costs some calls of numpy
 
 
@@ -57,6 +63,13 @@ class Sweep:
 
     axis: int
     """The line moves along x (0) or y (1)."""
+    threshold: float
+    """Pairs are sought that overlap by more than this."""
+    overlap: Overlap
+    """How overlap is measured."""
+    reach: NDArray[np.float64]
+    """(N, 2) coordinates, x and y, before which a box begins that overlaps each one too much and
+    does not begin earlier."""
     order: Integers
     """(M,) positions of the boxes, strip by strip; a box is there once for each of its strips."""
     met: Integers
@@ -66,80 +79,66 @@ class Sweep:
     strip: Integers
     """(M,) the strip of each entry of `order`."""
 
-    @classmethod
-    def of(cls, boxes: NDArray[np.float64]) -> Self:
-        """The sweep of (N, 4) pixel edges, along x or y, in strips or not, that takes least."""
-        plain = [cls._along(axis, boxes, _ONE_STRIP) for axis in (0, 1)]
-        best = min(plain, key=lambda sweep: sweep.meetings)
-        if best.meetings < _WORTH_STRIPS:
-            return best
-        across = 1 - best.axis
-        strips = _Strips.of(boxes[:, across], boxes[:, across + 2])
-        return min(best, cls._along(best.axis, boxes, strips), key=lambda sweep: sweep.meetings)
+    @staticmethod
+    def of(boxes: NDArray[np.float64], *, threshold: float, overlap: Overlap) -> "Sweep":
+        """The sweep along x or y, in strips or not, that takes least.
 
-    @classmethod
-    def _along(cls, axis: int, boxes: NDArray[np.float64], strips: _Strips) -> Self:
-        low, high = boxes[:, axis], boxes[:, axis + 2]
-        if strips is _ONE_STRIP:
+        Args:
+            boxes: (N, 4) pixel edges.
+            threshold: In [0, 1].
+            overlap: How overlap is measured.
+        """
+        reach = _reach(boxes, threshold, overlap)
+
+        def plain(axis: int) -> Sweep:
+            low, high = np.ascontiguousarray(boxes[:, axis]), np.ascontiguousarray(reach[:, axis])
             order = np.argsort(low, kind="stable")
-            strip = np.zeros(len(order), np.int64)
-        else:
-            first, last = strips.at(boxes[:, 1 - axis]), strips.at(boxes[:, 3 - axis])
-            reached = np.maximum(last - first, 0) + 1
-            order = np.repeat(np.arange(len(boxes)), reached)
-            strip = np.arange(len(order)) - np.repeat(np.cumsum(reached) - reached - first, reached)
-            sorted_ = np.lexsort([low[order], strip])
-            order, strip = order[sorted_], strip[sorted_]
-        bounds = np.flatnonzero(np.diff(strip, prepend=-1, append=-1)).tolist()
-        met = np.zeros(len(order), np.int64)
-        for start, stop in pairwise(bounds):
-            part = order[start:stop]
-            ends = np.searchsorted(low[part], high[part])
-            met[start:stop] = np.maximum(ends - np.arange(1, len(part) + 1), 0)
-        return cls(axis, order, met, strips, strip)
+            met = _met(low[order], high[order])
+            one_strip = np.zeros(len(order), np.int64)
+            return Sweep(axis, threshold, overlap, reach, order, met, _ONE_STRIP, one_strip)
+
+        whole = plain(0)
+        crowded = whole.meetings >= _WORTH_STRIPS  # then strips do more than the other axis could
+        other = _in_strips(whole, boxes) if crowded else plain(1)
+        return other if other.meetings < whole.meetings else whole
 
     @property
     def meetings(self) -> int:
         """How many pairs have to be looked at."""
         return int(self.met.sum())
 
-    def pairs(
-        self, boxes: NDArray[np.float64], groups: Integers, *, threshold: float, overlap: Overlap
-    ) -> Integers:
-        """Pairs of one group that overlap by more than a threshold.
+    def pairs(self, boxes: NDArray[np.float64], groups: Integers) -> Integers:
+        """Pairs of one group that overlap by more than the threshold.
 
         The arithmetic is that of `boxes.iou` and `boxes.ios`, bit for bit.
 
         Args:
             boxes: The (N, 4) boxes the sweep is of.
             groups: (N,)
-            threshold: In [0, 1].
-            overlap: How overlap is measured.
 
         Returns:
             (P, 2) positions, the smaller one first, in rising order.
         """
-        low, high = np.ascontiguousarray(boxes[self.order].T).reshape(2, 2, -1)  # (x and y, N)
+        low, high = np.ascontiguousarray(boxes[self.order].T).reshape(2, 2, -1)  # (x and y, M)
         areas = box_arrays.area(boxes)[self.order]
         labels = groups[self.order]
         across = 1 - self.axis
+        begin, end = low[across], self.reach[self.order, across]
         parts = [np.zeros(0, np.int64)]
         for first, second in self._meetings():
-            near = low[across][first] < high[across][second]
-            near &= low[across][second] < high[across][first]
+            near = begin[first] < end[second]
+            near &= begin[second] < end[first]
             one, other = first[near], second[near]
             if self.strips is not _ONE_STRIP:
-                begin = np.maximum(low[across][one], low[across][other])
-                here = self.strips.at(begin) == self.strip[one]
+                later = np.maximum(begin[one], begin[other])
+                here = self.strips.at(later) == self.strip[one]
                 one, other = one[here], other[here]
-            sides = np.minimum(high[:, one], high[:, other])
-            sides -= np.maximum(low[:, one], low[:, other])
-            shared = np.prod(np.maximum(sides, 0), axis=0)
+            shared = _shared(low[0], high[0], one, other) * _shared(low[1], high[1], one, other)
             whole = np.minimum(areas[one], areas[other])
-            if overlap is Overlap.IOU:
+            if self.overlap is Overlap.IOU:
                 whole = areas[one] + areas[other] - shared
             share = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
-            over = (share > threshold) & (labels[one] == labels[other])
+            over = (share > self.threshold) & (labels[one] == labels[other])
             ends = self.order[one[over]], self.order[other[over]]
             parts.append(np.minimum(*ends) * len(boxes) + np.maximum(*ends))
         rising = np.sort(np.concatenate(parts))  # one number a pair sorts much faster than two
@@ -157,3 +156,47 @@ class Sweep:
             second = first + 1 + np.arange(len(first)) - np.repeat(before, met)
             yield first, second
             start, done = stop, int(ends[stop - 1])
+
+
+def _shared(
+    low: NDArray[np.float64], high: NDArray[np.float64], one: Integers, other: Integers
+) -> NDArray[np.float64]:
+    """Length that the intervals `one` and `other` of `low` to `high` share."""
+    length = np.minimum(high[one], high[other])
+    length -= np.maximum(low[one], low[other])
+    return np.maximum(length, 0, out=length)
+
+
+def _reach(boxes: NDArray[np.float64], threshold: float, overlap: Overlap) -> NDArray[np.float64]:
+    """`Sweep.reach`: no pair is lost to rounding, a few more are looked at."""
+    low, high = boxes[:, :2], boxes[:, 2:]
+    if overlap is not Overlap.IOU:
+        return high  # a small box may lie anywhere inside a large one
+    slack = 4 * np.spacing(np.maximum(np.abs(low), np.abs(high)))
+    reach: NDArray[np.float64] = low + (1 - threshold + _ROUNDING) * (high - low) + slack
+    return np.minimum(reach, high, out=reach)
+
+
+def _in_strips(sweep: Sweep, boxes: NDArray[np.float64]) -> Sweep:
+    """A sweep of one strip, cut into many."""
+    low, high = boxes[sweep.order].T[:2], sweep.reach[sweep.order].T
+    across = 1 - sweep.axis
+    strips = _Strips.of(low[across], high[across])
+    first, last = strips.at(low[across]), strips.at(high[across])
+    reached = np.maximum(last - first, 0) + 1
+    place = np.repeat(np.arange(len(boxes)), reached)
+    strip = np.arange(len(place)) - np.repeat(np.cumsum(reached) - reached - first, reached)
+    by_strip = np.argsort(strip.astype(np.int16), kind="stable")  # so few bits sort fast
+    place, strip = place[by_strip], strip[by_strip]
+    begin, end = low[sweep.axis][place], high[sweep.axis][place]
+    met = np.zeros(len(place), np.int64)
+    bounds = np.flatnonzero(np.diff(strip, prepend=-1, append=-1)).tolist()
+    for start, stop in pairwise(bounds):
+        met[start:stop] = _met(begin[start:stop], end[start:stop])
+    return replace(sweep, order=sweep.order[place], met=met, strips=strips, strip=strip)
+
+
+def _met(begin: NDArray[np.float64], end: NDArray[np.float64]) -> Integers:
+    """How many later ones of `begin`, which rises, lie before each of `end`."""
+    met: Integers = np.maximum(np.searchsorted(begin, end) - np.arange(1, len(begin) + 1), 0)
+    return met

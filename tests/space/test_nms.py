@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from random import Random
 from types import ModuleType
@@ -369,22 +370,58 @@ def test_bad_input_is_refused_with_what_came(change: dict[str, Any], said: str) 
 
 def test_what_numba_would_save_pays_for_loading_it(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = spread(np.random.default_rng(2), 1000)
-    sweep = Sweep.of(boxes)
+    sweep = Sweep.of(boxes, threshold=0.4, overlap=Overlap.IOU)
     monkeypatch.delitem(sys.modules, "geo_retina.space._kernels", raising=False)
     monkeypatch.setattr(nms_module, "_PATIENCE", 3 * sweep.meetings)
     patience = nms_module._Patience()
-    swept = [patience.sweep(boxes) is not None for _ in range(5)]
+    swept = [patience.sweep(boxes, 0.4, Overlap.IOU) is not None for _ in range(5)]
     assert swept == [True, True, True, False, False]
     monkeypatch.setitem(sys.modules, "geo_retina.space._kernels", ModuleType("kernels"))
-    assert nms_module._Patience().sweep(boxes) is None, "compiled code is at hand"
-    assert nms_module._Patience().sweep(boxes[:50]) is not None
+    fresh = nms_module._Patience()
+    assert fresh.sweep(boxes, 0.4, Overlap.IOU) is None, "compiled code is at hand"
+    assert fresh.sweep(boxes[:50], 0.4, Overlap.IOU) is not None
+
+
+@settings(deadline=None)
+@given(candidates(), st.floats(0, 1), st.sampled_from([0, 1, 2, 32]))
+def test_rounds_settle_what_compiled_code_does(found: Found, threshold: float, rounds: int) -> None:
+    boxes, scores, class_ids, window_ids = found
+    open_ = boxes[:, 0] > (np.median(boxes[:, 0]) if len(boxes) else 0)
+    results = []
+    for few, meetings in ((10**6, 0), (0, -1)):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(nms_module, "_FEW", few)
+            patch.setattr(nms_module, "_MOST_MEETINGS", meetings)
+            patch.setattr(nms_module, "_MOST_ROUNDS", rounds)
+            results.append(
+                settle(
+                    boxes,
+                    scores,
+                    threshold=threshold,
+                    class_ids=class_ids,
+                    window_ids=window_ids,
+                    may_change=open_,
+                )
+            )
+    for name in ("kept", "unknown", "suppressed", "suppressors"):
+        one, other = (getattr(result, name) for result in results)
+        np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+def test_a_long_chain_is_settled_without_as_many_rounds() -> None:
+    low = np.arange(40_000) * 4.0
+    boxes = np.stack([low, low * 0, low + 10, low * 0 + 10], axis=1)
+    start = time.process_time()
+    kept = nms(boxes, np.linspace(1, 0, len(boxes)), threshold=0.4)
+    assert time.process_time() - start < 5
+    assert kept.tolist() == list(range(0, len(boxes), 2))
 
 
 def test_very_many_boxes_are_not_even_sorted_for_a_sweep(monkeypatch: pytest.MonkeyPatch) -> None:
     boxes = spread(np.random.default_rng(2), 1000)
-    assert nms_module.little_sweep(boxes) is not None
+    assert nms_module.little_sweep(boxes, 0.4, Overlap.IOU) is not None
     monkeypatch.setattr(nms_module, "_MANY", 999)
-    assert nms_module.little_sweep(boxes) is None
+    assert nms_module.little_sweep(boxes, 0.4, Overlap.IOU) is None
 
 
 def test_a_few_boxes_need_no_compiler() -> None:

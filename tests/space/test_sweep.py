@@ -53,7 +53,8 @@ def test_pairs_are_those_of_the_matrix(
     for threshold in (0.0, 0.3, exact, np.nextafter(exact, 0)):
         over = (share > threshold) & (groups[:, None] == groups[None, :])
         expected = np.argwhere(np.triu(over, k=1))
-        found = Sweep.of(boxes).pairs(boxes, groups, threshold=threshold, overlap=overlap)
+        sweep = Sweep.of(boxes, threshold=threshold, overlap=overlap)
+        found = sweep.pairs(boxes, groups)
         np.testing.assert_array_equal(found, expected)
 
 
@@ -71,17 +72,57 @@ def test_strips_lose_no_pair(count: int, unit: float, offset: float, seed: int) 
     boxes = np.hstack([low, low + generator.integers(0, 5, (count, 2))]) * unit + offset
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sweep_module, "_WORTH_STRIPS", 0)
-        sweep = Sweep.of(boxes)
+        sweep = Sweep.of(boxes, threshold=0.0, overlap=Overlap.IOS)
     groups = np.zeros(count, np.int64)
-    found = sweep.pairs(boxes, groups, threshold=0.0, overlap=Overlap.IOS)
+    found = sweep.pairs(boxes, groups)
     over = box_arrays.ios(boxes, boxes) > 0
     np.testing.assert_array_equal(found, np.argwhere(np.triu(over, k=1)))
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.integers(2, 40),
+    st.sampled_from([1.0, 1 / 3, 1e-7, 3e5]),
+    st.sampled_from([0.0, -417.3, 6.1e6]),
+    st.booleans(),
+    st.integers(0, 2**32 - 1),
+)
+def test_no_pair_begins_too_late_for_the_line(
+    count: int, unit: float, offset: float, strips: bool, seed: int
+) -> None:
+    """Sides along which boxes differ by just what the threshold allows."""
+    generator = np.random.default_rng(seed)
+    low = generator.integers(0, 12, (count, 2)).astype(np.float64)
+    low[:, seed % 2] = 3  # then the overlap is that along the other axis
+    sides = generator.integers(1, 11, (count, 2))
+    sides[:, seed % 2] = 7
+    boxes = np.hstack([low, low + sides]) * unit + offset
+    share = box_arrays.iou(boxes, boxes)
+    groups = np.zeros(count, np.int64)
+    for exact in np.unique(share[share > 0])[:20]:
+        for threshold in (exact, np.nextafter(exact, 0)):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(sweep_module, "_WORTH_STRIPS", 0 if strips else 10**9)
+                sweep = Sweep.of(boxes, threshold=threshold, overlap=Overlap.IOU)
+            expected = np.argwhere(np.triu(share > threshold, k=1))
+            np.testing.assert_array_equal(sweep.pairs(boxes, groups), expected)
+
+
+def test_a_higher_threshold_is_less_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sweep_module, "_WORTH_STRIPS", 10**9)
+    low = np.random.default_rng(1).uniform(0, 300, (1000, 2))
+    boxes = np.hstack([low, low + 25])
+    meetings = [
+        Sweep.of(boxes, threshold=threshold, overlap=Overlap.IOU).meetings
+        for threshold in (0.0, 0.5, 0.8)
+    ]
+    np.testing.assert_allclose(np.divide(meetings, meetings[0]), [1, 0.5, 0.2], atol=0.15)
 
 
 def test_crowded_boxes_are_swept_in_strips() -> None:
     low = np.random.default_rng(1).uniform(0, 800, (4000, 2))
     boxes = np.hstack([low, low + 25])
-    sweep = Sweep.of(boxes)
+    sweep = Sweep.of(boxes, threshold=0.0, overlap=Overlap.IOU)
     assert len(np.unique(sweep.strip)) > 10
     assert len(np.unique(sweep.order)) == len(boxes) < len(sweep.order)
     assert sweep.meetings < 150_000  # without strips half a million
@@ -97,4 +138,4 @@ def test_the_line_goes_the_way_that_meets_less(count: int, seed: int) -> None:
         int(np.triu((np.maximum(low[:, None], low) < np.minimum(high[:, None], high)), k=1).sum())
         for low, high in ((boxes[:, 0], boxes[:, 2]), (boxes[:, 1], boxes[:, 3]))
     ]
-    assert Sweep.of(boxes).meetings == min(meetings)
+    assert Sweep.of(boxes, threshold=0.0, overlap=Overlap.IOU).meetings == min(meetings)
