@@ -5,8 +5,11 @@ import math
 from geo_retina.detection.detector import CHIP_MULTIPLE_PX
 from geo_retina.space.windows import WindowPlan
 
-LARGEST_GROWTH = 2
+LARGEST_GROWTH = 3
 """Most times that a model's chip grows along each side: a network takes memory by the pixel."""
+
+LARGE_PX = 1536
+"""A chip that is larger than this grows to twice the model's at most."""
 
 
 def fitting_chip_px(width: int, height: int, *, model_chip_px: int, overlap_px: int) -> int:
@@ -14,8 +17,9 @@ def fitting_chip_px(width: int, height: int, *, model_chip_px: int, overlap_px: 
 
     Networks here are convolutional: a larger chip costs as much a pixel, and fewer pixels lie in
     two windows. At an overlap of 128 px a large raster costs 1.78 times its pixels in chips of
-    512 px, and 1.31 times in chips of 1,024. The last windows of a row end at the raster's edge and
-    so overlap their neighbours by more; a somewhat smaller chip often covers it with as many.
+    512 px, 1.31 times in chips of 1,024, and 1.19 times in chips of 1,536. The last windows of a
+    row end at the raster's edge and so overlap their neighbours by more; a somewhat smaller chip
+    often covers it with as many.
 
     The choice depends on the raster's size and the model alone, neither on memory nor on the
     backend, so that a run gives the same on every machine.
@@ -30,7 +34,8 @@ def fitting_chip_px(width: int, height: int, *, model_chip_px: int, overlap_px: 
         A multiple of `CHIP_MULTIPLE_PX`, or `model_chip_px`.
     """
     first = -(-model_chip_px // CHIP_MULTIPLE_PX) * CHIP_MULTIPLE_PX
-    grown = range(first, LARGEST_GROWTH * model_chip_px + 1, CHIP_MULTIPLE_PX)
+    largest = min(LARGEST_GROWTH * model_chip_px, max(LARGE_PX, 2 * model_chip_px))
+    grown = range(first, largest + 1, CHIP_MULTIPLE_PX)
     sizes: list[int] = [model_chip_px, *grown]
     plans = [WindowPlan(width, height, size, overlap_px) for size in sizes]
     work = [(_computed_px(plan), len(plan)) for plan in plans]  # and of equal ones, fewer seams
