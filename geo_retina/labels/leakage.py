@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
+from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from geo_retina.imagery.raster import Raster, open_raster
@@ -20,6 +21,12 @@ from geo_retina.space.windows import Window
 from geo_retina.wording import counted
 
 _ROWS_AT_ONCE = 512
+_TOUCHING_M = 0.01
+"""Places that are this near to each other are as near as can be."""
+_SEAM_PX = 0.5
+"""Pixels, of the finer raster, that places share where there can be none that is a pixel wide."""
+_MOST_LINES = 20
+"""Leaks of a kind that are told in text."""
 _POINTS_PER_SIDE = 64
 _BOUND_SLACK = 0.99
 """Distances on the sphere are off from those on the ellipsoid by at most 0.6 %."""
@@ -87,16 +94,20 @@ class LeakageReport:
             f"{name}: {counted(rasters, 'raster')}, {counted(labels, 'label')}"
             for name, rasters, labels in self.per_split
         ]
-        lines += [
-            f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) hold the "
-            "same pixels"
-            for item in self.same_pixels
-        ]
-        lines += [
-            f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) share "
-            f"{item.square_m:,.0f} square metres"
-            for item in self.overlaps
-        ]
+        lines += _some(
+            [
+                f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) hold "
+                "the same pixels"
+                for item in self.same_pixels
+            ]
+        )
+        lines += _some(
+            [
+                f"LEAK: {item.raster} ({item.split}) and {item.other} ({item.other_split}) share "
+                f"{item.square_m:,.0f} square metres"
+                for item in self.overlaps
+            ]
+        )
         lines += [
             f"nearest {item.split} and {item.other_split}: {item.metres:,.0f} m ({item.raster}, "
             f"{item.other})"
@@ -108,6 +119,12 @@ class LeakageReport:
             unplaced = counted(self.unplaced, "raster")
             lines.append(f"{unplaced} without georeference: only pixels compared")
         return "\n".join(lines)
+
+
+def _some(lines: list[str]) -> list[str]:
+    """The first of many lines, and how many there are more."""
+    more = len(lines) - _MOST_LINES
+    return lines if more <= 0 else [*lines[:_MOST_LINES], f"LEAK: and {more:,} more of this kind"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -164,28 +181,40 @@ def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
 
 
 def _digest(raster: Raster) -> str:
-    """Hash of all samples and of the raster's shape."""
+    """What tells a raster's samples from those of others, whatever the file.
+
+    A hash of all samples and of the shape; of a raster that holds but one value it is the path: two
+    empty tiles give nothing away.
+    """
     grid = raster.grid
     digest = hashlib.blake2b(f"{raster.band_count} {grid.width} {grid.height}".encode())
     bands = range(1, raster.band_count + 1)
+    blank, first = True, None
     for row in range(0, grid.height, _ROWS_AT_ONCE):
         window = Window(0, row, grid.width, min(_ROWS_AT_ONCE, grid.height - row))
-        digest.update(np.ascontiguousarray(raster.read(window, bands=bands)).tobytes())
-    return digest.hexdigest()
+        samples = np.ascontiguousarray(raster.read(window, bands=bands))
+        digest.update(samples.tobytes())
+        if blank:
+            first = samples.flat[0] if first is None else first
+            blank = bool((samples == first).all())
+    return f"blank {raster.path}" if blank else digest.hexdigest()
 
 
 def _same_pixels(
     labelled: Sequence[LabelledRaster], digests: dict[str, str]
 ) -> tuple[SamePixels, ...]:
+    """Each raster with the first one of another split that holds its pixels."""
     groups: dict[str, list[LabelledRaster]] = {}
     for item in labelled:
         groups.setdefault(digests[item.raster], []).append(item)
-    return tuple(
-        SamePixels(one.raster, one.split, other.raster, other.split)
-        for group in groups.values()
-        for one, other in itertools.combinations(group, 2)
-        if one.split != other.split and not _divided(one, other)
-    )
+    found = []
+    for group in groups.values():
+        for place, item in enumerate(group):
+            before = (one for one in group[:place] if one.split != item.split)
+            one = next((one for one in before if not _divided(one, item)), None)
+            if one is not None:
+                found.append(SamePixels(one.raster, one.split, item.raster, item.split))
+    return tuple(found)
 
 
 def _divided(one: LabelledRaster, other: LabelledRaster) -> bool:
@@ -215,18 +244,37 @@ def _compare(
         ones = [place for place in places if place.item.split == split]
         others = [place for place in places if place.item.split == other_split]
         best: Nearest | None = None
-        for one, other, bound in _by_least_distance(ones, others):
-            if best is not None and bound > max(best.metres, 0.0):
-                break
+        for one, other in _crossing(ones, others):
             metres, shared = _measure(one, other)
             if shared > 0:
-                overlaps.append(
-                    Overlap(one.item.raster, split, other.item.raster, other_split, shared)
-                )
+                rasters = one.item.raster, other.item.raster
+                overlaps.append(Overlap(rasters[0], split, rasters[1], other_split, shared))
+                if best is None or metres < best.metres:
+                    best = Nearest(split, other_split, metres, *rasters)
+        for one, other, bound in _by_least_distance(ones, others):
+            if best is not None and max(bound, _TOUCHING_M) > best.metres:
+                break
+            metres, _ = _measure(one, other)
             if best is None or metres < best.metres:
                 best = Nearest(split, other_split, metres, one.item.raster, other.item.raster)
         nearest += [best] if best is not None else []
     return overlaps, nearest
+
+
+def _crossing(ones: Sequence[_Place], others: Sequence[_Place]) -> list[tuple[_Place, _Place]]:
+    """Pairs whose footprints share more than a seam; a turn around the Earth further, too."""
+    tree = shapely.STRtree([place.shape for place in others])
+    found = []
+    for turn in (0, 360, -360):
+        shapes = np.array([translate(place.shape, turn) for place in ones], dtype=object)
+        first, second = tree.query(shapes, predicate="intersects")
+        shared = shapely.area(shapely.intersection(shapes[first], tree.geometries[second]))
+        for i, j, area in zip(first.tolist(), second.tolist(), shared.tolist(), strict=True):
+            one, other = ones[i], others[j]
+            pixel = min(one.shape.area / one.pixels, other.shape.area / other.pixels)
+            if area > _SEAM_PX * pixel:
+                found.append((one, other))
+    return found
 
 
 def _by_least_distance(
@@ -234,7 +282,7 @@ def _by_least_distance(
 ) -> list[tuple[_Place, _Place, float]]:
     """Pairs with a distance that theirs cannot be under, rising; far pairs of `ones` left out.
 
-    Of each of `ones`, only those pairs that may be its nearest or may overlap are kept.
+    Of each of `ones`, only those pairs that may be its nearest are kept.
     """
     if not others:
         return []

@@ -201,3 +201,37 @@ def test_a_raster_without_labelled_ground_shares_nothing(plant: Planter) -> None
     report = audit_splits([one, empty])
     assert not report.leaks
     assert report.unplaced == 0
+
+
+def test_empty_tiles_give_nothing_away(plant: Planter) -> None:
+    black = np.zeros((3, 40, 40), np.uint8)
+    items = [plant(f"{n}.tif", "tv"[n % 2], 1000 * n, pixels=black) for n in range(4)]
+    assert not audit_splits(items).leaks
+
+
+def test_each_copy_is_named_once_however_many_there_are(plant: Planter) -> None:
+    pixels = np.arange(1200, dtype=np.uint16).reshape(3, 20, 20)
+    items = [
+        plant(f"{n}.tif", "val" if n % 3 else "train", 1000 * n, pixels=pixels) for n in range(60)
+    ]
+    report = audit_splits(items)
+    assert len(report.same_pixels) == 59
+    assert all(item.split != item.other_split for item in report.same_pixels)
+    lines = report.to_text().splitlines()
+    assert sum("hold the same pixels" in line for line in lines) == 20
+    assert "LEAK: and 39 more of this kind" in lines
+
+
+def test_a_tile_that_crosses_180_shares_ground_with_one_beyond(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    rng, items = np.random.default_rng(0), []
+    for name, split, west in (("a", "train", 179.9997), ("b", "val", -179.9999)):
+        place = Affine(1e-5, 0, west, 0, -1e-5, 1)
+        pixels = rng.integers(0, 255, (3, 40, 60)).astype(np.uint8)
+        path = write_raster_at(tmp_path / f"{name}.tif", pixels, transform=place, crs="EPSG:4326")
+        items.append(LabelledRaster(str(path), Labels.empty(["tree"]), split=split))
+    swapped = [replace(items[0], split="val"), replace(items[1], split="train")]
+    for pair in (items, swapped):
+        (overlap,) = audit_splits(pair).overlaps
+        assert overlap.square_m == pytest.approx(20 * 40 * 1.113**2, rel=0.02)
