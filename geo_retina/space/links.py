@@ -32,13 +32,13 @@ def pairs_within(
     """
     checked = checked_boxes(boxes, threshold)
     groups = groups_of(class_ids, len(checked))
-    few = pairs_of_few(checked, groups, threshold=threshold, overlap=overlap)
-    if few is not None:
-        return few
-    from geo_retina.space import _kernels
+    found = pairs_of_few(checked, groups, threshold=threshold, overlap=overlap)
+    if found is None:
+        from geo_retina.space import _kernels
 
-    found = _kernels.pairs(np.ascontiguousarray(checked), groups, float(threshold), int(overlap))
-    return found[np.lexsort([found[:, 0], found[:, 1]])][:, ::-1]
+        rule = float(threshold), int(overlap)
+        found = _kernels.pairs(np.ascontiguousarray(checked), groups, *rule)[:, ::-1]
+    return found[np.lexsort([found[:, 1], found[:, 0]])]
 
 
 def components(

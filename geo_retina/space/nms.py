@@ -16,7 +16,7 @@ import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -73,12 +73,17 @@ def rank(
     order = np.argsort(-scores).astype(np.int64)
     ranked = scores[order]
     same = ranked[1:] == ranked[:-1]
-    tied = np.append(same, False) | np.append(False, same)
-    if tied.any():
-        members = np.sort(order[tied])
-        keys = [ids[members] for ids in (window_ids, class_ids) if ids is not None]
-        keys += [boxes[members, axis] for axis in (3, 2, 1, 0)]
-        order[tied] = members[np.lexsort([*keys, -scores[members]])]
+    keys: list[NDArray[Any]] = [boxes[:, axis] for axis in range(4)]
+    keys += [ids for ids in (class_ids, window_ids) if ids is not None]
+    for key in [*keys, np.arange(len(order))]:  # few of those tied in one are tied in the next
+        if not same.any():
+            break
+        tied = np.flatnonzero(np.append(same, False) | np.append(False, same))
+        run = np.append(0, np.cumsum(~same))[tied]
+        members = order[tied]
+        order[tied] = members[np.lexsort([key[members], run])]
+        values = key[order]
+        same &= values[1:] == values[:-1]
     return order
 
 
@@ -244,7 +249,7 @@ def pairs_of_few(
         choose: The sweep of boxes, or None where they are better left to the compiled search.
 
     Returns:
-        (P, 2) positions, the smaller one first, in rising order; None where `choose` says so.
+        (P, 2) positions, the smaller one first, in no order; None where `choose` says so.
     """
     if len(boxes) <= _FEW:
         over = box_arrays.MEASURES[overlap](boxes, boxes) > threshold
@@ -356,17 +361,20 @@ def _settle_pairs(
         better, worse = better[open_], worse[open_]
     else:
         _settle_one_by_one(states, better, worse, may_change)
-    suppressors = np.full(len(may_change), -1, np.int64)
-    by_kept = pairs[states[pairs[:, 0]] == KEPT][::-1]  # of several the first one stays
-    suppressors[by_kept[:, 1]] = by_kept[:, 0]
+    suppressors = np.full(len(may_change), len(may_change), np.int64)
+    by_kept = pairs[states[pairs[:, 0]] == KEPT]
+    np.minimum.at(suppressors, by_kept[:, 1], by_kept[:, 0])
+    suppressors[suppressors == len(may_change)] = -1
     return states, suppressors
 
 
 def _settle_one_by_one(
     states: NDArray[np.int8], better: Integers, worse: Integers, may_change: NDArray[np.bool_]
 ) -> None:
-    """Finish `states`, in place, from the pairs that are open; `better` rises."""
+    """Finish `states`, in place, from the pairs that are open."""
     doubtful = may_change.copy()
+    rising = np.argsort(better, kind="stable")
+    better, worse = better[rising], worse[rising]
     first, starts, counts = np.unique(better, return_index=True, return_counts=True)
     for i, start, count in zip(first.tolist(), starts.tolist(), counts.tolist(), strict=True):
         if states[i] == SUPPRESSED:

@@ -117,14 +117,14 @@ class Sweep:
             groups: (N,)
 
         Returns:
-            (P, 2) positions, the smaller one first, in rising order.
+            (P, 2) positions, the smaller one first, in no order.
         """
         low, high = np.ascontiguousarray(boxes[self.order].T).reshape(2, 2, -1)  # (x and y, M)
         areas = box_arrays.area(boxes)[self.order]
         labels = groups[self.order]
         across = 1 - self.axis
         begin, end = low[across], self.reach[self.order, across]
-        parts = [np.zeros(0, np.int64)]
+        parts = [np.zeros((2, 0), np.int64)]
         for first, second in self._meetings():
             near = begin[first] < end[second]
             near &= begin[second] < end[first]
@@ -140,9 +140,8 @@ class Sweep:
             share = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
             over = (share > self.threshold) & (labels[one] == labels[other])
             ends = self.order[one[over]], self.order[other[over]]
-            parts.append(np.minimum(*ends) * len(boxes) + np.maximum(*ends))
-        rising = np.sort(np.concatenate(parts))  # one number a pair sorts much faster than two
-        return np.stack(np.divmod(rising, max(len(boxes), 1)), axis=1)
+            parts.append(np.stack([np.minimum(*ends), np.maximum(*ends)]))
+        return np.concatenate(parts, axis=1).T
 
     def _meetings(self) -> Iterator[tuple[Integers, Integers]]:
         """Places in `order` of the boxes that meet, the earlier ones and the later ones."""
