@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -98,7 +99,7 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
             the one that was, has no polygon, has y before x, or has no CRS while the raster has
             one, or the reverse.
     """
-    polygons, crs = _read_polygons(Path(path), layer)
+    polygons, crs = _polygons_of(Path(path), layer)
     if (crs is None) != (grid.crs is None):
         lacking = "the AOI" if crs is None else "the raster"
         raise AoiError(
@@ -129,12 +130,30 @@ def _meets_swapped(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> bo
     return bool(shapely.box(0, 0, grid.width, grid.height).intersects(placed))
 
 
+def _polygons_of(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
+    """Union of all polygons of a file, repaired, and its CRS: of many rasters, read for the first.
+
+    Tens of thousands of polygons take seconds to unite.
+    """
+    if path.as_posix().startswith("/vsi"):
+        return _read_polygons(path, layer)
+    if not path.exists():
+        raise AoiError(f"expected an AOI file at {path}, found none; check the path")
+    parts = [path, *sorted(path.iterdir() if path.is_dir() else path.parent.glob(f"{path.stem}.*"))]
+    stamp = tuple((part, part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
+    return _read_once(path, layer, stamp)
+
+
+@lru_cache(maxsize=1)
+def _read_once(
+    path: Path, layer: str | None, _stamp: tuple[object, ...]
+) -> tuple[Polygons, pyproj.CRS | None]:
+    return _read_polygons(path, layer)
+
+
 def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
-    """Union of all polygons of a file, repaired, and its CRS."""
     import pyogrio
 
-    if not (path.exists() or path.as_posix().startswith("/vsi")):
-        raise AoiError(f"expected an AOI file at {path}, found none; check the path")
     try:
         layer = _layer(path, layer)
         meta, _, shapes, _ = pyogrio.raw.read(
@@ -149,7 +168,12 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
     crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
     if crs is not None and crs.is_geographic and present:
         _refuse_metres(path, crs, shapely.total_bounds(present))
-    broken = [one for one in present if not one.is_valid and not _only_polygons(one).is_empty]
+    valid = shapely.is_valid(present)
+    broken = [
+        one
+        for one, whole in zip(present, valid, strict=True)
+        if not whole and not _only_polygons(one).is_empty
+    ]
     if broken:
         _log.warning(
             "the AOI %s: %d of %d shapes cross or touch themselves (%s) and were repaired; check "
@@ -159,7 +183,9 @@ def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS 
             len(present),
             shapely.is_valid_reason(broken[0]),
         )
-    union = shapely.union_all([_only_polygons(shapely.make_valid(one)) for one in present])
+    mended = np.array(present, dtype=object)
+    mended[~valid] = shapely.make_valid(mended[~valid])
+    union = shapely.union_all([_only_polygons(one) for one in mended])
     if union.is_empty:
         raise AoiError(
             f"expected polygons in the AOI {path}, found {counted(len(geometries), 'feature')} and "
@@ -264,20 +290,30 @@ def _near_raster(polygons: Polygons, crs: pyproj.CRS, grid: Grid) -> Polygons:
     if not crs.is_geographic:
         return _only_polygons(_clip(polygons, [ring]))
     ring = antimeridian.unwrap(ring[None])[0]
-    turned = _all_turns(polygons)
     if not antimeridian.crossing(ring[None])[0]:
-        return _only_polygons(_clip(turned, [ring]))
-    one_world = shapely.intersection(turned, shapely.box(-180, -90, 180, 90))
-    return _only_polygons(_clip(_only_polygons(one_world), antimeridian.cut(ring)))
+        return _only_polygons(_clip(_all_turns(polygons, [ring]), [ring]))
+    rings = antimeridian.cut(ring)
+    one_world = shapely.intersection(_all_turns(polygons, rings), shapely.box(-180, -90, 180, 90))
+    return _only_polygons(_clip(_only_polygons(one_world), rings))
 
 
-def _all_turns(polygons: Polygons) -> Polygons:
-    """Polygons in degrees with their images one turn to the west and to the east.
+def _all_turns(polygons: Polygons, rings: list[NDArray[np.float64]]) -> Polygons:
+    """Polygons in degrees near some rings, with those that lie there a turn to the west or east.
 
     A raster or an AOI may go on past 180 degrees, or count from 0 to 360, where the other does not.
     """
+    outline = _around(rings)
     turns = [translate(polygons, xoff=turn) for turn in (-_TURN, 0, _TURN)]
-    return _only_polygons(shapely.union_all(turns))
+    return _only_polygons(shapely.union_all([_near(turned, outline) for turned in turns]))
+
+
+def _near(polygons: shapely.Geometry, outline: Polygons) -> Polygons:
+    """Those parts of polygons whose bounds meet those of an outline: of many, few."""
+    parts = shapely.get_parts(polygons)
+    west, south, east, north = shapely.bounds(parts).T
+    first, low, last, high = outline.bounds
+    meets = (west <= last) & (east >= first) & (south <= high) & (north >= low)
+    return shapely.MultiPolygon(parts[meets].tolist())
 
 
 def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
@@ -299,11 +335,17 @@ def _at_turn_of(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
     return turned
 
 
-def _clip(polygons: Polygons, rings: list[NDArray[np.float64]]) -> shapely.Geometry:
+def _around(rings: list[NDArray[np.float64]]) -> Polygons:
+    """What some rings enclose, and a margin."""
     outline = shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in rings])
     west, south, east, north = outline.bounds
     margin = _CLIP_MARGIN * float(np.hypot(east - west, north - south))
-    return shapely.intersection(polygons, shapely.buffer(outline, margin))
+    return _only_polygons(shapely.buffer(outline, margin))
+
+
+def _clip(polygons: Polygons, rings: list[NDArray[np.float64]]) -> shapely.Geometry:
+    outline = _around(rings)
+    return shapely.intersection(_near(polygons, outline), outline)
 
 
 def _placed_ring(

@@ -1,13 +1,13 @@
 """Pairs of overlapping boxes by a sweep along one axis: plain numpy, nothing to load or compile.
 
-A line moves across the plane along the axis on which fewer boxes lie side by side. Two boxes can
+A line moves across the plane along x or y, and few boxes lie under it at a time. Two boxes can
 only overlap where the second is met while the first is still under the line. The work is the number
 of such meetings, which `Sweep` tells before any is looked at: for the boxes of one chip it is done
 sooner than a compiled search loads.
 
-Where many would meet, the plane is cut into strips along that axis, about twice as wide as the
-boxes, and each strip is swept alone. A box lies in every strip that it reaches; a pair counts in
-the one strip where the later of the two begins across: both reach it if they overlap.
+Where many would meet, the plane is cut into strips along that axis, some twice as wide as a box
+reaches (below), and each strip is swept alone. A box lies in every strip that it reaches; a pair
+counts in the one strip where the later of the two begins across: both reach it if they overlap.
 
 Of two boxes whose overlap is measured as IoU and exceeds a threshold t, the later one begins within
 the first 1 - t of the earlier one's side, along both axes: what they share along an axis is at most

@@ -348,3 +348,45 @@ def test_an_aoi_in_an_archive_is_found_on_windows_too(
         archive.writestr("aoi.geojson", shapely.to_geojson(shapely.box(10, 50, 11, 51)))
     polygons, _ = aoi._read_polygons(WindowsPath("/vsizip/a.zip/aoi.geojson"), None)
     assert polygons.bounds == (10, 50, 11, 51)
+
+
+def test_of_many_rasters_the_aoi_is_read_for_the_first(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads = []
+    read = aoi._read_polygons
+    monkeypatch.setattr(
+        aoi, "_read_polygons", lambda *place: (reads.append(place), read(*place))[1]
+    )
+    shape = shapely.box(500_010, 5_399_700, 500_060, 5_399_900)
+    path = write(tmp_path / "a.shp", [shape], UTM33)
+    first = [read_aoi(path, grid).geometry.area for grid in (GRID, ROTATED, GRID)]
+    assert first[0] == first[2] == pytest.approx(50 * 200 * 4)
+    assert len(reads) == 1
+    write(path, [shapely.box(500_010, 5_399_700, 500_110, 5_399_900)], UTM33)
+    assert read_aoi(path, GRID).geometry.area == pytest.approx(2 * first[0])
+    (tmp_path / "a.prj").write_text(pyproj.CRS.from_epsg(32632).to_wkt("WKT1_ESRI"))
+    assert read_aoi(path, GRID).is_empty, "another CRS of the same shapes"
+    assert len(reads) == 3
+
+
+def test_of_many_polygons_those_near_the_raster_are_looked_at(tmp_path: Path) -> None:
+    """Also where they lie a turn around the Earth further."""
+    cells = [
+        shapely.box(500_000 + 20 * i, 5_399_000 + 20 * j, 500_018 + 20 * i, 5_399_018 + 20 * j)
+        for i in range(-40, 60)
+        for j in range(100)
+    ]
+    lon_lat = [
+        translate(world_of(cell), xoff=turn)
+        for turn, cell in zip([0, 360, -360] * len(cells), cells, strict=False)
+    ]
+    path = write(tmp_path / "a.gpkg", lon_lat, LON_LAT)
+    found = read_aoi(path, GRID).geometry
+    frame = shapely.box(500_000, 5_399_600, 500_500, 5_400_000)
+    square_m = shapely.union_all(cells).intersection(frame).area
+    assert found.area == pytest.approx(square_m * 4, rel=1e-4)
+
+
+def world_of(shape: shapely.Geometry) -> shapely.Geometry:
+    return shapely.transform(shape, lambda xy: reproject(xy, source=UTM33, target=LON_LAT))
