@@ -403,9 +403,17 @@ def test_rounds_settle_what_compiled_code_does(found: Found, threshold: float, r
                     may_change=open_,
                 )
             )
-    for name in ("kept", "unknown", "suppressed", "suppressors"):
+    for name in ("kept", "unknown", "suppressed"):
         one, other = (getattr(result, name) for result in results)
         np.testing.assert_array_equal(one, other, err_msg=name)
+    over = box_arrays.iou(boxes, boxes) > threshold
+    place = np.argsort(rank(boxes, scores, class_ids=class_ids, window_ids=window_ids))
+    for result in results:  # of several that suppress a box either may be told
+        by, lost = result.suppressors, result.suppressed
+        assert over[by, lost].all()
+        assert (place[by] < place[lost]).all()
+        assert (class_ids[by] == class_ids[lost]).all()
+        assert np.isin(by, result.kept).all()
 
 
 def test_a_long_chain_is_settled_without_as_many_rounds() -> None:
