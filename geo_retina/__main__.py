@@ -2,6 +2,7 @@
 
 import io
 import sys
+from pathlib import Path
 
 
 def run() -> None:
@@ -9,6 +10,11 @@ def run() -> None:
     if isinstance(sys.stdout, io.TextIOWrapper) and sys.stdout.errors == "strict":
         # on Windows a pipe or a file takes few letters: a name with others is no reason to fail
         sys.stdout.reconfigure(errors="backslashreplace")
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        sys.stderr.write("error: the folder this runs in no longer exists; change to another one\n")
+        sys.exit(2)
     try:
         from geo_retina.cli.main import app  # here, so that Ctrl-C while it loads leaves one line
 

@@ -72,3 +72,16 @@ def test_unknown_name_is_an_attribute_error() -> None:
 
     with pytest.raises(AttributeError, match="no attribute 'detekt'"):
         geo_retina.detekt  # noqa: B018
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a folder that is in use cannot be removed")
+def test_a_folder_that_is_gone_is_named(tmp_path: Path) -> None:
+    code = (
+        "import os, sys; os.mkdir(sys.argv[1]); os.chdir(sys.argv[1]); os.rmdir(sys.argv[1]); "
+        "from geo_retina.__main__ import run; run()"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "gone")]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 2
+    assert ended.stderr.count("\n") == 1
+    assert "no longer exists" in ended.stderr
