@@ -133,7 +133,7 @@ def _families(boxes: Boxes, groups: Integers) -> NDArray[np.int32]:
 
 @compiled
 def _quadtrees(
-    families: NDArray[np.int32], unit: float, extent: float
+    families: NDArray[np.int32], unit: float, extent: float, slack: float
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """`scales` and `depths` of empty quadtrees; `unit` is a square root cell's edge in pixels."""
     count = families.max() + 1 if len(families) else 0
@@ -146,7 +146,8 @@ def _quadtrees(
         scales[family, 0], scales[family, 1] = 1 / (unit * stretch), stretch / unit
         cells = extent * max(scales[family, 0], scales[family, 1])
         deepest = 0
-        while deepest < _DEPTHS - 1 and cells < 2.0**29:  # cell numbers must fit in 31 bits
+        # cell numbers must fit in 31 bits, and few cells lie within the rounding error
+        while deepest < _DEPTHS - 1 and cells < 2.0**29 and extent > 2 * slack * cells:
             cells *= 2
             deepest += 1
         depths[family, 0], depths[family, 1], depths[family, 2] = deepest, _DEPTHS, -1
@@ -173,7 +174,7 @@ def build(boxes: Boxes, groups: Integers, threshold: float, measure: int) -> Buc
     far = max(abs(low_x), abs(high_x), abs(low_y), abs(high_y))
     families = _families(boxes, groups)
     unit = max(longest, extent * 2.0**-18) * 2.0**_ROOT * _MORE
-    scales, depths = _quadtrees(families, unit, extent)
+    scales, depths = _quadtrees(families, unit, extent, far * 2.0**-48)
     size = 256
     while size < 4 * len(boxes):
         size *= 2
@@ -313,7 +314,8 @@ def rivals(  # noqa: C901  one loop of the search, compiled as a whole
         size = max(width * buckets.scales[family, 0], height * buckets.scales[family, 1])
         start, end = min(_depth(size), buckets.depths[family, 1]), buckets.depths[family, 2]
         if buckets.shared > 0:
-            start = max(start, _depth(size / buckets.shared))
+            deepest = buckets.depths[family, 0]  # smaller boxes are listed there, too
+            start = max(start, min(_depth(size / buckets.shared), deepest))
             end = min(end, _depth(size * buckets.shared))
         if start > end:
             continue

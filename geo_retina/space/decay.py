@@ -1,5 +1,7 @@
 """Scores that give way to better boxes nearby: soft-NMS without dropping a box."""
 
+import heapq
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -8,6 +10,8 @@ from geo_retina.space.box_checks import check_scores, checked_boxes, groups_of
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.pairs import Pairs, pair_iou
 from geo_retina.space.sweep import Sweep
+
+_MOST_ROUNDS = 32  # of a thousand crowded trees some ten take
 
 
 def decayed_scores(
@@ -59,7 +63,9 @@ def _decay(
     """
     one, other = np.concatenate([pairs, pairs[:, ::-1]]).T  # each pair from both sides
     factors = np.tile(factors, 2)
-    while len(one):
+    for _ in range(_MOST_ROUNDS):
+        if not len(one):
+            return
         behind = (values[one] < values[other]) | ((values[one] == values[other]) & (one > other))
         waits = np.zeros(len(values), np.bool_)
         waits[one[behind]] = True
@@ -68,3 +74,28 @@ def _decay(
         np.multiply.at(values, other[acts], factors[acts])
         left = waits[one] & waits[other]
         one, other, factors = one[left], other[left], factors[left]
+    _decay_one_by_one(values, one, other, factors)
+
+
+def _decay_one_by_one(
+    values: NDArray[np.float64],
+    one: NDArray[np.int64],
+    other: NDArray[np.int64],
+    factors: NDArray[np.float64],
+) -> None:
+    """The same for pairs, given from both sides, that would take many rounds."""
+    beside: dict[int, list[tuple[int, float]]] = {}
+    for actor, target, factor in zip(one.tolist(), other.tolist(), factors.tolist(), strict=True):
+        beside.setdefault(actor, []).append((target, factor))
+    now = values.tolist()
+    waiting = [(-now[i], i) for i in beside]
+    heapq.heapify(waiting)
+    while waiting:
+        value, best = heapq.heappop(waiting)
+        if best not in beside or -value != now[best]:
+            continue  # had its turn, or lowered since
+        for target, factor in beside.pop(best):
+            if target in beside:
+                now[target] *= factor
+                heapq.heappush(waiting, (-now[target], target))
+    values[:] = now

@@ -30,6 +30,7 @@ Integers = NDArray[np.int64]
 
 _AT_ONCE = 1 << 17  # meetings that are looked at together: few enough for a core's cache
 _WORTH_STRIPS = 50_000  # meetings that take longer than cutting into strips
+_MANY_EACH = 20  # meetings of a box that take longer than a sweep along the other axis
 _STRIP_WIDTH = 2.0  # of a strip, in mean reaches of the boxes
 _ROUNDING = 1e-9  # of a side, more than what sums of a few float64 lose
 _MOST_STRIPS = 256  # each costs some calls of numpy
@@ -100,7 +101,11 @@ class Sweep:
         whole = plain(0)
         crowded = whole.meetings >= _WORTH_STRIPS  # then strips do more than the other axis could
         other = _in_strips(whole, boxes) if crowded else plain(1)
-        return other if other.meetings < whole.meetings else whole
+        best = other if other.meetings < whole.meetings else whole
+        if crowded and best.meetings > _MANY_EACH * len(boxes):  # boxes in one column, it may be
+            other = plain(1)
+            best = other if other.meetings < best.meetings else best
+        return best
 
     @property
     def meetings(self) -> int:
@@ -169,6 +174,8 @@ def _shared(
 def _reach(boxes: NDArray[np.float64], threshold: float, overlap: Overlap) -> NDArray[np.float64]:
     """`Sweep.reach`: no pair is lost to rounding, a few more are looked at."""
     low, high = boxes[:, :2], boxes[:, 2:]
+    # a box without area overlaps nothing; turned inside out it would lie in strips that are none
+    high = np.where((box_arrays.area(boxes) > 0)[:, None], high, low)
     if overlap is not Overlap.IOU:
         return high  # a small box may lie anywhere inside a large one
     slack = 4 * np.spacing(np.maximum(np.abs(low), np.abs(high)))

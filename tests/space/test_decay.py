@@ -1,9 +1,12 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from geo_retina.space import decay
 from geo_retina.space.decay import decayed_scores
 from geo_retina.space.detections import Detections
 from geo_retina.space.merging import SoftNms
@@ -78,3 +81,24 @@ def test_low_scores_may_go_first_or_last(seed: int, count: int, least: float) ->
     first = scores >= least
     early = decayed_scores(boxes[first], scores[first], threshold=0.1)
     assert early[early >= least].tolist() == last[last >= least].tolist()
+
+
+@settings(deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 40), st.integers(0, 3))
+def test_rounds_and_one_by_one_come_to_the_same(seed: int, count: int, rounds: int) -> None:
+    boxes, scores, class_ids = crowd(seed, count, classes=2)
+    found = []
+    for most in (rounds, 10**6):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(decay, "_MOST_ROUNDS", most)
+            found.append(decayed_scores(boxes, scores, threshold=0.05, class_ids=class_ids))
+    np.testing.assert_allclose(*found, rtol=1e-12)
+
+
+def test_boxes_on_one_spot_take_no_round_each() -> None:
+    boxes = np.array([50, 50, 90, 80]) + np.random.default_rng(0).normal(0, 1, (600, 4))
+    start = time.process_time()
+    lowered = decayed_scores(boxes, np.linspace(1, 0.5, 600), threshold=0.1)
+    assert time.process_time() - start < 5
+    assert (lowered[:1] == 1).all()
+    assert (lowered[1:] < 0.5).all()

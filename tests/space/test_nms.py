@@ -492,3 +492,16 @@ def test_kernels_compile_where_no_folder_can_be_written(monkeypatch: pytest.Monk
         return 2 * value
 
     assert _kernels.compiled(twice)(21) == 42
+
+
+@pytest.mark.usefixtures("compiled_only")
+@pytest.mark.parametrize(("side", "extent"), [(1e-6, 1e5), (1e-3, 1e9), (10.0, 2.0**52)])
+def test_boxes_that_are_tiny_beside_the_extent_find_each_other(side: float, extent: float) -> None:
+    low = np.array([[0, 0], [0, 0], [extent, extent], [extent, extent], [5, 5]], dtype=float)
+    boxes = np.hstack([low, low + side])
+    kept = nms(boxes, np.array([0.9, 0.8, 0.7, 0.6, 0.5]), threshold=0.5)
+    over = box_arrays.iou(boxes, boxes) > 0.5
+    assert over[0, 1]
+    assert 1 not in kept
+    assert (3 in kept) == (not over[2, 3])
+    assert 4 in kept

@@ -143,3 +143,26 @@ def test_the_line_goes_the_way_that_meets_less(count: int, seed: int) -> None:
         for low, high in ((boxes[:, 0], boxes[:, 2]), (boxes[:, 1], boxes[:, 3]))
     ]
     assert Sweep.of(boxes, threshold=0.0, overlap=Overlap.IOU).meetings == min(meetings)
+
+
+def test_boxes_turned_inside_out_far_away_hide_no_pair() -> None:
+    generator = np.random.default_rng(0)
+    low = generator.uniform(0, 100, (3000, 2))
+    sound = np.hstack([low, low + 10])
+    far = np.stack(
+        [low[:, 0], 1e5 + 3e4 * low[:, 1], np.full(3000, 200.0), np.full(3000, -5.0)], axis=1
+    )
+    groups = np.zeros(6000, np.int64)
+    sweeps = [
+        (Sweep.of(boxes, threshold=0.5, overlap=Overlap.IOU), boxes)
+        for boxes in (sound, np.concatenate([sound, far]))
+    ]
+    alone, together = (in_order(sweep.pairs(boxes, groups)) for sweep, boxes in sweeps)
+    np.testing.assert_array_equal(alone, together)
+
+
+def test_one_column_of_boxes_is_swept_along_it() -> None:
+    low = np.arange(50_000)[:, None] * [0.0, 2.0]
+    sweep = Sweep.of(np.hstack([low, low + 10]), threshold=0.4, overlap=Overlap.IOU)
+    assert sweep.axis == 1
+    assert sweep.meetings < 5 * 50_000
