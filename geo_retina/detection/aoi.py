@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -139,9 +140,25 @@ def _polygons_of(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | 
         return _read_polygons(path, layer)
     if not path.exists():
         raise AoiError(f"expected an AOI file at {path}, found none; check the path")
-    parts = [path, *sorted(path.iterdir() if path.is_dir() else path.parent.glob(f"{path.stem}.*"))]
-    stamp = tuple((part, part.stat().st_mtime_ns, part.stat().st_size) for part in parts)
+    if path.suffix.lower() == ".vrt":  # says nothing of when the files change that it names
+        return _read_polygons(path, layer)
+    try:
+        folder = path if path.is_dir() else path.parent
+        stamp = tuple(
+            (one.name, *_version(one.stat()))
+            for one in sorted(os.scandir(folder), key=lambda one: one.name)
+            if folder == path or one.name.startswith(f"{path.stem}.")
+            if one.is_file()  # no link that leads nowhere
+        )
+        stamp = ((str(path.absolute()), *_version(path.stat())), *stamp)
+    except OSError:  # what lies beside it came or went, or may not be listed
+        return _read_polygons(path, layer)
     return _read_once(path, layer, stamp)
+
+
+def _version(found: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file is written or replaced, whatever its date and size say."""
+    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
 
 
 @lru_cache(maxsize=1)

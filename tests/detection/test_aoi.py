@@ -1,4 +1,5 @@
 import json
+import os
 import zipfile
 from pathlib import Path
 
@@ -390,3 +391,25 @@ def test_of_many_polygons_those_near_the_raster_are_looked_at(tmp_path: Path) ->
 
 def world_of(shape: shapely.Geometry) -> shapely.Geometry:
     return shapely.transform(shape, lambda xy: reproject(xy, source=UTM33, target=LON_LAT))
+
+
+def test_what_lies_beside_an_aoi_does_not_matter(tmp_path: Path) -> None:
+    shape = shapely.box(500_010, 5_399_700, 500_060, 5_399_900)
+    path = write(tmp_path / "a[1]**.gpkg", [shape], UTM33)
+    (tmp_path / "a[1]**.tif").symlink_to(tmp_path / "nowhere.tif")
+    assert read_aoi(path, GRID).geometry.area == pytest.approx(50 * 200 * 4)
+
+
+def test_a_file_put_in_place_of_an_aoi_is_read_though_date_and_size_are_the_same(
+    tmp_path: Path,
+) -> None:
+    files = []
+    for name, width in (("a", 50), ("b", 90)):
+        shape = shapely.box(500_010, 5_399_700, 500_010 + width, 5_399_900)
+        files.append(write(tmp_path / f"{name}.geojson", [shape], UTM33))
+        os.utime(files[-1], (1e9, 1e9))
+    first, second = files
+    assert first.stat().st_size == second.stat().st_size
+    assert read_aoi(first, GRID).geometry.area == pytest.approx(50 * 200 * 4)
+    second.replace(first)
+    assert read_aoi(first, GRID).geometry.area == pytest.approx(90 * 200 * 4)
