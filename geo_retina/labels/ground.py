@@ -2,13 +2,13 @@
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 import pyproj
 import shapely
 from numpy.typing import NDArray
 from shapely.affinity import translate
-from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from geo_retina.space.grid import WGS84, Grid, reproject
@@ -79,7 +79,7 @@ def blocks_over(ring: NDArray[np.float64], *, size_m: float, margin_m: float) ->
     return found
 
 
-def footprint(grid: Grid, area: Polygon | MultiPolygon | None) -> BaseGeometry:
+def footprint(grid: Grid, area: BaseGeometry | None) -> BaseGeometry:
     """Polygon of a georeferenced raster, or of its labelled area, in longitude and latitude.
 
     Across the antimeridian longitudes go on beyond 180.
@@ -108,14 +108,19 @@ def in_metres(shape: BaseGeometry, *, centre: tuple[float, float]) -> BaseGeomet
 
     Azimuthal equidistant: right near the centre, which is where it is used.
     """
-    local = pyproj.CRS.from_dict({"proj": "aeqd", "lon_0": centre[0], "lat_0": centre[1]})
-    transformer = pyproj.Transformer.from_crs(WGS84, local, always_xy=True)
+    transformer = _to_metres(centre)
 
     def project(points: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.stack(transformer.transform(points[:, 0], points[:, 1]), axis=-1)
 
     moved: BaseGeometry = shapely.transform(shape, project)
     return moved
+
+
+@lru_cache(maxsize=8)
+def _to_metres(centre: tuple[float, float]) -> pyproj.Transformer:
+    local = pyproj.CRS.from_dict({"proj": "aeqd", "lon_0": centre[0], "lat_0": centre[1]})
+    return pyproj.Transformer.from_crs(WGS84, local, always_xy=True)
 
 
 def pixel_to_ground(grid: Grid) -> NDArray[np.float64]:

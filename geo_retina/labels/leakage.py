@@ -21,6 +21,7 @@ from geo_retina.space.windows import Window
 from geo_retina.wording import counted
 
 _ROWS_AT_ONCE = 512
+_PAIRS_AT_ONCE = 1024
 _TOUCHING_M = 0.01
 """Places that are this near to each other are as near as can be."""
 _SEAM_PX = 0.5
@@ -77,7 +78,8 @@ class LeakageReport:
     shared_sites: tuple[str, ...]
     """Sites in more than one split: no fault, but then val says nothing about new sites."""
     unplaced: int
-    """Rasters without georeference: only their pixels could be compared."""
+    """Rasters without georeference, around a pole, or outside the area of their CRS: only their
+    pixels could be compared."""
 
     @property
     def leaks(self) -> bool:
@@ -117,7 +119,7 @@ class LeakageReport:
             lines.append(f"in several splits: the sites {', '.join(self.shared_sites)}")
         if self.unplaced:
             unplaced = counted(self.unplaced, "raster")
-            lines.append(f"{unplaced} without georeference: only pixels compared")
+            lines.append(f"{unplaced} without a place on the Earth: only pixels compared")
         return "\n".join(lines)
 
 
@@ -161,9 +163,11 @@ def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
         with open_raster(item.raster, pixel_coordinates=True) as raster:
             if item.raster not in digests:
                 digests[item.raster] = _digest(raster)
-            unplaced += not raster.has_georeference
-            if raster.has_georeference and (item.area is None or not item.area.is_empty):
-                places.append(_place(item, raster.grid))
+            if item.area is not None and item.area.is_empty and raster.has_georeference:
+                continue
+            place = _place(item, raster.grid) if raster.has_georeference else None
+            places += [place] if place is not None else []
+            unplaced += place is None
     splits = sorted({item.split for item in labelled})
     overlaps, nearest = _compare(places, splits)
     return LeakageReport(
@@ -183,8 +187,8 @@ def audit_splits(labelled: Sequence[LabelledRaster]) -> LeakageReport:
 def _digest(raster: Raster) -> str:
     """What tells a raster's samples from those of others, whatever the file.
 
-    A hash of all samples and of the shape; of a raster that holds but one value it is the path: two
-    empty tiles give nothing away.
+    A hash of all samples and of the shape; of a raster whose bands hold but one value each, which
+    may be NaN, it is the path: two empty tiles give nothing away.
     """
     grid = raster.grid
     digest = hashlib.blake2b(f"{raster.band_count} {grid.width} {grid.height}".encode())
@@ -195,15 +199,15 @@ def _digest(raster: Raster) -> str:
         samples = np.ascontiguousarray(raster.read(window, bands=bands))
         digest.update(samples.tobytes())
         if blank:
-            first = samples.flat[0] if first is None else first
-            blank = bool((samples == first).all())
+            first = samples[:, :1, :1].copy() if first is None else first
+            blank = bool(((samples == first) | (np.isnan(samples) & np.isnan(first))).all())
     return f"blank {raster.path}" if blank else digest.hexdigest()
 
 
 def _same_pixels(
     labelled: Sequence[LabelledRaster], digests: dict[str, str]
 ) -> tuple[SamePixels, ...]:
-    """Each raster with the first one of another split that holds its pixels."""
+    """Each raster with the first one before it, of another split, that holds its pixels."""
     groups: dict[str, list[LabelledRaster]] = {}
     for item in labelled:
         groups.setdefault(digests[item.raster], []).append(item)
@@ -224,12 +228,17 @@ def _divided(one: LabelledRaster, other: LabelledRaster) -> bool:
     return bool(shapely.intersection(one.area, other.area).area == 0)
 
 
-def _place(item: LabelledRaster, grid: Grid) -> _Place:
-    area = shapely.box(0, 0, grid.width, grid.height) if item.area is None else item.area
+def _place(item: LabelledRaster, grid: Grid) -> _Place | None:
+    """Where a raster lies; None where its CRS has no place for it, or it goes around a pole."""
+    whole = shapely.box(0, 0, grid.width, grid.height)
+    area = whole if item.area is None else shapely.make_valid(item.area)
     # Straight edges in pixels are bent in another projection: four corners alone would cut them
     # short, and neighbours of different lengths that only touch would seem to overlap.
     edge_px = max(grid.width, grid.height) / _POINTS_PER_SIDE
-    shape = footprint(grid, shapely.segmentize(area, edge_px))
+    try:
+        shape = footprint(grid, shapely.segmentize(area, edge_px))
+    except shapely.errors.GEOSException:  # its outline does not end where it begins
+        return None
     corners = shapely.get_coordinates(shape)
     centre = corners.mean(axis=0)
     radius_m = float(distances_m(centre, corners).max()) / _BOUND_SLACK
@@ -268,7 +277,11 @@ def _crossing(ones: Sequence[_Place], others: Sequence[_Place]) -> list[tuple[_P
     for turn in (0, 360, -360):
         shapes = np.array([translate(place.shape, turn) for place in ones], dtype=object)
         first, second = tree.query(shapes, predicate="intersects")
-        shared = shapely.area(shapely.intersection(shapes[first], tree.geometries[second]))
+        shared = np.zeros(len(first))
+        for start in range(0, len(first), _PAIRS_AT_ONCE):  # intersections take much memory
+            part = slice(start, start + _PAIRS_AT_ONCE)
+            cut = shapely.intersection(shapes[first[part]], tree.geometries[second[part]])
+            shared[part] = shapely.area(cut)
         for i, j, area in zip(first.tolist(), second.tolist(), shared.tolist(), strict=True):
             one, other = ones[i], others[j]
             pixel = min(one.shape.area / one.pixels, other.shape.area / other.pixels)

@@ -8,6 +8,7 @@ import pytest
 import shapely
 from affine import Affine
 
+from geo_retina.labels import leakage
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.labels.leakage import audit_splits
 from geo_retina.labels.splits import split_ground
@@ -235,3 +236,40 @@ def test_a_tile_that_crosses_180_shares_ground_with_one_beyond(
     for pair in (items, swapped):
         (overlap,) = audit_splits(pair).overlaps
         assert overlap.square_m == pytest.approx(20 * 40 * 1.113**2, rel=0.02)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "values"), [(np.uint8, (0, 0, 0, 255)), (np.float32, (np.nan,) * 4)]
+)
+def test_tiles_of_one_colour_or_of_nan_give_nothing_away(
+    plant: Planter, dtype: type, values: tuple[float, ...]
+) -> None:
+    pixels = np.tile(np.array(values, dtype)[:, None, None], (1, 40, 40))
+    items = [plant(f"{n}.tif", "tv"[n % 2], 1000 * n, pixels=pixels) for n in range(2)]
+    assert not audit_splits(items).leaks
+
+
+def test_many_rasters_of_one_place_are_compared(
+    plant: Planter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leakage, "_PAIRS_AT_ONCE", 4)
+    items = [plant(f"{n}.tif", "train" if n % 2 else "val", n) for n in range(8)]
+    assert len(audit_splits(items).overlaps) == 16
+
+
+@pytest.mark.parametrize(
+    ("crs", "origin"), [("EPSG:3413", (-20_000, 20_000)), ("EPSG:32633", (9e9, 9e9))]
+)
+def test_a_raster_without_a_place_on_the_earth_is_compared_by_its_pixels(
+    tmp_path: Path, write_raster_at: Writer, crs: str, origin: tuple[float, float]
+) -> None:
+    rng, items = np.random.default_rng(0), []
+    for split in ("train", "val"):
+        place = Affine.translation(*origin) @ Affine.scale(1000, -1000)
+        pixels = rng.integers(0, 255, (3, 40, 40)).astype(np.uint8)
+        path = write_raster_at(tmp_path / f"{split}.tif", pixels, transform=place, crs=crs)
+        items.append(LabelledRaster(str(path), Labels.empty(["tree"]), split=split))
+    report = audit_splits(items)
+    assert not report.leaks
+    assert report.unplaced == 2
+    assert "2 rasters without a place on the Earth" in report.to_text()
