@@ -236,7 +236,8 @@ def _place(item: LabelledRaster, grid: Grid) -> _Place | None:
     # short, and neighbours of different lengths that only touch would seem to overlap.
     edge_px = max(grid.width, grid.height) / _POINTS_PER_SIDE
     try:
-        shape = footprint(grid, shapely.segmentize(area, edge_px))
+        with np.errstate(invalid="ignore"):
+            shape = footprint(grid, shapely.segmentize(area, edge_px))
     except shapely.errors.GEOSException:  # its outline does not end where it begins
         return None
     corners = shapely.get_coordinates(shape)
