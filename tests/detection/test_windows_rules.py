@@ -74,6 +74,8 @@ def _windows_rules(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(os, "rename", refusing(os.rename, both=True))
     monkeypatch.setattr(os, "open", open_files_only)
     monkeypatch.setattr(shutil, "_use_fd_functions", False)
+    if hasattr(shutil, "_rmtree_impl"):  # Python 3.14 and newer
+        monkeypatch.setattr(shutil, "_rmtree_impl", shutil._rmtree_unsafe)
     monkeypatch.delattr(os, "pwrite")
     yield
     monkeypatch.undo()
