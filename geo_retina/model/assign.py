@@ -141,11 +141,11 @@ def adaptive(anchors: Sequence[Tensor], objects: Tensor, *, nearest: int = 9) ->
     assigned = every.new_full((len(every),), BACKGROUND, dtype=torch.int64)
     if len(objects) == 0:
         return assigned
-    chunk = max(PAIRS_AT_ONCE // max(len(level) for level in anchors), 1)
+    positions = _Positions(anchors)
     owners, claimed, overlaps = [], [], []
-    for start in range(0, len(objects), chunk):
-        part = objects[start : start + chunk].to(every.dtype)
-        candidates = _nearest_anchors(anchors, part, nearest)  # (m, C)
+    for start in range(0, len(objects), positions.at_once):
+        part = objects[start : start + positions.at_once].to(every.dtype)
+        candidates = positions.nearest_anchors(part, nearest)  # (m, C)
         overlap, positive = _adaptive_positives(every[candidates], part)
         row, column = positive.nonzero(as_tuple=True)
         owners.append(row + start)
@@ -158,6 +158,25 @@ def adaptive(anchors: Sequence[Tensor], objects: Tensor, *, nearest: int = 9) ->
     first.scatter_reduce_(0, anchor[wins], owner[wins], "amin")
     assigned[anchor[wins]] = first[anchor[wins]]
     return assigned
+
+
+def best_iou(objects: Tensor, anchors: Sequence[Tensor]) -> Tensor:
+    """Highest IoU of each object with any anchor, (M,).
+
+    Of one shape, that is the anchor whose centre is nearest: moved away along either axis, it
+    shares less with the object.
+
+    Args:
+        objects: (M, 4) pixel edges; M may be 0.
+        anchors: (A_l, 4) pixel edges for each level, the anchors of a position side by side.
+    """
+    every = torch.cat(list(anchors))
+    positions = _Positions(anchors)
+    best = []
+    for part in torch.split(objects.to(every.dtype), positions.at_once):
+        candidates = positions.nearest_anchors(part, 1)  # (m, C)
+        best.append(paired_iou(every[candidates], part[:, None]).amax(dim=1))
+    return torch.cat(best)
 
 
 def wasserstein(objects: Tensor, anchors: Tensor, *, constant: float = 12.8) -> Tensor:
@@ -199,22 +218,35 @@ def _favourites(
     return rows[row], column + start, likeness[row, column]
 
 
-def _nearest_anchors(anchors: Sequence[Tensor], objects: Tensor, nearest: int) -> Tensor:
-    """Indices of the anchors at each level's `nearest` positions: (M, C)."""
-    middle = (objects[:, :2] + objects[:, 2:]) / 2
-    chosen = []
-    start = 0
-    for level in anchors:
-        centres = (level[:, :2] + level[:, 2:]) / 2
-        at_first = (centres - centres[0]).abs().amax(dim=1) < 1  # positions lie 4 px apart or more
-        shapes = int(at_first.sum())
-        x, y = centres[::shapes].T
-        distance = (middle[:, :1] - x) ** 2 + (middle[:, 1:] - y) ** 2  # (M, positions)
-        positions = distance.topk(min(nearest, len(x)), largest=False).indices
-        shape = torch.arange(shapes, device=level.device)
-        chosen.append((start + positions[:, :, None] * shapes + shape).flatten(1))
-        start += len(level)
-    return torch.cat(chosen, dim=1)
+class _Positions:
+    """Where the anchors of each level stand, several shapes at one position."""
+
+    def __init__(self, anchors: Sequence[Tensor]) -> None:
+        self._levels: list[tuple[Tensor, int, int]] = []  # centres (P, 2), shapes, first anchor
+        first = 0
+        for level in anchors:
+            centres = (level[:, :2] + level[:, 2:]) / 2
+            at_first = (centres - centres[0]).abs().amax(dim=1) < 1  # positions lie 4 px apart
+            shapes = int(at_first.sum())
+            self._levels.append((centres[::shapes], shapes, first))
+            first += len(level)
+
+    @property
+    def at_once(self) -> int:
+        """How many objects are compared with the positions in one go."""
+        return max(PAIRS_AT_ONCE // max(len(centres) for centres, _, _ in self._levels), 1)
+
+    def nearest_anchors(self, objects: Tensor, nearest: int) -> Tensor:
+        """Indices of the anchors at each level's `nearest` positions: (M, C)."""
+        middle = (objects[:, :2] + objects[:, 2:]) / 2
+        chosen = []
+        for centres, shapes, first in self._levels:
+            x, y = centres.T
+            distance = (middle[:, :1] - x) ** 2 + (middle[:, 1:] - y) ** 2  # (M, positions)
+            positions = distance.topk(min(nearest, len(x)), largest=False).indices
+            shape = torch.arange(shapes, device=centres.device)
+            chosen.append((first + positions[:, :, None] * shapes + shape).flatten(1))
+        return torch.cat(chosen, dim=1)
 
 
 def _adaptive_positives(candidates: Tensor, objects: Tensor) -> tuple[Tensor, Tensor]:

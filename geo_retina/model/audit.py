@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torchvision.ops import batched_nms, box_iou
+from torchvision.ops import batched_nms
 
 from geo_retina.errors import LabelError
 from geo_retina.model.anchors import chip_anchors
+from geo_retina.model.assign import best_iou
 from geo_retina.model.criterion import Assignment, Targets
 from geo_retina.model.settings import NetworkSettings
 
@@ -127,7 +128,6 @@ def audit_anchors(
         width=width,
         device=torch.device("cpu"),
     )
-    every = torch.cat(anchors)
     parts = [np.zeros((0, 4))]
     for chip in chips:
         owners = assignment.assign(anchors, chip.boxes)
@@ -135,7 +135,7 @@ def audit_anchors(
         apart = torch.zeros(len(chip.boxes), dtype=torch.bool)
         apart[_kept_by_nms(chip, nms_iou)] = True
         sides = chip.boxes[:, 2:] - chip.boxes[:, :2]
-        columns = (sides.prod(dim=1).sqrt(), count, _best_iou(chip.boxes, every), apart)
+        columns = (sides.prod(dim=1).sqrt(), count, best_iou(chip.boxes, anchors), apart)
         parts.append(torch.stack([column.double() for column in columns], dim=1).numpy())
     table = np.concatenate(parts)  # (M, [size, positives, best IoU, separable])
     return AnchorAudit(table[:, 0], table[:, 1].astype(np.int64), table[:, 2], table[:, 3] > 0)
@@ -214,12 +214,6 @@ def _kept_by_nms(chip: Targets, nms_iou: float) -> torch.Tensor:
     scores = torch.ones(len(chip.boxes))
     kept: torch.Tensor = batched_nms(chip.boxes.float(), scores, chip.class_ids, nms_iou)
     return kept
-
-
-def _best_iou(boxes: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
-    """Highest IoU of each box with any anchor, (M,), a few boxes at a time."""
-    best = [box_iou(part, anchors).amax(dim=1) for part in torch.split(boxes, 16)]
-    return torch.cat(best) if best else boxes.new_zeros(0)
 
 
 def _share(mask: NDArray[np.bool_]) -> float:

@@ -66,6 +66,21 @@ def test_max_iou_equals_torchvision_whatever_the_chunk(
         assert torch.equal(found, expected)
 
 
+@settings(deadline=None, max_examples=40)
+@given(objects=object_sets(), pairs=st.sampled_from([1, 1_000_000]))
+def test_best_iou_is_that_with_every_anchor(objects: Tensor, pairs: int) -> None:
+    before = assign.PAIRS_AT_ONCE
+    assign.PAIRS_AT_ONCE = pairs
+    try:
+        for moved in (objects, objects - 70.3, random_objects(30, seed=int(objects.sum()))):
+            for anchors in (anchors_of(), anchors_of((4,), height=33, ratios=(1.0,))):
+                expected = box_iou(moved, torch.cat(anchors)).amax(dim=1)
+                torch.testing.assert_close(assign.best_iou(moved, anchors), expected)
+    finally:
+        assign.PAIRS_AT_ONCE = before
+    assert len(assign.best_iou(objects[:0], anchors_of())) == 0
+
+
 def test_an_object_off_the_chip_gets_no_anchor() -> None:
     far = torch.tensor([[5000.0, 5000, 5010, 5010]])
     assert (assign.max_similarity(anchors_of(), far) == assign.BACKGROUND).all()

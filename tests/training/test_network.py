@@ -9,12 +9,19 @@ import torch
 from geo_retina.errors import ConfigError, LabelError
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import save_checkpoint
+from geo_retina.model.criterion import Targets
 from geo_retina.model.retinanet import RetinaNet, build_retinanet
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.training import network as network_module
 from geo_retina.training.anchors import propose_anchors
 from geo_retina.training.data import read_data
 from geo_retina.training.memory import free_bytes, training_bytes
-from geo_retina.training.network import audit_network, audit_text, resolve_network
+from geo_retina.training.network import (
+    audit_chips,
+    audit_network,
+    audit_text,
+    resolve_network,
+)
 from geo_retina.training.start import fill_network, start_network
 
 
@@ -40,6 +47,25 @@ def test_anchors_are_fitted_unless_stated(recipe: Callable[..., Any], field_data
     assert len(audit) == sum(len(item) for item in rasters)
     assert audit.recall_ceiling > 0.9
     assert "objects audited; recall cannot exceed" in audit_text(audit)
+
+
+def test_of_many_objects_some_are_audited(
+    recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe()
+    low = torch.cartesian_prod(torch.arange(4.0, 60, 28), torch.arange(4.0, 60, 14))
+    boxes = torch.cat([low, low + 12], dim=1)
+    chips = [Targets(boxes, torch.zeros(len(boxes), dtype=torch.int64))] * 10
+    for most, expected in ((10_000, 80), (80, 80), (20, 24), (1, 8)):
+        monkeypatch.setattr(network_module, "_MOST_AUDITED_OBJECTS", most)
+        audit = audit_chips(
+            chips,
+            network=settings.network,
+            assignment=settings.loss.assignment,
+            chip_px=64,
+            nms_iou=0.5,
+        )
+        assert len(audit) == expected
 
 
 def test_the_audit_counts_no_forced_matches(recipe: Callable[..., Any], field_data: Path) -> None:
