@@ -109,7 +109,7 @@ def evaluate(
     device: shared.Device = "auto",
     backend: shared.Backend = "auto",
     batch: shared.Batch = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
     """Measure a model, or a file of detections, against labels.
 
