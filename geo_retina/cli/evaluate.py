@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from geo_retina.evaluation.runs import Detecting
     from geo_retina.evaluation.summary import Evaluation
     from geo_retina.labels.choice import LabelChoice
-    from geo_retina.training.val_side import ValSide
+    from geo_retina.training.recipe_side import RecipeSide
 
 
 @takes(choice=options.label_choice, finding=shared.finding, reading=shared.reading)
@@ -30,8 +30,8 @@ def evaluate(
     labels: Annotated[
         str | None,
         typer.Option(
-            help="Label file or folder, any known format. [default: the val side of the recipe "
-            "that the checkpoint was trained by]"
+            help="Label file or folder, any known format. [default: the val side, or that of "
+            "--split, of the recipe in the checkpoint]"
         ),
     ] = None,
     model: Annotated[
@@ -109,7 +109,7 @@ def evaluate(
     device: shared.Device = "auto",
     backend: shared.Backend = "auto",
     batch: shared.Batch = None,
-    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs.")] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", "-q", help="No logs, no progress bar.")] = False,
 ) -> None:
     """Measure a model, or a file of detections, against labels.
 
@@ -148,7 +148,7 @@ def evaluate(
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
         checks.outputs(report, as_json, calibrated, read=(labels, model, detections))
-        side = None if labels is not None else _val_side(name, data)
+        side = None if labels is not None else _recipe_side(name, data, known.split)
         if side is not None and iou is None and distance_m is None:
             iou, distance_m = side.settings.iou, side.settings.distance_m
         iou = defaults.MATCH_IOU if iou is None else iou
@@ -162,7 +162,7 @@ def evaluate(
             told = (
                 about.of_model(name, known, pairs, data)
                 if side is None
-                else about.of_val_side(name, side, pairs, data, score)
+                else about.of_recipe_side(name, side, pairs, data, score)
             )
             score = read_info(name).card.score if score is None else score
         else:
@@ -206,9 +206,9 @@ def _write(
 
 
 def _pairs_by_model(
-    model: str, known: "LabelChoice | ValSide", how: "Detecting", *, quiet: bool
+    model: str, known: "LabelChoice | RecipeSide", how: "Detecting", *, quiet: bool
 ) -> "list[Pair]":
-    """What a model finds beside labels, or beside the val side of its recipe."""
+    """What a model finds beside labels, or beside a side of its recipe."""
     from geo_retina.evaluation.runs import model_pairs
     from geo_retina.labels.choice import LabelChoice
 
@@ -279,8 +279,9 @@ def _placed(known: "LabelChoice", raster_crs: str | None) -> "LabelChoice":
     return replace(known, source=replace(known.source, vector=vector))
 
 
-def _val_side(model: str, data: Path) -> "ValSide":
-    """The val side of a checkpoint's own recipe; loads the training room, which takes seconds."""
-    from geo_retina.training.val_side import val_side_of
+def _recipe_side(model: str, data: Path, split: str | None) -> "RecipeSide":
+    """A side of a checkpoint's own recipe; loads the training room, which takes seconds."""
+    from geo_retina.labels.splits import VAL
+    from geo_retina.training.recipe_side import recipe_side
 
-    return val_side_of(model, data)
+    return recipe_side(model, data, split or VAL)

@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from geo_retina.evaluation.about import About
     from geo_retina.evaluation.pairs import Pair
     from geo_retina.labels.choice import LabelChoice
-    from geo_retina.training.val_side import ValSide
+    from geo_retina.training.recipe_side import RecipeSide
 
 
 def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -> "About":
@@ -30,27 +30,31 @@ def of_model(name: str, known: "LabelChoice", pairs: "list[Pair]", data: Path) -
     )
 
 
-def of_val_side(
-    name: str, side: "ValSide", pairs: "list[Pair]", data: Path, score: float | None
+def of_recipe_side(
+    name: str, side: "RecipeSide", pairs: "list[Pair]", data: Path, score: float | None
 ) -> "About":
-    """A model on the val side of its own recipe, with the score that the user stated, if any."""
+    """A model on a side of its own recipe, with the score that the user stated, if any."""
     from geo_retina.evaluation.about import BEFOREHAND, About
     from geo_retina.evaluation.doubts import unlabelled_rasters
-    from geo_retina.evaluation.seen import cautions
-    from geo_retina.labels.splits import TRAIN
+    from geo_retina.evaluation.seen import cautions, known_raster
+    from geo_retina.labels.splits import TRAIN, VAL
     from geo_retina.model.checkpoint import read_info
     from geo_retina.training import learned_from
 
     info = read_info(name)
-    stated = score is not None
+    beforehand = score is not None or side.split != VAL
     learned = [item for item in learned_from.rasters_of_run(info) if item.side == TRAIN]
+    if side.split == TRAIN:
+        learned = [known_raster(item.labelled, TRAIN, sure=True) for item in side.rasters]
     changed = cautions(pairs, learned)  # the data are others now, and are divided otherwise
-    weights = learned_from.weights_caution(side.settings) if stated else []
+    weights = (
+        learned_from.weights_caution(side.settings) if beforehand and side.split == VAL else []
+    )
     return About(
         name=info.card.name,
         model=str(info.path),
-        labels=f"the val side of its recipe, paths from {data.absolute()}",
-        score_origin=BEFOREHAND if stated else learned_from.score_origin(side.settings),
+        labels=f"the {side.split} side of its recipe, paths from {data.absolute()}",
+        score_origin=BEFOREHAND if beforehand else learned_from.score_origin(side.settings),
         cautions=(*changed, *weights, *unlabelled_rasters(pairs)),
     )
 

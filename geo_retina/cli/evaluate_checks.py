@@ -72,8 +72,8 @@ def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:
     from geo_retina.detection.options import DetectOptions
 
     given = shared.flags_given(reading, DetectOptions())
-    if known != options.label_choice(""):
-        given.append("options for reading labels (--images, --split, --only, --format...)")
+    if known != options.label_choice("", split=known.split):
+        given.append("options for reading labels (--images, --only, --format...)")
     if given:
         raise ConfigError(
             f"{', '.join(given)}: need --labels; without it, labels and rasters are read as the "

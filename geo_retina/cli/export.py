@@ -44,7 +44,8 @@ def export(
             "--output",
             "--out",
             "-o",
-            help="Folder to write to. [default: the checkpoint's; for a bundled model, this one]",
+            help="Folder to write to. [default: the checkpoint's; of a bundled model, the current "
+            "one]",
         ),
     ] = None,
     calibrate: Annotated[

@@ -92,7 +92,8 @@ class Model:
             Boxes in pixel edges of the chip, highest score first.
 
         Raises:
-            ModelError: The shape or the data type is not what the card states.
+            ModelError: The shape or the data type is not what the card states, or `score` or
+                `nms_iou` is out of range.
         """
         card = self.card
         thresholds = replace(
@@ -125,8 +126,9 @@ def load_model(
         backend: See `choose_backend`.
 
     Raises:
-        ModelError: The model is unknown or its file is damaged.
+        ModelError: The model is unknown, its file is damaged, or it has no graph for the backend.
         DeviceError: The device is not there.
+        DependencyError: The backend's library is not installed.
         ConfigError: The backend is unknown, or `batch` is no number of chips.
     """
     check_batch(batch)

@@ -80,7 +80,11 @@ def detect_to_files(
         work: How the work is done.
         also: Further writers that get the same detections, such as a picture.
         further_files: What they and the caller write, so that it takes the place of no input.
-        on_progress: Called at the start and after each window.
+        on_progress: Called at the start and after each window with the megapixels that are done,
+            those of the raster, and the objects so far.
+
+    Returns:
+        What was read, found and written.
 
     Raises:
         UsageError: One of its kinds, for whatever is wrong with the input; before the model loads.

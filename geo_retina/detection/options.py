@@ -32,8 +32,8 @@ class DetectOptions(ReadOptions):
     class_agnostic: bool = False
     """Stitch boxes of different classes too."""
     chip_px: int | None = None
-    """Edge of a chip, in pixels of the model's GSD; None = the model's, or up to twice as large
-    where that covers the raster with less work."""
+    """Edge of a chip, in pixels of the model's GSD; None = what `fitting_chip_px` chooses: the
+    model's, or a larger one that covers the raster with less work."""
     overlap_px: int | None = None
     """Overlap of neighbouring windows, in pixels of the model's GSD."""
     aoi: str | None = None

@@ -45,7 +45,8 @@ def detect(
         device: `auto`, `cpu`, `cuda` or `cuda:N`.
         backend: See `backends.choose_backend`.
         batch: Chips at once; None chooses by device.
-        on_progress: Called at the start and after each window.
+        on_progress: Called at the start and after each window with the megapixels that are done,
+            those of the raster, and the objects so far.
         **options: Fields of `DetectOptions`. What is found: `score`, `class_scores` (such as
             `{"car": 0.2}`), `nms_iou`, `decay_iou`, `method`, `class_agnostic`, `chip_px`,
             `overlap_px`, `aoi_layer`. How the raster is read: `bands`, `scale`, `stretch`,

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from geo_retina.errors import BandError
 from geo_retina.imagery.raster import Raster
+from geo_retina.wording import counted
 
 _SYNONYMS = {
     "nearinfrared": "nir",
@@ -117,8 +118,10 @@ def _unclear(raster: Raster, needed: Sequence[str], alpha: int | None) -> str:
     names = band_names(raster)
     listed = ", ".join(f"{band} {name or 'unnamed'}" for band, name in enumerate(names, start=1))
     masked = f" Band {alpha} is tagged alpha and taken for a mask." if alpha is not None else ""
+    remedy = "Say which to take, in the model's order, with --bands and their numbers, from 1"
+    if raster.band_count < len(needed):
+        remedy = "They are too few: take a raster that has all (--bands may name a band twice)"
     return (
-        f"the model needs the bands {', '.join(needed)}; {raster.path} has {raster.band_count} "
-        f"band(s): {listed}.{masked} Say which to take, in the model's order, with --bands and "
-        "their numbers, counted from 1"
+        f"the model needs the bands {', '.join(needed)}; {raster.path} has "
+        f"{counted(raster.band_count, 'band')}: {listed}.{masked} {remedy}"
     )

@@ -42,11 +42,14 @@ class TrainingData:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Divided:
-    """What a source gives to train and val."""
+    """A source with the side of each of its rasters as their split."""
 
     source: Source
-    train: list[LabelledRaster]
-    val: list[LabelledRaster]
+    labelled: list[LabelledRaster]
+
+    def side(self, split: str) -> list[LabelledRaster]:
+        """Those of one side."""
+        return [item for item in self.labelled if item.split == split]
 
 
 def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
@@ -64,52 +67,65 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
     parts = _divided(settings, folder)
     if settings.divide is not None:
         warn_of_few_labels(
-            [item for part in parts for item in (*part.train, *part.val)], settings.divide
+            [item for part in parts for item in (*part.side(TRAIN), *part.side(VAL))],
+            settings.divide,
         )
     train, val, everything = [], [], []
     for part in parts:
-        train += _prepared(part.source, part.train, settings.card)
-        _prepared(part.source, part.val, settings.card)  # to check them
-        val += [ValRaster(item, part.source.reading) for item in part.val]
-        everything += [replace(item, split=TRAIN) for item in part.train]
-        everything += [replace(item, split=VAL) for item in part.val]
+        learned_from, measured_on = part.side(TRAIN), part.side(VAL)
+        train += _prepared(part.source, learned_from, settings.card)
+        _prepared(part.source, measured_on, settings.card)  # to check them
+        val += [ValRaster(item, part.source.reading) for item in measured_on]
+        everything += [*learned_from, *measured_on]
     if not any((~item.ignored).any() for item in train):
         raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
     leakage = _audit(everything) if val else None
     return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
 
 
-def read_val(settings: TrainingSettings, folder: Path) -> tuple[ValRaster, ...]:
-    """The val side of a recipe alone, as `read_data` gives it; nothing is compared with train.
+def read_side(settings: TrainingSettings, folder: Path, split: str) -> tuple[ValRaster, ...]:
+    """One side of a recipe alone, as `read_data` gives val; nothing is compared with train.
+
+    Args:
+        settings: The recipe.
+        folder: Folder that its paths are relative to.
+        split: Name of the side, such as `val`, or `test` where it divides one off.
 
     Raises:
-        LabelError: Labels are missing or wrong, or the recipe has no val side.
+        LabelError: Labels are missing or wrong, or the recipe has no such side.
     """
-    if settings.divide is None and not settings.val:
-        raise LabelError("the recipe has no val side: name the labels to evaluate on (--labels)")
+    if settings.divide is None:  # told before labels are read that may not be here
+        _expect_side(split, {TRAIN, VAL} if settings.val else {TRAIN})
+    parts = _divided(settings, folder)
+    _expect_side(split, {item.split for part in parts for item in part.labelled})
     return tuple(
-        ValRaster(item, part.source.reading)
-        for part in _divided(settings, folder)
-        for item in part.val
+        ValRaster(item, part.source.reading) for part in parts for item in part.side(split)
     )
+
+
+def _expect_side(split: str, known: set[str]) -> None:
+    if split not in known:
+        raise LabelError(
+            f"the recipe has no {split} side, only {', '.join(sorted(known))}: name labels to "
+            "evaluate on (--labels)"
+        )
 
 
 def _divided(settings: TrainingSettings, folder: Path) -> list[_Divided]:
     names = settings.card.class_names
     found = [(source, source.read(folder, names)) for source in settings.train]
     if settings.divide is None:
-        parts = [_Divided(source, items, []) for source, items in found]
-        return parts + [_Divided(source, [], source.read(folder, names)) for source in settings.val]
+        parts = [_Divided(source, _as_side(items, TRAIN)) for source, items in found]
+        return parts + [
+            _Divided(source, _as_side(source.read(folder, names), VAL)) for source in settings.val
+        ]
     divided = divide_sources(settings.divide, [items for _, items in found])
     refuse_empty_side([item for items in divided for item in items], settings.divide)
-    return [
-        _Divided(source, _side(items, TRAIN), _side(items, VAL))
-        for source, items in zip(settings.train, divided, strict=True)
-    ]
+    return [_Divided(source, items) for source, items in zip(settings.train, divided, strict=True)]
 
 
-def _side(labelled: Iterable[LabelledRaster], split: str) -> list[LabelledRaster]:
-    return [item for item in labelled if item.split == split]
+def _as_side(labelled: Iterable[LabelledRaster], split: str) -> list[LabelledRaster]:
+    return [replace(item, split=split) for item in labelled]
 
 
 def _prepared(

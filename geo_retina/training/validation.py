@@ -19,9 +19,9 @@ from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
 from geo_retina.training.averaging import AveragedWeights, kept_network
 from geo_retina.training.data import ValRaster
 from geo_retina.training.module import DetectorModule
+from geo_retina.training.recipe_side import val_pairs
 from geo_retina.training.records import StepTable
 from geo_retina.training.settings import ValidationSettings
-from geo_retina.training.val_side import val_pairs
 from geo_retina.wording import counted
 
 _log = logging.getLogger(__name__)

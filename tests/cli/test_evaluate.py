@@ -267,7 +267,7 @@ def test_the_report_names_the_model_and_what_it_was_evaluated_on(field: Path, mo
         (["--labels", "boxes.csv", "--detections", "y", "--data", "images"], "--data is for a"),
         (["--labels", "boxes.csv", "--detections", "y", "--chip", "96"], "--chip: for a model"),
         (["--labels", "boxes.csv", "--detections", "y", "--bands", "1"], "--bands: for a model"),
-        (["--model", "tree-crowns", "--split", "val"], "need --labels"),
+        (["--model", "tree-crowns", "--only", "val.txt"], "need --labels"),
         (["--model", "tree-crowns", "--gsd", "0.1"], "--gsd, options for reading labels"),
     ],
 )

@@ -69,7 +69,7 @@ def trained(
     tmp_path: Path, blob_model: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
 ) -> Trained:
     """`trained(**changes)`: a model that finds every bright patch and carries a recipe."""
-    import geo_retina.training.val_side
+    import geo_retina.training.recipe_side
     from geo_retina.detection import job
     from geo_retina.evaluation import runs
 
@@ -83,7 +83,7 @@ def trained(
     def install(**changes: Any) -> Path:
         recipe = json.dumps(recipe_of(detector.card, **changes))
         info = CheckpointInfo(file, detector.card, NetworkSettings(num_classes=1), recipe)
-        for module in (runs, job, learned_from, geo_retina.training.val_side):
+        for module in (runs, job, learned_from, geo_retina.training.recipe_side):
             monkeypatch.setattr(module, "read_info", lambda _model: info)
         monkeypatch.setattr("geo_retina.model.checkpoint.read_info", lambda _model: info)
         return file
@@ -121,6 +121,42 @@ def test_a_stated_score_on_the_val_side_leaves_the_weights(data: Path, trained: 
     assert "Caution" not in done.stdout
     done = run("--model", last, "--data", data)
     assert "(chosen on these same rasters: optimistic; hold out" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "division",
+    [
+        {"kind": "column", "train": "val", "val": "train"},
+        {"kind": "file", "shares": {"train": 0.34, "val": 0.33, "test": 0.33}, "seed": 2},
+        {
+            "kind": "ground",
+            "block_m": 12,
+            "guard_m": 1,
+            "shares": {"train": 0.6, "val": 0.2, "test": 0.2},
+        },
+    ],
+)
+def test_a_side_that_is_neither_is_measured(
+    division: dict[str, Any], data: Path, trained: Trained
+) -> None:
+    if division["kind"] == "column":
+        rows = (data / "boxes.csv").read_text().splitlines()
+        rows = [row.replace(",train", ",test") if row[0] == "a" else row for row in rows]
+        (data / "boxes.csv").write_text("\n".join(rows))
+    model = trained(train=[csv_source()], val=[], divide=division)
+    done = run("--model", model, "--data", data, "--split", "test")
+    assert done.exit_code == 0, done.stderr
+    assert f"against the test side of its recipe, paths from {data}." in done.stdout
+    assert "(chosen beforehand)" in done.stdout
+    assert "Caution" not in done.stdout
+
+
+def test_a_side_that_is_not_there_or_was_learned_from_is_told(data: Path, trained: Trained) -> None:
+    done = run("--model", trained(), "--data", data, "--split", "test")
+    assert done.exit_code == 2
+    assert "the recipe has no test side" in done.stderr
+    done = run("--model", trained(), "--data", data, "--split", "train")
+    assert "Caution: 2 of 2 rasters (140 of 140 labels) have the names of" in done.stdout
 
 
 LEARNED = (

@@ -59,6 +59,12 @@ def test_other_counts_need_a_statement(bands: int, write_raster: WriteRaster, no
         pick(path)
 
 
+def test_too_few_bands_are_called_so(write_raster: WriteRaster, noise: Noise) -> None:
+    path = write_raster("a.tif", noise(3, 9, 8))
+    with pytest.raises(BandError, match=r"has 3 bands: .*too few: take a raster that has all"):
+        pick(path, (*RGB, "nir"))
+
+
 def test_stated_numbers_win(write_raster: WriteRaster, noise: Noise) -> None:
     path = write_raster("a.tif", noise(5, 9, 8), photometric="MINISBLACK")
     assert pick(path, numbers=[5, 1, 1]).numbers == (5, 1, 1)

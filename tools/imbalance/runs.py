@@ -20,9 +20,9 @@ from geo_retina.evaluation.runs import FROM_LOWEST_SCORE, Detecting, detect_pair
 from geo_retina.labels.coco import read_coco
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.training.fit import fit
+from geo_retina.training.recipe_side import read_as
 from geo_retina.training.run_folder import STATE_NAME
 from geo_retina.training.settings import TrainingSettings
-from geo_retina.training.val_side import read_as
 from imbalance.prepare import HELD_OUT
 
 RECIPES = Path(__file__).parent

@@ -1,4 +1,4 @@
-"""The val side of the training that made a checkpoint, found again by the recipe it carries."""
+"""A side of the training that made a checkpoint, found again by the recipe it carries."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -10,16 +10,19 @@ from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import LabelError, ModelError
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.runs import BY_DEFAULT, Detecting, detect_each
+from geo_retina.labels.splits import VAL
 from geo_retina.model.checkpoint import read_info
-from geo_retina.training.data import ValRaster, read_val
+from geo_retina.training.data import ValRaster, read_side
 from geo_retina.training.settings import TrainingSettings, ValidationSettings
 from geo_retina.training.sources import Reading
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class ValSide:
-    """What a model was measured on while it learned, and how."""
+class RecipeSide:
+    """Rasters that a recipe divides off, and how a training measures."""
 
+    split: str
+    """`val`: what the model was measured on while it learned; or another, such as `test`."""
     rasters: tuple[ValRaster, ...]
     settings: ValidationSettings
 
@@ -28,16 +31,17 @@ class ValSide:
         return val_pairs(self.rasters, model, how)
 
 
-def val_side_of(model: str | Path, folder: Path) -> ValSide:
-    """Read the val side again: the division depends on nothing but the recipe and the data.
+def recipe_side(model: str | Path, folder: Path, split: str = VAL) -> RecipeSide:
+    """Read a side again: the division depends on nothing but the recipe and the data.
 
     Args:
         model: Name of a bundled model, or path of a checkpoint.
         folder: Folder that the recipe's paths are relative to.
+        split: Name of the side.
 
     Raises:
         ModelError: The model is unknown or carries no recipe that can be read.
-        LabelError: Labels are missing or wrong, or the recipe has no val side.
+        LabelError: Labels are missing or wrong, or the recipe has no such side.
     """
     info = read_info(model)
     if info.recipe is None:
@@ -53,7 +57,7 @@ def val_side_of(model: str | Path, folder: Path) -> ValSide:
             "to evaluate on (--labels)"
         ) from error
     try:
-        return ValSide(read_val(recipe, folder), recipe.validation)
+        return RecipeSide(split, read_side(recipe, folder, split), recipe.validation)
     except LabelError as error:
         raise LabelError(
             f"{error} (by the recipe in {info.path}, with paths relative to {folder}; --data names "
