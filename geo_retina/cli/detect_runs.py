@@ -147,15 +147,15 @@ def _by_class(counts: "Mapping[str, int]") -> str:
 
 def _print_summary(done: "RunSummary") -> None:
     counts, seams = done.counts, done.seams["totals"]
-    found = f"{counts.objects:,} objects ({_by_class(done.objects_by_class)})"
+    found = f"{counted(counts.objects, 'object')} ({_by_class(done.objects_by_class)})"
     print(f"found    {found} in {done.seconds:.1f} s")
     print(
         f"windows  {counts.windows_inferred:,} searched, {counts.windows_empty:,} empty, "
         f"{counts.windows_outside:,} outside the AOI, {counts.windows_split:,} split"
     )
     print(
-        f"seams    {seams['merged']:,} boxes merged, {seams['cut']:,} dropped as cut, "
-        f"{seams['suspected']:,} suspected duplicates"
+        f"seams    {counted(seams['merged'], 'box', 'boxes')} merged, {seams['cut']:,} dropped as "
+        f"cut, {counted(seams['suspected'], 'suspected duplicate')}"
     )
     for path in done.outputs:
         print(f"written  {path}")

@@ -42,8 +42,8 @@ def raster_gsd(
     if crs is None:
         if not pixel_coordinates:
             raise GeoreferenceError(
-                f"{raster.georeference_gap}; georeference it, or pass --pixel-coordinates to get "
-                "detections in pixels"
+                f"{raster.georeference_gap}; without one, --pixel-coordinates gives detections in "
+                "pixels"
             )
         return (gsd_m or card.gsd_m,) * 2
     if crs.is_engineering:
