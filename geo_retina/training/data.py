@@ -10,7 +10,12 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
 from geo_retina.labels.splits import TRAIN, VAL
-from geo_retina.training.division import divide_sources, refuse_empty_side, warn_of_few_labels
+from geo_retina.training.division import (
+    ByColumn,
+    divide_sources,
+    refuse_empty_side,
+    warn_of_few_labels,
+)
 from geo_retina.training.rasters import TrainingRaster, prepare_rasters
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.sources import Reading, Source
@@ -37,7 +42,7 @@ class TrainingData:
     leakage: LeakageReport | None
     """None without val."""
     sides: tuple[LabelledRaster, ...] = ()
-    """All rasters as their files say, with their split."""
+    """All rasters as their files say, with their split; with those that are divided off, too."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +81,9 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         train += _prepared(part.source, learned_from, settings.card)
         _prepared(part.source, measured_on, settings.card)  # to check them
         val += [ValRaster(item, part.source.reading) for item in measured_on]
-        everything += [*learned_from, *measured_on]
+        # a column may name rasters that are of no use here; what a recipe divides off is for tests
+        by_column = isinstance(settings.divide, ByColumn)
+        everything += [*learned_from, *measured_on] if by_column else part.labelled
     if not any((~item.ignored).any() for item in train):
         raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
     leakage = _audit(everything) if val else None
@@ -137,20 +144,21 @@ def _prepared(
 
 
 def _audit(labelled: list[LabelledRaster]) -> LeakageReport:
-    """Compare train and val.
+    """Compare the sides.
 
     Raises:
-        LabelError: They share pixels or ground.
+        LabelError: Two of them share pixels or ground.
     """
-    _log.info("comparing train and val: pixels and places")
+    sides = ", ".join(sorted({item.split for item in labelled}))
+    _log.info("comparing pixels and places of %s", sides)
     report = audit_splits(labelled)
     for line in report.to_text().splitlines():
         _log.info("%s", line)
     if report.leaks:
         first = report.same_pixels[0] if report.same_pixels else report.overlaps[0]
         raise LabelError(
-            f"train and val share pixels or ground, such as {first.raster} and {first.other}, so "
-            "nothing measured would be true; divide them by site, block or ground, or remove the "
-            "doubles"
+            f"{first.split} and {first.other_split} share pixels or ground, such as "
+            f"{first.raster} and {first.other}, so nothing measured would be true; divide them by "
+            "site, block or ground, or remove the doubles"
         )
     return report

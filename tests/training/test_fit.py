@@ -21,6 +21,7 @@ from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training import depthwise
+from geo_retina.training.data import read_data
 from geo_retina.training.fit import fit
 from geo_retina.training.network import audit_network, resolve_network
 from geo_retina.training.rasters import prepare_rasters
@@ -446,6 +447,24 @@ def test_train_and_val_that_share_pixels_are_refused(
     with pytest.raises(LabelError, match=r"share pixels.*a\.tif"):
         _train(settings, field_data, tmp_path / "run")
     assert not (tmp_path / "run").exists()
+
+
+def test_a_test_side_is_compared_too(recipe: Recipe, field_data: Path) -> None:
+    source = {"kind": "deepforest-csv", "labels": "labels.csv", "images": "images"}
+    labels = (field_data / "labels.csv").read_text()
+    b_again = [line for line in labels.splitlines() if line.startswith("b.tif")]
+    (field_data / "labels.csv").write_text(labels + "\n".join(b_again).replace("b.tif", "d.tif"))
+    shutil.copy(field_data / "images" / "b.tif", field_data / "images" / "d.tif")
+    shares = {"train": 0.5, "val": 0.25, "test": 0.25}
+    told = []
+    for seed in range(30):
+        division = {"kind": "file", "shares": shares, "seed": seed}
+        try:
+            read_data(recipe(train=[source], val=[], divide=division), field_data)
+        except LabelError as error:
+            told.append(str(error).partition(" share pixels")[0])
+    assert "train and test" in told or "test and train" in told
+    assert len(told) < 30, "b and d are on one side now and then"
 
 
 def test_a_batch_that_does_not_fit_says_what_to_lower(
