@@ -3,41 +3,34 @@
 from __future__ import annotations
 
 import logging
-import os
 from dataclasses import dataclass, field
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import pyproj
 import shapely
 from shapely.affinity import translate
 
 from geo_retina.detection import antimeridian
+from geo_retina.detection.aoi_file import SWAP_XY, Polygons, only_polygons, read_polygons
 from geo_retina.errors import AoiError, GeoreferenceError
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import Grid, reproject
-from geo_retina.wording import counted
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
+    import pyproj
     from numpy.typing import NDArray
 
     from geo_retina.space.windows import Window
 
 _log = logging.getLogger(__name__)
 
-Polygons = shapely.Polygon | shapely.MultiPolygon
-
 OUTLINE_TOLERANCE_PX = 0.1
 """How far a reprojected edge may stray from its true course, in pixels."""
 
 _TURN = 360.0
-_MOST_DEGREES = 540.0, 100.0
-"""Longitude, one turn and a half, and latitude, 90 degrees in gons, that no AOI goes beyond."""
-_ON_SWAPPED = "write x (east, longitude) before y (north, latitude)"
 _POINTS_PER_SIDE = 65
 _FIRST_PIECES = 32
 _MOST_HALVINGS = 12
@@ -91,7 +84,8 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
     are taken to share one frame.
 
     Args:
-        path: Any vector format that GDAL reads, in any CRS.
+        path: Any vector format that GDAL reads, in any CRS; also its URL, or a path in an archive
+            (`/vsizip/...`).
         grid: Grid of the raster.
         layer: Which layer of a file that has several.
 
@@ -100,7 +94,7 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
             the one that was, has no polygon, has y before x, or has no CRS while the raster has
             one, or the reverse.
     """
-    polygons, crs = _polygons_of(Path(path), layer)
+    polygons, crs = read_polygons(path, layer)
     if (crs is None) != (grid.crs is None):
         lacking = "the AOI" if crs is None else "the raster"
         raise AoiError(
@@ -112,11 +106,11 @@ def read_aoi(path: str | Path, grid: Grid, *, layer: str | None = None) -> Aoi:
     except GeoreferenceError as error:
         raise AoiError(f"the AOI {path} cannot be brought onto the raster: {error}") from error
     frame = shapely.box(0, 0, grid.width, grid.height)
-    inside = _only_polygons(shapely.intersection(placed, frame))
+    inside = only_polygons(shapely.intersection(placed, frame))
     if inside.is_empty and _meets_swapped(polygons, crs, grid):
         raise AoiError(
             f"the AOI {path} lies outside the raster, but would lie on it with x and y swapped; "
-            f"{_ON_SWAPPED}"
+            f"{SWAP_XY}"
         )
     return Aoi(inside)
 
@@ -129,134 +123,6 @@ def _meets_swapped(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> bo
     except GeoreferenceError:
         return False
     return bool(shapely.box(0, 0, grid.width, grid.height).intersects(placed))
-
-
-def _polygons_of(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
-    """Union of all polygons of a file, repaired, and its CRS: of many rasters, read for the first.
-
-    Tens of thousands of polygons take seconds to unite.
-    """
-    if path.as_posix().startswith("/vsi"):
-        return _read_polygons(path, layer)
-    if not path.exists():
-        raise AoiError(f"expected an AOI file at {path}, found none; check the path")
-    if path.suffix.lower() == ".vrt":  # says nothing of when the files change that it names
-        return _read_polygons(path, layer)
-    try:
-        folder = path if path.is_dir() else path.parent
-        stamp = tuple(
-            (one.name, *_version(one.stat()))
-            for one in sorted(os.scandir(folder), key=lambda one: one.name)
-            if folder == path or one.name.startswith(f"{path.stem}.")
-            if one.is_file()  # no link that leads nowhere
-        )
-        stamp = ((str(path.absolute()), *_version(path.stat())), *stamp)
-    except OSError:  # what lies beside it came or went, or may not be listed
-        return _read_polygons(path, layer)
-    return _read_once(path, layer, stamp)
-
-
-def _version(found: os.stat_result) -> tuple[int, ...]:
-    """What changes when a file is written or replaced, whatever its date and size say."""
-    return found.st_dev, found.st_ino, found.st_mtime_ns, found.st_ctime_ns, found.st_size
-
-
-@lru_cache(maxsize=1)
-def _read_once(
-    path: Path, layer: str | None, _stamp: tuple[object, ...]
-) -> tuple[Polygons, pyproj.CRS | None]:
-    return _read_polygons(path, layer)
-
-
-def _read_polygons(path: Path, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
-    import pyogrio
-
-    try:
-        layer = _layer(path, layer)
-        meta, _, shapes, _ = pyogrio.raw.read(
-            path.as_posix(), layer=layer, columns=[], force_2d=True
-        )
-    except (pyogrio.errors.DataSourceError, pyogrio.errors.DataLayerError) as error:
-        raise AoiError(
-            f"expected a vector file such as .geojson, .gpkg or .shp as AOI, got {path} ({error})"
-        ) from error
-    geometries = shapely.from_wkb(shapes if shapes is not None else np.array([], dtype=object))
-    present = [one for one in geometries if one]
-    crs = pyproj.CRS.from_user_input(meta["crs"]) if meta["crs"] else None
-    if crs is not None and crs.is_geographic and present:
-        _refuse_metres(path, crs, shapely.total_bounds(present))
-    valid = shapely.is_valid(present)
-    broken = [
-        one
-        for one, whole in zip(present, valid, strict=True)
-        if not whole and not _only_polygons(one).is_empty
-    ]
-    if broken:
-        _log.warning(
-            "the AOI %s: %d of %d shapes cross or touch themselves (%s) and were repaired; check "
-            "what they enclose",
-            path,
-            len(broken),
-            len(present),
-            shapely.is_valid_reason(broken[0]),
-        )
-    mended = np.array(present, dtype=object)
-    mended[~valid] = shapely.make_valid(mended[~valid])
-    union = shapely.union_all([_only_polygons(one) for one in mended])
-    if union.is_empty:
-        raise AoiError(
-            f"expected polygons in the AOI {path}, found {counted(len(geometries), 'feature')} and "
-            "no polygon with an area; draw the AOI as polygons"
-        )
-    return _only_polygons(union), crs
-
-
-def _refuse_metres(path: Path, crs: pyproj.CRS, bounds: NDArray[np.float64]) -> None:
-    """Raise for a CRS in degrees whose coordinates cannot be degrees."""
-    furthest = np.abs(bounds).reshape(2, 2).max(axis=0)  # (x, y)
-    if (furthest > _MOST_DEGREES).any():
-        west, south, east, north = bounds
-        if (furthest[::-1] <= _MOST_DEGREES).all():
-            raise AoiError(
-                f"the AOI {path} is in degrees, but its y runs from {south:,.12g} to "
-                f"{north:,.12g}: latitude seems to stand before longitude; {_ON_SWAPPED}"
-            )
-        raise AoiError(
-            f"the AOI {path} says that it is in degrees ({crs.name}; a GeoJSON that names no CRS "
-            f"is), but its x runs from {west:,.12g} to {east:,.12g} and its y from {south:,.12g} "
-            f"to {north:,.12g}; state the CRS it was drawn in: `ogr2ogr -a_srs EPSG:<code> "
-            f"aoi.gpkg {path}`"
-        )
-
-
-def _layer(path: Path, wanted: str | None) -> str:
-    """The layer that was named, or the only one."""
-    import pyogrio
-
-    names = [str(name) for name, kind in pyogrio.list_layers(path.as_posix()) if kind is not None]
-    if wanted is not None and wanted not in names:
-        raise AoiError(
-            f"the AOI {path} has no layer {wanted!r} with geometries; it has "
-            f"{', '.join(names) or 'none'}"
-        )
-    if wanted is not None:
-        return wanted
-    if len(names) > 1:
-        raise AoiError(
-            f"expected one layer in the AOI {path}, got {', '.join(names)}; say which with "
-            "--aoi-layer NAME (in Python aoi_layer)"
-        )
-    if not names:
-        raise AoiError(f"expected polygons in the AOI {path}, found no layer with geometries")
-    return names[0]
-
-
-def _only_polygons(geometry: shapely.Geometry) -> Polygons:
-    """The parts of a geometry that have an area."""
-    if isinstance(geometry, shapely.Polygon | shapely.MultiPolygon):
-        return geometry
-    parts = shapely.get_parts(shapely.get_parts(geometry))
-    return shapely.MultiPolygon([part for part in parts if isinstance(part, shapely.Polygon)])
 
 
 def _to_pixels(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> shapely.Geometry:
@@ -305,13 +171,13 @@ def _near_raster(polygons: Polygons, crs: pyproj.CRS, grid: Grid) -> Polygons:
     if not np.isfinite(ring).all():
         return polygons
     if not crs.is_geographic:
-        return _only_polygons(_clip(polygons, [ring]))
+        return only_polygons(_clip(polygons, [ring]))
     ring = antimeridian.unwrap(ring[None])[0]
     if not antimeridian.crossing(ring[None])[0]:
-        return _only_polygons(_clip(_all_turns(polygons, [ring]), [ring]))
+        return only_polygons(_clip(_all_turns(polygons, [ring]), [ring]))
     rings = antimeridian.cut(ring)
     one_world = shapely.intersection(_all_turns(polygons, rings), shapely.box(-180, -90, 180, 90))
-    return _only_polygons(_clip(_only_polygons(one_world), rings))
+    return only_polygons(_clip(only_polygons(one_world), rings))
 
 
 def _all_turns(polygons: Polygons, rings: list[NDArray[np.float64]]) -> Polygons:
@@ -321,7 +187,7 @@ def _all_turns(polygons: Polygons, rings: list[NDArray[np.float64]]) -> Polygons
     """
     outline = _around(rings)
     turns = [translate(polygons, xoff=turn) for turn in (-_TURN, 0, _TURN)]
-    return _only_polygons(shapely.union_all([_near(turned, outline) for turned in turns]))
+    return only_polygons(shapely.union_all([_near(turned, outline) for turned in turns]))
 
 
 def _near(polygons: shapely.Geometry, outline: Polygons) -> Polygons:
@@ -341,7 +207,7 @@ def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
     if turns == [0]:
         return polygons
     moved = [translate(polygons, xoff=turn) for turn in turns]
-    return _only_polygons(shapely.union_all(moved)) if moved else shapely.Polygon()
+    return only_polygons(shapely.union_all(moved)) if moved else shapely.Polygon()
 
 
 def _at_turn_of(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -357,7 +223,7 @@ def _around(rings: list[NDArray[np.float64]]) -> Polygons:
     outline = shapely.union_all([shapely.make_valid(shapely.Polygon(ring)) for ring in rings])
     west, south, east, north = outline.bounds
     margin = _CLIP_MARGIN * float(np.hypot(east - west, north - south))
-    return _only_polygons(shapely.buffer(outline, margin))
+    return only_polygons(shapely.buffer(outline, margin))
 
 
 def _clip(polygons: Polygons, rings: list[NDArray[np.float64]]) -> shapely.Geometry:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
-from pathlib import Path
+from pathlib import Path, PurePath
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
@@ -77,8 +77,11 @@ def _as_file(
     aoi: "str | os.PathLike[str] | gpd.GeoDataFrame | gpd.GeoSeries | None",
 ) -> Iterator[str | None]:
     """A vector file with the shapes of a table, for a while; a path stays."""
-    if aoi is None or isinstance(aoi, str | os.PathLike):
-        yield None if aoi is None else os.fspath(aoi)
+    if aoi is None:
+        yield None
+        return
+    if isinstance(aoi, str | os.PathLike):
+        yield aoi.as_posix() if isinstance(aoi, PurePath) else os.fspath(aoi)
         return
     if getattr(aoi, "crs", None) is None:
         raise AoiError(

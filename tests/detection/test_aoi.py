@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from shapely.affinity import translate
 from windows_paths import WindowsPath
 
-from geo_retina.detection import aoi
+from geo_retina.detection import aoi_file
 from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.errors import AoiError
 from geo_retina.space.grid import Grid, reproject
@@ -347,17 +347,41 @@ def test_an_aoi_in_an_archive_is_found_on_windows_too(
     monkeypatch.chdir(tmp_path)
     with zipfile.ZipFile("a.zip", "w") as archive:
         archive.writestr("aoi.geojson", shapely.to_geojson(shapely.box(10, 50, 11, 51)))
-    polygons, _ = aoi._read_polygons(WindowsPath("/vsizip/a.zip/aoi.geojson"), None)
+    polygons, _ = aoi_file.read_polygons(WindowsPath("/vsizip/a.zip/aoi.geojson"), None)
     assert polygons.bounds == (10, 50, 11, 51)
+
+
+@pytest.mark.parametrize("place", ["/vsizip/{}/a.geojson", "zip://{}!a.geojson", "zip://{}"])
+def test_an_aoi_in_an_archive_by_its_whole_path(place: str, tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        archive.writestr("a.geojson", shapely.to_geojson(shapely.box(10, 50, 11, 51)))
+    polygons, _ = aoi_file.read_polygons(place.format(tmp_path / "a.zip"), None)
+    assert polygons.bounds == (10, 50, 11, 51)
+
+
+def test_geoparquet(tmp_path: Path) -> None:
+    shape, flat = shapely.box(500_010, 5_399_700, 500_060, 5_399_900), shapely.Point(500_000, 0, 9)
+    table = gpd.GeoDataFrame({"n": [1, 2, 3]}, geometry=[shape, None, flat], crs=UTM33)
+    table.to_parquet(tmp_path / "a.parquet")
+    assert read_aoi(tmp_path / "a.parquet", GRID).geometry.area == pytest.approx(50 * 200 * 4)
+    with pytest.raises(AoiError, match="no layers; leave --aoi-layer out"):
+        read_aoi(tmp_path / "a.parquet", GRID, layer="a")
+    (tmp_path / "b.parquet").write_bytes(b"PAR1")
+    with pytest.raises(AoiError, match="expected GeoParquet as AOI"):
+        read_aoi(tmp_path / "b.parquet", GRID)
+    pandas_only = table.drop(columns="geometry")
+    pandas_only.to_parquet(tmp_path / "c.parquet")
+    with pytest.raises(AoiError, match="expected GeoParquet as AOI"):
+        read_aoi(tmp_path / "c.parquet", GRID)
 
 
 def test_of_many_rasters_the_aoi_is_read_for_the_first(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     reads = []
-    read = aoi._read_polygons
+    read = aoi_file._read_polygons
     monkeypatch.setattr(
-        aoi, "_read_polygons", lambda *place: (reads.append(place), read(*place))[1]
+        aoi_file, "_read_polygons", lambda *place: (reads.append(place), read(*place))[1]
     )
     shape = shapely.box(500_010, 5_399_700, 500_060, 5_399_900)
     path = write(tmp_path / "a.shp", [shape], UTM33)
