@@ -123,6 +123,12 @@ def _library_warnings() -> Iterator[None]:
         yield
 
 
+_ESCAPED = {
+    code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0)) if chr(code) not in "\t\n"
+}
+"""Control characters, which a name of a file or a band may hold: a terminal would obey them."""
+
+
 class _StderrHandler(logging.StreamHandler[TextIO]):
     """Writes to what is standard error at the moment of the message."""
 
@@ -149,12 +155,12 @@ class _Once(logging.Filter):
 
 class _Formatter(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
-        text = record.getMessage()
+        text = record.getMessage().translate(_ESCAPED)
         if record.levelno >= logging.WARNING:
             return f"{record.levelname.lower()}: {text}"
         return text
 
 
 def one_line(error: object) -> str:
-    """A text without line breaks."""
-    return " ".join(str(error).split())
+    """A text without line breaks, and without what a terminal would obey."""
+    return " ".join(str(error).split()).translate(_ESCAPED)
