@@ -24,9 +24,14 @@ def test_another_fault_of_the_system_is_not_hidden() -> None:
 
 def test_names_do_not_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     name = "a\x1b]0;title\x07\x9b31m\r.tif"
-    with pytest.raises(typer.Exit), exit_codes(quiet=False):
+
+    @exit_codes(quiet=False)
+    def run() -> None:
         logging.getLogger("geo_retina").warning("%s:\n\tfound", name)
         raise RasterError(f"{name}: broken")
+
+    with pytest.raises(typer.Exit):
+        run()
     told = capsys.readouterr().err
     escaped = r"a\x1b]0;title\x07\x9b31m"
     assert told == f"warning: {escaped}\\x0d.tif:\n\tfound\nerror: {escaped} .tif: broken\n"
