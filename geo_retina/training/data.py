@@ -10,6 +10,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
 from geo_retina.labels.splits import TRAIN, VAL
+from geo_retina.training.class_counts import tell_classes
 from geo_retina.training.division import divide_sources, refuse_empty_side, warn_of_few_labels
 from geo_retina.training.rasters import TrainingRaster, prepare_rasters
 from geo_retina.training.settings import TrainingSettings
@@ -75,6 +76,7 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         everything += [replace(item, split=VAL) for item in part.val]
     if not any((~item.ignored).any() for item in train):
         raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
+    tell_classes(everything, settings.card.class_names)
     leakage = _audit(everything) if val else None
     return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
 
