@@ -11,8 +11,10 @@ from geo_retina.wording import listed
 
 _log = logging.getLogger(__name__)
 _WITHOUT = {
-    TRAIN: "it will not be learned, and what is like it will be background",
-    VAL: "nothing is measured of it, and weights and score are chosen without it",
+    TRAIN: "it will not be learned, and what looks like it will be background; add labels of it, "
+    "or leave the class out of card.class_names",
+    VAL: "it is not measured, and weights and score are chosen without it; move some labels of it "
+    "there (with divide, try another divide.seed)",
 }
 _SEVERAL = 2
 
@@ -37,13 +39,7 @@ def _tell_side(side: str, counts: Mapping[str, int]) -> None:
     _log.info("%s: %s", side, ", ".join(f"{name!r} {count:,}" for name, count in counts.items()))
     missing = [repr(name) for name, count in counts.items() if not count]
     if missing:
-        _log.warning(
-            "%s holds no object of %s: %s; move labels there (with divide, another divide.seed), "
-            "or leave the class out of card.class_names",
-            side,
-            listed(missing),
-            _WITHOUT[side],
-        )
+        _log.warning("%s holds no object of %s: %s", side, listed(missing), _WITHOUT[side])
 
 
 def _counts(labelled: Iterable[LabelledRaster], classes: int) -> list[int]:
