@@ -10,6 +10,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
 from geo_retina.labels.splits import TRAIN, VAL
+from geo_retina.training.class_counts import tell_classes
 from geo_retina.training.division import (
     ByColumn,
     divide_sources,
@@ -86,6 +87,7 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         everything += [*learned_from, *measured_on] if by_column else part.labelled
     if not any((~item.ignored).any() for item in train):
         raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
+    tell_classes(everything, settings.card.class_names)
     leakage = _audit(everything) if val else None
     return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
 

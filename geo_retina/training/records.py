@@ -2,6 +2,7 @@
 
 import csv
 import logging
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -58,14 +59,19 @@ class StepTable:
             self.add(row)
 
     def add(self, row: Mapping[str, object]) -> None:
-        """Add one row; the first one names the columns.
+        """Add one row; the first one names the columns, and what has none is left out.
+
+        So a run that an earlier version began keeps the columns of that.
 
         Raises:
             WriteError: The file cannot be written.
         """
-        with _writing(self.path), self.path.open("a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, list(row))
-            if file.tell() == 0:
+        with _writing(self.path), self.path.open("a+", newline="", encoding="utf-8") as file:
+            file.seek(0)
+            known = csv.DictReader(file).fieldnames
+            file.seek(0, os.SEEK_END)
+            writer = csv.DictWriter(file, known or list(row), extrasaction="ignore")
+            if known is None:
                 writer.writeheader()
             writer.writerow(row)
 

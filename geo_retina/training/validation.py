@@ -105,6 +105,20 @@ def _chosen(*, found: bool, weights: bool) -> str:
     return "val chose the weights and the score" if weights else "val chose the score"
 
 
+def _row(evaluation: Evaluation) -> dict[str, str]:
+    """Columns of `VALIDATION_NAME`: of all classes, then of each where there are several."""
+    quality = evaluation.quality
+    values = {
+        "ap": quality.ap,
+        "best_f1": quality.best.f1,
+        "score": quality.best.score,
+        "precision": quality.best.precision,
+        "recall": quality.best.recall,
+    }
+    values |= {f"ap of {item.name}": item.ap for item in evaluation.classes}
+    return {name: f"{value:.6g}" for name, value in values.items()}
+
+
 class Validation(pl.Callback):
     """Measures val after epochs, keeps the best weights, stops when they get no better.
 
@@ -219,20 +233,7 @@ class Validation(pl.Callback):
         if value >= self._best:
             save_checkpoint(self._folder / BEST_NAME, network, card, recipe=self._recipe)
         self._table.add(
-            {
-                "step": trainer.global_step,
-                "epoch": trainer.current_epoch,
-                **{
-                    name: f"{value:.6g}"
-                    for name, value in {
-                        "ap": quality.ap,
-                        "best_f1": quality.best.f1,
-                        "score": quality.best.score,
-                        "precision": quality.best.precision,
-                        "recall": quality.best.recall,
-                    }.items()
-                },
-            }
+            {"step": trainer.global_step, "epoch": trainer.current_epoch, **_row(evaluation)}
         )
         best = quality.best
         _log.info(
@@ -246,7 +247,9 @@ class Validation(pl.Callback):
         )
         if trainer.logger is not None:
             trainer.logger.log_metrics(
-                {"val_ap": quality.ap, "val_f1": quality.best.f1}, step=trainer.global_step
+                {"val_ap": quality.ap, "val_f1": quality.best.f1}
+                | {f"val_ap/{item.name}": item.ap for item in evaluation.classes if item.labels},
+                step=trainer.global_step,
             )
         return value
 

@@ -1,3 +1,4 @@
+import csv
 import json
 import math
 import platform
@@ -277,17 +278,39 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
     assert all(torch.equal(before[key], again[key]) for key in before)
 
 
-def _measures(monkeypatch: pytest.MonkeyPatch, *qualities: float) -> None:
-    """Val seems to be measured with these average precisions, one after the other."""
+def _measures(monkeypatch: pytest.MonkeyPatch, *qualities: float, **classes: float) -> None:
+    """Val seems to be measured with these average precisions, one after the other.
+
+    Those of classes, by their names, stay; NaN for a class without labels.
+    """
     left = iter(qualities)
 
     def measure(*_: object, **__: object) -> Any:
         ap = next(left)
         best = OperatingPoint(0.4, 10, 5, 10) if ap > 0 else OperatingPoint(1.0, 0, 0, 10)
         quality = SimpleNamespace(ap=ap, best=best, labels=10)
-        return SimpleNamespace(quality=quality, classes=(), rasters=(1,), rule="IoU 0.5")
+        each = tuple(
+            SimpleNamespace(name=name, ap=value, best=best, labels=0 if math.isnan(value) else 10)
+            for name, value in classes.items()
+        )
+        return SimpleNamespace(quality=quality, classes=each, rasters=(1,), rule="IoU 0.5")
 
     monkeypatch.setattr("geo_retina.training.validation.measure", measure)
+
+
+def test_each_class_is_measured_while_training(
+    recipe: Recipe,
+    field_data: Path,
+    val_source: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Names may have commas and letters of any script."""
+    _measures(monkeypatch, 0.4, 0.4, **{"Bäume, groß": 0.25, "10": math.nan})
+    _train(recipe(val=[val_source], schedule__steps=4), field_data, tmp_path / "run")
+    with (tmp_path / "run" / "validation.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["ap of Bäume, groß"], row["ap of 10"]) for row in rows] == [("0.25", "nan")] * 2
 
 
 def test_patience_ends_a_training(

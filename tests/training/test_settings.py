@@ -101,6 +101,15 @@ def test_step_tables_forget_what_comes_after_a_state(tmp_path: Path) -> None:
     assert table.path.read_text().splitlines() == before[:2]
 
 
+def test_step_tables_keep_the_columns_that_they_began_with(tmp_path: Path) -> None:
+    """A run that an earlier version began may know fewer."""
+    table = StepTable(tmp_path / "a.csv")
+    table.add({"step": 10, "ap": 0.5})
+    table.add({"step": 20, "ap": 0.6, "ap of a, or b": 0.7})
+    table.cut_after(20)
+    assert table.path.read_text().splitlines() == ["step,ap", "10,0.5", "20,0.6"]
+
+
 def _evaluation(score: float, hits: int) -> Any:
     best = OperatingPoint(score=score, hits=hits, detections=10, labels=10)
     quality = SimpleNamespace(ap=0.5 if hits else math.nan, best=best, labels=10)

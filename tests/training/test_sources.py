@@ -13,6 +13,7 @@ from pydantic import TypeAdapter
 
 from geo_retina.errors import BandError, GeoreferenceError, LabelError, RadiometryError
 from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.training.class_counts import tell_classes
 from geo_retina.training.data import read_data
 from geo_retina.training.division import (
     ByColumn,
@@ -302,6 +303,29 @@ def test_a_val_side_of_few_labels_is_warned_of_with_a_seed_that_helps(
             named, given = map(int, re.findall(r"divide\.seed=(\d+) gives it (\d+)", told)[0])
             assert on_val(named) == given
             assert wanted / 2 < given < 2 * wanted
+
+
+def test_a_class_that_a_side_lacks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    """What is ignored is no object; a single class is not told."""
+    names = ("car", "bus 2", "Zug")
+    boxes = np.array([[0, 0, 9, 9]] * 3, np.float64)
+    train = Labels.of(boxes, [0, 0, 2], names)
+    val = Labels.of(boxes, [0, 1, 2], names, ignored=np.array([False, True, False]))
+    sides = [
+        LabelledRaster("a.tif", train, split="train"),
+        LabelledRaster("b.tif", val, split="val"),
+    ]
+    caplog.set_level("INFO", logger="geo_retina")
+    tell_classes(sides, names)
+    assert "train: 'car' 2, 'bus 2' 0, 'Zug' 1" in caplog.text
+    warnings = [item.getMessage() for item in caplog.records if item.levelname == "WARNING"]
+    assert [text.split(":")[0] for text in warnings] == [
+        "train holds no object of 'bus 2'",
+        "val holds no object of 'bus 2'",
+    ]
+    caplog.clear()
+    tell_classes(sides[:1], ("car",))
+    assert not caplog.records
 
 
 def test_one_large_raster_is_divided_by_ground(
