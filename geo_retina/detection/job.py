@@ -7,10 +7,16 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Self
+
+import shapely
+from shapely import MultiPolygon, Polygon
+from shapely.affinity import scale
 
 from geo_retina.detection.aoi import Aoi, read_aoi
+from geo_retina.detection.aoi_file import only_polygons
 from geo_retina.detection.backends import Model
 from geo_retina.detection.chip_size import fitting_chip_px
 from geo_retina.detection.detector import Thresholds
@@ -42,6 +48,21 @@ class Job:
     def raster_path(self) -> str:
         """What is read."""
         return self.source.raster.path
+
+    def within(self, area: Polygon | MultiPolygon) -> Self:
+        """The same job, where only the objects of an area matter.
+
+        What is within an overlap of it is searched too: that may suppress what lies inside.
+
+        Args:
+            area: In pixels of the raster.
+        """
+        source = self.source
+        own = scale(area, 1 / source.scale_x, 1 / source.scale_y, origin=(0, 0))
+        near = shapely.buffer(own, self.plan.overlap_px, join_style="mitre")
+        frame = shapely.box(0, 0, self.plan.width, self.plan.height)
+        asked = frame if self.aoi is None else self.aoi.geometry
+        return replace(self, aoi=Aoi(only_polygons(shapely.intersection(near, asked))))
 
     @property
     def thresholds(self) -> Thresholds:

@@ -126,7 +126,8 @@ def detect_each(
         detector = load_backend(info, how.chosen_backend(info), batch=how.batch)
         for item, options in tasks:
             with open_job(item.raster, model, options) as job:
-                found = find_in_raster(job, detector)
+                limited = job if item.area is None else job.within(item.area)
+                found = find_in_raster(limited, detector)
                 grid = job.source.raster.grid
             known = item.labels
             if options.class_agnostic:

@@ -1,6 +1,7 @@
 """Measuring val rasters while training: whole and stitched, through the whole product."""
 
 import logging
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -218,6 +219,7 @@ class Validation(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, module: DetectorModule) -> float:
         """Average precision; 0 where it is undefined."""
+        begun = time.monotonic()
         path, network = self._folder / LAST_NAME, kept_network(module, self._averaged)
         save_checkpoint(path, network, module.card, recipe=self._recipe)
         evaluation = measure(self._val, path, self._settings, device=str(module.device))
@@ -237,13 +239,14 @@ class Validation(pl.Callback):
         )
         best = quality.best
         _log.info(
-            "step %d: val AP %.3f, %s (%s)",
+            "step %d: val AP %.3f, %s (%s; measured in %.0f s)",
             trainer.global_step,
             quality.ap,
             f"best F1 {best.f1:.3f} at score {best.score:.3f}"
             if best.hits
             else "nothing that is labelled was found",
             evaluation.rule,
+            time.monotonic() - begun,
         )
         if trainer.logger is not None:
             trainer.logger.log_metrics(
