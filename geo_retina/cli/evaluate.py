@@ -102,6 +102,10 @@ def evaluate(
             "have it, else as written by detect]"
         ),
     ] = None,
+    detections_crs: Annotated[
+        str | None,
+        typer.Option(help="CRS of detections that state none, such as a CSV that detect wrote."),
+    ] = None,
     *,
     choice: Callable[..., "LabelChoice"],
     finding: Callable[[], dict[str, Any]],
@@ -137,6 +141,7 @@ def evaluate(
         columns = {
             "--score-column": score_column,
             "--detections-class-column": detections_class_column,
+            "--detections-crs": detections_crs,
         }
         if detections is None:
             refuse_given(columns, "for --detections; leave out")
@@ -231,7 +236,7 @@ def _pairs_by_file(
     Args:
         detections: The file.
         known: The labels.
-        columns: Of the detections, by the option that names them.
+        columns: Columns and CRS of the detections, by the option that states them.
         class_agnostic: All count as one class.
     """
     from geo_retina.evaluation.files import ComparedFiles, read_pairs
@@ -242,6 +247,7 @@ def _pairs_by_file(
         class_column=given.class_column,
         score_column=columns["--score-column"],
         point_size_m=given.point_size_m,
+        crs=columns["--detections-crs"],
         raster_crs=given.raster_crs,
     )
     return read_pairs(

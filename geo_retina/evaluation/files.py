@@ -149,6 +149,11 @@ def _read_detections(
                 options=options if column_is_sure else _with_own_column(options, file),
             )
         ]
+    if name != VECTOR and options.crs is not None:
+        raise LabelError(
+            f"{source.path}: --detections-crs would have no effect on {name} detections, which are "
+            "in pixels: leave it out"
+        )
     if name != VECTOR:  # what else is stated is of the labels
         has_it = name == DEEPFOREST and options.class_column in header_of(folder)
         vector = VectorOptions(

@@ -96,7 +96,11 @@ def _candidates(grid: Grid) -> Iterator[tuple[Fit, pyproj.CRS | None, bool]]:
 def _stated(crs: pyproj.CRS) -> Fit:
     code = crs.to_authority()
     text = "CODE" if code is None else ":".join(code)
-    return Fit(_name(crs), f"pass it (--labels-crs {text}, crs in a recipe), or correct the file")
+    return Fit(
+        _name(crs),
+        f"pass it (--labels-crs {text}, of detections --detections-crs, crs in a recipe), or "
+        "correct the file",
+    )
 
 
 def _swapped(crs: pyproj.CRS) -> Fit:

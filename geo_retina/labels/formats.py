@@ -187,6 +187,7 @@ def _refuse_idle(source: LabelSource, name: str) -> None:
         )
     if idle:
         flags = ", ".join(f"--{key.replace('_', '-')}" for key in idle)
+        flags = flags.replace("--crs", "--labels-crs")
         raise LabelError(f"{source.path}: {flags} would have no effect on {name} labels: leave out")
 
 

@@ -36,7 +36,8 @@ def features_near(
     grids: Sequence[Grid],
     *,
     source: str,
-    assign: str = "pass crs (--labels-crs, crs in a recipe), such as EPSG:4326",
+    assign: str = "pass crs (--labels-crs, of detections --detections-crs, crs in a recipe), such "
+    "as EPSG:4326",
 ) -> Iterator[tuple[int, NDArray[np.int64], NDArray[np.object_]]]:
     """Find the features on or near each raster.
 

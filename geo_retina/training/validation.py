@@ -239,7 +239,7 @@ class Validation(pl.Callback):
         )
         best = quality.best
         _log.info(
-            "step %d: val AP %.3f, %s (%s; measured in %.0f s)",
+            "step %d: val AP %.3f, %s (%s), measured in %.0f s",
             trainer.global_step,
             quality.ap,
             f"best F1 {best.f1:.3f} at score {best.score:.3f}"

@@ -194,6 +194,27 @@ def test_detections_of_a_vector_file(field: Path) -> None:
     assert json.loads((field / "e.json").read_text())["quality"]["ap50"] == pytest.approx(1)
 
 
+def test_detections_of_a_csv_are_told_their_crs(field: Path, field_of_objects: Field) -> None:
+    _, boxes = field_of_objects(200, 150, seed=0)
+    world = boxes * [0.1, -0.1, 0.1, -0.1] + [500_000, 5_400_000, 500_000, 5_400_000]
+    shapes = shapely.to_wkt(shapely.box(*world.T))
+    rows = [f'"{shape}",tree,0.9' for shape in shapes]
+    (field / "found.csv").write_text("\n".join(["WKT,class,score", *rows]))
+    words = ("--labels", field / "boxes.csv", "--images", field / "images", "--split", "a",
+             "--json", field / "e.json", "--detections")  # fmt: skip
+    refused = run(*words, field / "found.csv")
+    assert refused.exit_code == 2
+    assert "of detections --detections-crs" in refused.stderr
+    done = run(*words, field / "found.csv", "--detections-crs", "EPSG:32633")
+    assert done.exit_code == 0, done.output
+    assert json.loads((field / "e.json").read_text())["quality"]["ap50"] == pytest.approx(1)
+    pixels = field / "pixels.csv"
+    pixels.write_text("image_path,xmin,ymin,xmax,ymax,label,score\na.tif,1,1,5,5,tree,0.5")
+    refused = run(*words, pixels, "--detections-crs", "EPSG:32633")
+    assert refused.exit_code == 2
+    assert "--detections-crs would have no effect on deepforest detections" in refused.stderr
+
+
 def test_detections_have_their_own_column_of_classes(field: Path) -> None:
     text = (field / "boxes.csv").read_text()
     (field / "known.csv").write_text(text.replace("label", "species", 1))

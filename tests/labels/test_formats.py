@@ -341,7 +341,7 @@ def test_images_by_a_pattern(tmp_path: Path, write_raster: Callable[..., Path]) 
     ("vector", "first_pixel", "said"),
     [
         (VectorOptions(layer="trees"), 0, "--layer would have no effect on deepforest labels"),
-        (VectorOptions(crs="EPSG:4326", score_column="x"), 0, "--score-column, --crs would"),
+        (VectorOptions(crs="EPSG:4326", score_column="x"), 0, "--score-column, --labels-crs would"),
         (VectorOptions(), 1, "--first-pixel would"),
     ],
 )
