@@ -32,8 +32,9 @@ LARGEST_PART = 0.75
 """Nor into parts that are larger, beside it: where the overlap is much of it, they hardly shrink,
 and the chips to run would grow without bound."""
 
-LAST_LIMITS = 8
-"""So many times higher are the limits for parts that are not split again."""
+HEADROOM = 8
+"""A window may hold so many times the model's limits before it is split: boxes cost far less than
+further chips."""
 
 MOST_WAITING = 1024
 """So many windows, most of them empty, may wait for a batch to fill."""
@@ -51,7 +52,7 @@ class WindowFound:
     splits: int = 0
     """How often the window, or a part of it, reached a limit and was split and run again."""
     saturated: bool = False
-    """Whether a limit was reached even in the smallest part, and `LAST_LIMITS` times it too."""
+    """Whether a limit was reached even in the smallest part."""
 
 
 def find_objects(
@@ -64,8 +65,8 @@ def find_objects(
     """Run the detector on the chips of `reads`, batch by batch, and keep their order.
 
     What a window yields depends on its own pixels alone, not on the batch it is in. A window that
-    reaches a limit of `thresholds` is split into overlapping parts, which are run in its place; the
-    smallest parts that reach one are run once more with limits `LAST_LIMITS` times as high.
+    reaches `HEADROOM` times a limit of `thresholds` is split into overlapping parts, which are run
+    in its place, and these again.
 
     Args:
         reads: Windows in any order; those without chip pass through.
@@ -79,6 +80,7 @@ def find_objects(
     Raises:
         ModelError: The detector returns what is not a number.
     """
+    thresholds = thresholds.with_limits_times(HEADROOM)
     background = detector.in_flight if isinstance(detector, BackgroundDetector) else 0
     running: deque[_Batch] = deque()
     busy = 0  # batches of `running` that hold chips
@@ -138,21 +140,24 @@ def _finish(
             yield WindowFound(read, Detections.empty())
             continue
         height, width = read.chip.pixels.shape[-2:]
-        found, splits, saturated = next(results), 0, False
-        detections = _inside(found.detections, width=width, height=height)
-        if found.saturated:
-            detections, splits, saturated = _split(
-                read.chip.pixels, detector, thresholds, split_overlap_px
-            )
+        result = next(results)
+        result = replace(result, detections=_inside(result.detections, width=width, height=height))
+        detections, splits, saturated = _parts_if_full(
+            read.chip.pixels, result, detector, thresholds, split_overlap_px
+        )
         detections = _on_valid_pixels(thresholds.reached(detections), read.chip)
         placed = detections.shift(x=read.window.col_off, y=read.window.row_off)
         yield WindowFound(read, placed.of_window(read.window_id), splits, saturated)
 
 
-def _split(
-    pixels: NDArray[np.generic], detector: Detector, thresholds: Thresholds, overlap_px: int
+def _parts_if_full(
+    pixels: NDArray[np.generic],
+    result: ChipResult,
+    detector: Detector,
+    thresholds: Thresholds,
+    overlap_px: int,
 ) -> tuple[Detections, int, bool]:
-    """Run the parts of a chip that reached a limit; or itself with higher ones.
+    """What was found on a chip, or on its parts where that reached a limit.
 
     Returns:
         Detections in the chip's frame, how often something was split, whether a limit is still
@@ -161,20 +166,18 @@ def _split(
     height, width = pixels.shape[-2:]
     longest = max(height, width)
     part_px = (longest + overlap_px + 1) // 2
-    if part_px < SMALLEST_SPLIT_PX or part_px > LARGEST_PART * longest:
-        (result,) = _detect(detector, [pixels], thresholds.with_limits_times(LAST_LIMITS))
+    too_small = part_px < SMALLEST_SPLIT_PX or part_px > LARGEST_PART * longest
+    if not result.saturated or too_small:
         return result.detections, 0, result.saturated
     plan = WindowPlan(width, height, part_px, min(overlap_px, part_px - 1))
     windows = [window for strip in plan.strips() for window in strip.windows]
     parts = [pixels[:, w.row_off : w.row_end, w.col_off : w.col_end] for w in windows]
     found, splits, saturated = [], 1, False
-    for window, part, result in zip(
+    for window, part, of_part in zip(
         windows, parts, _detect(detector, parts, thresholds), strict=True
     ):
-        detections = result.detections
-        if result.saturated:
-            detections, more, still = _split(part, detector, thresholds, overlap_px)
-            splits, saturated = splits + more, saturated or still
+        detections, more, still = _parts_if_full(part, of_part, detector, thresholds, overlap_px)
+        splits, saturated = splits + more, saturated or still
         detections = detections.shift(x=window.col_off, y=window.row_off)
         cut = plan.cut_and_seen_whole_by_neighbour(
             detections.boxes, window, margin_px=CUT_MARGIN_PX

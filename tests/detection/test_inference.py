@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.detector import ChipResult, Thresholds
-from geo_retina.detection.inference import MOST_WAITING, WindowFound, find_objects
+from geo_retina.detection.inference import HEADROOM, MOST_WAITING, WindowFound, find_objects
 from geo_retina.detection.reading import WindowRead, WindowState
 from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
@@ -125,13 +125,24 @@ def test_empty_windows_do_not_pile_up(make_card: MakeCard) -> None:
     found.close()
 
 
+def test_a_crowd_within_the_headroom_is_found_at_once(
+    make_card: MakeCard, field_of_objects: Field
+) -> None:
+    pixels, boxes = field_of_objects(512, 512)
+    detector = BlobDetector(make_card())
+    (found,) = _find([_read(0, pixels)], detector, Thresholds(0.3, 0.5, 1000, 100))
+    assert len(boxes) > 400
+    assert len(found.detections) == len(boxes)
+    assert (found.splits, found.saturated, detector.calls) == (0, False, 1)
+
+
 def test_a_crowd_is_split_until_it_fits(make_card: MakeCard, field_of_objects: Field) -> None:
     pixels, boxes = field_of_objects(512, 512)
     detector = BlobDetector(make_card())
-    (found,) = _find([_read(0, pixels)], detector, Thresholds(0.3, 0.5, 1000, 60))
+    (found,) = _find([_read(0, pixels)], detector, Thresholds(0.3, 0.5, 1000, 15))
     unique = np.unique(found.detections.boxes, axis=0)
     np.testing.assert_array_equal(unique, np.unique(boxes, axis=0))
-    assert len(boxes) > 4 * 60, "the parts have to be split again"
+    assert len(boxes) > 4 * HEADROOM * 15, "the parts have to be split again"
     assert found.splits > 1
     assert not found.saturated
 
@@ -141,6 +152,7 @@ def test_a_crowd_that_cannot_be_split_is_found_with_higher_limits(
 ) -> None:
     pixels, boxes = field_of_objects(256, 256)
     tight = Thresholds(0.3, 0.5, 1000, 2)
+    assert len(boxes) > 16 * tight.detections_per_chip
     (found,) = _find([_read(0, pixels)], BlobDetector(make_card()), tight)
     assert not found.saturated
     unique = np.unique(found.detections.boxes, axis=0)
