@@ -101,8 +101,8 @@ class DetectOptions(ReadOptions):
         unknown = [name for name in stated if name not in card.class_names]
         if unknown:
             raise ConfigError(
-                f"class_scores names {', '.join(unknown)}; {card.name} finds "
-                f"{', '.join(card.class_names)}"
+                f"--class-score (in Python class_scores) names {', '.join(unknown)}; {card.name} "
+                f"finds {', '.join(card.class_names)}"
             )
         return tuple(stated.get(name, score) for name in card.class_names)
 

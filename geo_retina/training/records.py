@@ -93,7 +93,7 @@ class LossRecord(pl.Callback):
         self._losses: list[dict[str, float]] = []
         self._last_step = 0
         self._epoch_start = (0, 0.0)
-        self._has_told = False
+        self._told = 0
         self._loss = float("nan")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:  # noqa: ARG002
@@ -135,7 +135,7 @@ class LossRecord(pl.Callback):
             )
         if step > self._last_step and step % EVERY_STEPS == 0:
             self._write(trainer)
-            if not self._has_told:
+            if not self._told:
                 self._tell(step)
         self._last_step = step
 
@@ -158,6 +158,8 @@ class LossRecord(pl.Callback):
 
     def _tell(self, step: int) -> None:
         """Log how far it is, for runs without a progress bar, and how long the rest will take."""
+        if step == self._told:
+            return
         first, start = self._epoch_start
         seconds = (time.monotonic() - start) / max(step - first, 1)
         left = self._steps - step
@@ -166,7 +168,7 @@ class LossRecord(pl.Callback):
             "step %d of %d: loss %.3f, %s s a step%s",
             step, self._steps, self._loss, three_digits(seconds), rest,
         )  # fmt: skip
-        self._has_told = True
+        self._told = step
 
     def _write(self, trainer: pl.Trainer) -> None:
         means = _means(self._losses)

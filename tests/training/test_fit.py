@@ -21,7 +21,7 @@ from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingErro
 from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import read_info
-from geo_retina.training import depthwise
+from geo_retina.training import depthwise, records
 from geo_retina.training.data import read_data
 from geo_retina.training.fit import fit
 from geo_retina.training.network import audit_network, resolve_network
@@ -397,6 +397,20 @@ def test_patience_waits_for_the_end_of_the_warm_up(
     _measures(monkeypatch, 0.5, 0.4, 0.3, 0.2, 0.1, 0.1)
     _train(settings, field_data, tmp_path / "run", on_progress=lambda p: seen.append(p.step))
     assert max(seen) == 6
+
+
+def test_how_far_it_is_is_told_once(
+    recipe: Recipe,
+    field_data: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level("INFO", logger="geo_retina")
+    monkeypatch.setattr(records, "EVERY_STEPS", 1)
+    _train(recipe(schedule__steps=2, schedule__epoch_steps=1), field_data, tmp_path / "run")
+    told = [item.getMessage().partition(":")[0] for item in caplog.records]
+    assert [text for text in told if " of 2" in text] == ["step 1 of 2", "step 2 of 2"]
 
 
 def test_objects_that_no_anchor_learns_are_warned_of(
