@@ -181,7 +181,8 @@ def class_ids_of(
         raise UnknownClassError(
             f"{source}: expected the classes {', '.join(known) or '(none)'}, found also "
             f"{', '.join(map(repr, unknown))}; correct the file, or name its classes as it does "
-            "(--classes, or card.class_names in a recipe)"
+            "(--classes; in a recipe card.class_names, or classes of the source, which also leaves "
+            "some out)"
         )
     return np.array([id_of[name] for name in names], dtype=np.int64), known
 

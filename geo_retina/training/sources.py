@@ -2,11 +2,13 @@
 
 import logging
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from pydantic import Field
 
 from geo_retina.errors import LabelError
@@ -50,6 +52,11 @@ class _Source(Plain, ABC):
     the data folder."""
     split: str | tuple[str, ...] | None = None
     """Take only images that the labels give this split, or one of these."""
+    classes: dict[str, str] = Field(default_factory=dict)
+    """Classes of the labels by their names there: the class of the card that each is taken for, or
+    empty where its objects are left out, and what they cover is background. Those not named keep
+    their names. For labels that only number their classes: all of them, in the order of the
+    numbers."""
     least_score: float = Field(default=0, ge=0, le=1)
     """Take only labels with at least this score: for labels that a model made."""
     sure_score: float = Field(default=0, ge=0, le=1)
@@ -71,7 +78,11 @@ class _Source(Plain, ABC):
         Raises:
             LabelError: A file is missing or wrong, a class is unknown, or no image is chosen.
         """
-        known = self._read_all(folder, class_names)
+        self._refuse_unknown(class_names)
+        names = tuple(dict.fromkeys((*self.classes, *class_names)))
+        known = self._read_all(folder, names)
+        if self.classes:
+            known = [_of_classes(item, self.classes, class_names) for item in known]
         if self.only is not None:
             known = choose_listed(known, folder / self.only)
         found = [
@@ -85,6 +96,16 @@ class _Source(Plain, ABC):
                 "only and split"
             )
         return found
+
+    def _refuse_unknown(self, class_names: tuple[str, ...]) -> None:
+        unknown = {name: known for name, known in self.classes.items() if known}
+        unknown = {name: known for name, known in unknown.items() if known not in class_names}
+        if unknown:
+            told = ", ".join(f"{name!r} = {known!r}" for name, known in unknown.items())
+            raise LabelError(
+                f"the source {self.name}: expected classes of card.class_names "
+                f"({', '.join(class_names)}), or an empty text to leave a class out, got {told}"
+            )
 
     def _takes(self, split: str) -> bool:
         if self.split is None:
@@ -208,6 +229,20 @@ def _of_image(labelled: LabelledRaster, image: Path) -> LabelledRaster:
             image.with_suffix(".xml"), Path(labelled.raster).name, image,
         )  # fmt: skip
     return replace(labelled, raster=str(image))
+
+
+def _of_classes(
+    raster: LabelledRaster, classes: Mapping[str, str], class_names: tuple[str, ...]
+) -> LabelledRaster:
+    """The same labels in the classes of the card, without those that are left out."""
+    labels = raster.labels
+    wanted = [classes.get(name, name) for name in labels.class_names]
+    ids = np.array([class_names.index(name) if name else -1 for name in wanted], dtype=np.int64)
+    taken = labels.select(ids[labels.class_ids] >= 0)
+    return replace(
+        raster,
+        labels=replace(taken, class_ids=ids[taken.class_ids], class_names=class_names),
+    )
 
 
 def _by_score(raster: LabelledRaster, *, least: float, sure: float) -> LabelledRaster:

@@ -68,6 +68,44 @@ def test_unknown_classes_are_refused(field_data: Path) -> None:
         CsvSource(**CSV).read(field_data, ("car",))
 
 
+def test_classes_of_labels_become_those_of_the_card(field_data: Path) -> None:
+    rows = (field_data / "labels.csv").read_text().splitlines()
+    kinds = ["car", "van", "ship", "plane"]
+    for number, row in enumerate(rows[1:]):
+        rows[number + 1] = row.replace("tree", kinds[number % 4])
+    (field_data / "labels.csv").write_text("\n".join(rows))
+    card = ("plane", "vehicle")
+    source = CsvSource(**CSV, classes={"car": "vehicle", "van": "vehicle", "ship": ""})
+    before = CsvSource(**CSV).read(field_data, tuple(kinds))
+    for old, new in zip(before, source.read(field_data, card), strict=True):
+        names = [kinds[number] for number in old.labels.class_ids]
+        expected = [
+            (*box, card.index("plane" if name == "plane" else "vehicle"))
+            for box, name in zip(old.labels.boxes.tolist(), names, strict=True)
+            if name != "ship"
+        ]
+        assert new.labels.class_names == card
+        found = zip(new.labels.boxes.tolist(), new.labels.class_ids.tolist(), strict=True)
+        assert [(*box, number) for box, number in found] == expected
+    everything_out = CsvSource(**CSV, classes=dict.fromkeys(kinds, ""))
+    assert not any(len(item.labels) for item in everything_out.read(field_data, card))
+    with pytest.raises(LabelError, match=r"found also 'ship'.* classes of the source"):
+        CsvSource(**CSV, classes={"car": "vehicle", "van": "vehicle"}).read(field_data, card)
+    with pytest.raises(LabelError, match=r"\(plane, vehicle\), or an empty .* got 'car' = 'truck'"):
+        CsvSource(**CSV, classes={"car": "truck"}).read(field_data, card)
+
+
+def test_numbered_classes_are_named_in_their_order(field_data: Path) -> None:
+    (field_data / "yolo").mkdir()
+    (field_data / "yolo" / "a.txt").write_text("2 .5 .5 .1 .1\n0 .2 .2 .1 .1\n1 .7 .7 .1 .1\n")
+    keys = {"kind": "labels", "labels": "yolo", "images": "images"}
+    source = AnySource(
+        **keys, names="a.*", classes={"ship": "", "car": "vehicle", "plane": "plane"}
+    )
+    (found,) = source.read(field_data, ("plane", "vehicle"))
+    assert found.labels.class_ids.tolist() == [0, 1]
+
+
 def test_the_class_may_stand_in_any_column_of_a_csv(field_data: Path) -> None:
     text = (field_data / "labels.csv").read_text().replace(",label", ",species", 1)
     (field_data / "species.csv").write_text(text)
