@@ -29,7 +29,7 @@ class KnownRaster:
     raster: str
     """Path as the training had it; the file need not be there."""
     side: str
-    """`TRAIN` or `VAL`."""
+    """`TRAIN`, `VAL`, or another that the recipe divides off."""
     ground: BaseGeometry | None = None
     """Longitude and latitude; None where that is not known."""
     sure: bool = True

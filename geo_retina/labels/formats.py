@@ -61,6 +61,8 @@ class LabelSource:
     names the rasters."""
     class_names: Sequence[str] | None = None
     """Names of class ids 0..K-1; None = those of the file."""
+    numbered_names: Sequence[str] | None = None
+    """For YOLO without names of its own: names of its numbers; None = `class_names`."""
     vector: VectorOptions = field(default_factory=VectorOptions)
     """For vector files; `class_column` also for DeepForest's CSV, `point_size_m` also for CSV files
     of points, `area` for all formats."""
@@ -123,7 +125,9 @@ READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
     VECTOR: _read_vector,
     VOC: lambda s: read_voc(s.path, s.images, class_names=s.class_names, first_pixel=s.first_pixel),
     "xview": lambda s: read_xview(s.path, s.images_needed(), class_names=s.class_names),
-    YOLO: lambda s: read_yolo(s.path, s.images, class_names=s.class_names),
+    YOLO: lambda s: read_yolo(
+        s.path, s.images, class_names=s.class_names, numbered_names=s.numbered_names
+    ),
 }
 
 

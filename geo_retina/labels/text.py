@@ -21,6 +21,7 @@ def read_yolo(
     images: str | PathLike[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
+    numbered_names: Sequence[str] | None = None,
 ) -> list[LabelledRaster]:
     """Read YOLO text files: `class x_centre y_centre width height [score]`, shares of the image.
 
@@ -33,6 +34,8 @@ def read_yolo(
         images: Where the images lie, see `find_yolo`; an image without text file has no objects.
         class_names: Names of class ids 0..K-1; None takes those of the data set, from its YAML
             file or `classes.txt`. Where the data set has names too, classes go by their names.
+        numbered_names: Names of the numbers 0... in files of a data set without names, all of them
+            among `class_names`; None = `class_names`.
 
     Returns:
         One entry an image, in alphabetical order within a split; `split` is the YAML file's or the
@@ -48,7 +51,7 @@ def read_yolo(
             f"{path}: YOLO numbers its classes: state their names, --classes (card.class_names in "
             "a recipe), or list them in classes.txt, one a line"
         )
-    own = tuple(found.class_names or class_names or ())
+    own = tuple(found.class_names or numbered_names or class_names or ())
     wanted = own if class_names is None else tuple(class_names)
     return [
         LabelledRaster(
@@ -108,8 +111,8 @@ def _yolo_labels(
     if strange:
         raise LabelError(
             f"{file}: class ids must be in 0..{len(own) - 1} ({', '.join(own)}), got "
-            f"{listed(strange)}; name all classes: --classes (card.class_names in a recipe), or in "
-            "the data set's own file"
+            f"{listed(strange)}; name all classes: --classes (in a recipe card.class_names, or "
+            "classes of the source), or in the data set's own file"
         )
     ids, known = class_ids_of([own[row[0]] for row in rows], wanted, source=str(file))
     return Labels.of(

@@ -17,7 +17,7 @@ from geo_retina.training.settings import TrainingSettings
 _log = logging.getLogger(__name__)
 
 _MOST_AUDITED_CHIPS = 200
-_MOST_AUDITED_OBJECTS = 5_000  # a share of these is right to about a percent
+_ENOUGH_AUDITED_OBJECTS = 5_000  # a share of these is right to about a percent
 
 
 def resolve_network(
@@ -72,9 +72,10 @@ def audit_chips(
     nms_iou: float,
 ) -> AnchorAudit:
     """Audit at most some hundred chips, spread evenly; forced matches do not count."""
-    objects = sum(len(chip.boxes) for chip in chips)
-    enough = -(-_MOST_AUDITED_OBJECTS * len(chips) // max(objects, 1))
-    chosen = evenly_spread(len(chips), min(_MOST_AUDITED_CHIPS, enough))
+    spread = evenly_spread(len(chips), _MOST_AUDITED_CHIPS)
+    drawn = np.random.default_rng(0).permutation(spread)
+    objects = np.cumsum([len(chips[index].boxes) for index in drawn])
+    chosen = np.sort(drawn[: np.searchsorted(objects, _ENOUGH_AUDITED_OBJECTS) + 1])
     if hasattr(assignment, "low_quality"):
         assignment = assignment.model_copy(update={"low_quality": False})
     return audit_anchors(

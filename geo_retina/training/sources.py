@@ -199,6 +199,7 @@ class AnySource(_Source):
             path=_path(folder, self.labels),
             images=None if self.images is None else _path(folder, self.images),
             class_names=class_names,
+            numbered_names=tuple(self.classes) or None,
             vector=VectorOptions(
                 class_column=self.class_column,
                 score_column=self.score_column,

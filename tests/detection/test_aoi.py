@@ -5,6 +5,8 @@ from pathlib import Path
 
 import geopandas as gpd
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pyproj
 import pytest
 import shapely
@@ -373,6 +375,23 @@ def test_geoparquet(tmp_path: Path) -> None:
     pandas_only.to_parquet(tmp_path / "c.parquet")
     with pytest.raises(AoiError, match="expected GeoParquet as AOI"):
         read_aoi(tmp_path / "c.parquet", GRID)
+
+
+@pytest.mark.parametrize("damage", ["column", "crs", "shape"])
+def test_damaged_geoparquet(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "a.parquet"
+    gpd.GeoSeries([shapely.box(0, 0, 9, 9)], crs=UTM33).to_frame("geometry").to_parquet(path)
+    table = pq.read_table(path)
+    geo = json.loads(table.schema.metadata[b"geo"])
+    if damage == "column":
+        geo["primary_column"] = "elsewhere"
+    elif damage == "crs":
+        geo["columns"]["geometry"]["crs"] = "EPSG:99999"
+    else:
+        table = pa.table({"geometry": [b"no shape"]})
+    pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), path)
+    with pytest.raises(AoiError, match="expected GeoParquet as AOI"):
+        read_aoi(path, GRID)
 
 
 def test_of_many_rasters_the_aoi_is_read_for_the_first(

@@ -57,7 +57,7 @@ def test_of_many_objects_some_are_audited(
     boxes = torch.cat([low, low + 12], dim=1)
     chips = [Targets(boxes, torch.zeros(len(boxes), dtype=torch.int64))] * 10
     for most, expected in ((10_000, 80), (80, 80), (20, 24), (1, 8)):
-        monkeypatch.setattr(network_module, "_MOST_AUDITED_OBJECTS", most)
+        monkeypatch.setattr(network_module, "_ENOUGH_AUDITED_OBJECTS", most)
         audit = audit_chips(
             chips,
             network=settings.network,
@@ -66,6 +66,26 @@ def test_of_many_objects_some_are_audited(
             nms_iou=0.5,
         )
         assert len(audit) == expected
+
+
+def test_objects_that_lie_in_one_of_many_chips_are_audited(
+    recipe: Callable[..., Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = recipe()
+    monkeypatch.setattr(network_module, "_ENOUGH_AUDITED_OBJECTS", 20)
+    low = torch.cartesian_prod(torch.arange(4.0, 60, 8), torch.arange(4.0, 60, 8))
+    crowded = Targets(torch.cat([low, low + 6], dim=1), torch.zeros(49, dtype=torch.int64))
+    lone = Targets(torch.tensor([[4.0, 4, 60, 60]]), torch.zeros(1, dtype=torch.int64))
+    for place in range(10):
+        chips = [lone] * place + [crowded] + [lone] * (9 - place)
+        audit = audit_chips(
+            chips,
+            network=settings.network,
+            assignment=settings.loss.assignment,
+            chip_px=64,
+            nms_iou=0.5,
+        )
+        assert (audit.sizes_px < 10).sum() == 49
 
 
 def test_the_audit_counts_no_forced_matches(recipe: Callable[..., Any], field_data: Path) -> None:

@@ -104,6 +104,12 @@ def test_numbered_classes_are_named_in_their_order(field_data: Path) -> None:
     )
     (found,) = source.read(field_data, ("plane", "vehicle"))
     assert found.labels.class_ids.tolist() == [0, 1]
+    some = AnySource(**keys, names="a.*", classes={"ship": ""})
+    with pytest.raises(LabelError, match=r"0\.\.0 \(ship\), got 1, 2; .*classes of the source"):
+        some.read(field_data, ("plane", "vehicle"))
+    (field_data / "yolo" / "classes.txt").write_text("plane\nvehicle\nship\n")
+    (found,) = some.read(field_data, ("plane", "vehicle"))
+    assert found.labels.class_ids.tolist() == [0, 1]
 
 
 def test_the_class_may_stand_in_any_column_of_a_csv(field_data: Path) -> None:
