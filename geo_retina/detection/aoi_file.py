@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyproj
 import shapely
-from pyproj.exceptions import ProjError
-from shapely.errors import ShapelyError
 
 from geo_retina.errors import AoiError
+from geo_retina.labels.features import UNREADABLE
 from geo_retina.wording import counted
 
 if TYPE_CHECKING:
@@ -29,9 +28,6 @@ SWAP_XY = "write x (east, longitude) before y (north, latitude)"
 """What to do where latitude stands before longitude."""
 
 PARQUET_SUFFIXES = ".parquet", ".geoparquet"
-_NO_GEOPARQUET = (OSError, ValueError, LookupError, ImportError, ShapelyError, ProjError)
-"""What reading it raises: also of damaged metadata, CRS or shapes, and of a URL that needs a
-library which is not installed."""
 _MOST_DEGREES = 540.0, 100.0
 """Longitude, one turn and a half, and latitude, 90 degrees in gons, that no AOI goes beyond."""
 
@@ -142,7 +138,7 @@ def _parquet_shapes(path: str, layer: str | None) -> tuple[NDArray[np.object_], 
         raise AoiError(f"the AOI {path} is GeoParquet, which has no layers; leave --aoi-layer out")
     try:
         frame = gpd.read_parquet(path)
-    except _NO_GEOPARQUET as error:
+    except UNREADABLE as error:
         raise AoiError(f"expected GeoParquet as AOI, got {path} ({error})") from error
     return shapely.force_2d(frame.geometry.to_numpy()), frame.crs
 

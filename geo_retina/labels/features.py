@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pyproj
+from shapely.errors import ShapelyError
 
 from geo_retina.errors import LabelError
 from geo_retina.wording import counted, fid_list
@@ -18,6 +19,9 @@ logger = logging.getLogger(__name__)
 
 CLASS_OPTION = "--class-column (class_column in a recipe)"
 """What states the column with the class, for the text of errors."""
+UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, ImportError, ShapelyError)
+"""What reading a file with damaged metadata, CRS (a `RuntimeError` of pyproj) or shapes raises, or
+a URL that needs a library which is not installed."""
 VECTOR_SUFFIXES = (
     ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb", ".parquet",
     ".geoparquet", ".geojsons",
@@ -65,7 +69,7 @@ def read_features(
                 fid_as_index=True,
                 encoding="UTF-8" if suffix == ".csv" else None,  # or the system's: cp1252...
             )
-    except (OSError, ValueError, RuntimeError, pyogrio.errors.DataSourceError) as error:
+    except (*UNREADABLE, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, LabelError):
             raise
         raise LabelError(f"{file}: expected a vector file that OGR can read: {error}") from error

@@ -10,6 +10,10 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from geo_retina.errors import ModelError
 from geo_retina.model.anchors import decode
 from geo_retina.model.heads import HeadOutputs
+from geo_retina.space.nms import nms
+
+_MOST_AT_ONCE = 20_000
+"""Boxes that torchvision compares: its memory on a GPU, and its time, grow with their square."""
 
 
 class NotFiniteError(ModelError):
@@ -123,7 +127,17 @@ def _decode_chip(
         found_classes.append(chosen % num_classes)
     boxes, values = torch.cat(found_boxes), torch.cat(found_scores)
     class_ids = torch.cat(found_classes)
-    keep = batched_nms(boxes, values, class_ids, settings.nms_iou)
+    keep = _kept_by_nms(boxes, values, class_ids, settings.nms_iou)
     saturated |= len(keep) > settings.detections_per_chip
     keep = keep[: settings.detections_per_chip]
     return ChipBoxes(boxes[keep], values[keep], class_ids[keep], saturated)
+
+
+def _kept_by_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, threshold: float) -> Tensor:
+    """Positions of the boxes that NMS of each class keeps, highest score first."""
+    if len(boxes) <= _MOST_AT_ONCE:
+        kept: Tensor = batched_nms(boxes, scores, class_ids, threshold)
+        return kept
+    of_host = [part.cpu().numpy() for part in (boxes, scores, class_ids)]
+    found = nms(of_host[0], of_host[1], threshold=threshold, class_ids=of_host[2])
+    return torch.from_numpy(found).to(boxes.device)

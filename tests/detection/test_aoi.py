@@ -18,7 +18,8 @@ from windows_paths import WindowsPath
 
 from geo_retina.detection import aoi_file
 from geo_retina.detection.aoi import Aoi, read_aoi
-from geo_retina.errors import AoiError
+from geo_retina.errors import AoiError, LabelError
+from geo_retina.labels.features import read_features
 from geo_retina.space.grid import Grid, reproject
 from geo_retina.space.windows import Window
 
@@ -392,6 +393,8 @@ def test_damaged_geoparquet(tmp_path: Path, damage: str) -> None:
     pq.write_table(table.replace_schema_metadata({b"geo": json.dumps(geo).encode()}), path)
     with pytest.raises(AoiError, match="expected GeoParquet as AOI"):
         read_aoi(path, GRID)
+    with pytest.raises(LabelError, match="expected a vector file that OGR can read"):
+        read_features(path, layer=None, crs=None)
 
 
 def test_of_many_rasters_the_aoi_is_read_for_the_first(

@@ -71,6 +71,25 @@ def test_nms_looks_at_one_class_at_a_time() -> None:
     assert len(decode_one(shifted, nms_iou=0.95).boxes) == 2
 
 
+@pytest.mark.parametrize("classes", [1, 3])
+def test_many_boxes_are_compared_with_the_same_outcome(
+    classes: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    random = torch.Generator().manual_seed(classes)
+    corners = 300 * torch.rand(900, 2, generator=random)
+    anchors = [torch.cat([corners, corners + 8 + 30 * torch.rand(900, 2, generator=random)], 1)]
+    logits = torch.randn(1, 900, classes, generator=random)
+    outputs = HeadOutputs(logits, torch.zeros(1, 900, 4), None, (900,))
+    wanted = DecodeSettings(0.3, 0.4, 5000, 5000)
+    (expected,) = decode_chips(outputs, anchors, height=340, width=340, settings=wanted)
+    monkeypatch.setattr("geo_retina.model.decode._MOST_AT_ONCE", 10)
+    (found,) = decode_chips(outputs, anchors, height=340, width=340, settings=wanted)
+    assert 100 < len(found.boxes) < 900 * classes
+    assert torch.equal(found.boxes, expected.boxes)
+    assert torch.equal(found.scores, expected.scores)
+    assert torch.equal(found.class_ids, expected.class_ids)
+
+
 def test_limits_are_reported_only_when_they_cut() -> None:
     outputs = outputs_of([[0.9], [0.8], [0.7], [0.6]])
     assert not decode_one(outputs, candidates_per_level=3, detections_per_chip=4).saturated
