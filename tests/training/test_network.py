@@ -8,6 +8,7 @@ import torch
 
 from geo_retina.errors import ConfigError, LabelError
 from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.model.audit import AnchorAudit
 from geo_retina.model.checkpoint import save_checkpoint
 from geo_retina.model.criterion import Targets
 from geo_retina.model.retinanet import RetinaNet, build_retinanet
@@ -35,6 +36,16 @@ def _fresh(settings: NetworkSettings, seed: int = 0) -> RetinaNet:
     return build_retinanet(settings).eval()
 
 
+def _audited(chips: list[Targets], settings: Any) -> AnchorAudit:
+    return audit_chips(
+        chips,
+        network=settings.network,
+        assignment=settings.loss.assignment,
+        chip_px=64,
+        nms_iou=0.5,
+    )
+
+
 def test_anchors_are_fitted_unless_stated(recipe: Callable[..., Any], field_data: Path) -> None:
     stated = recipe()
     assert resolve_network(stated, ()) == stated.network
@@ -58,13 +69,7 @@ def test_of_many_objects_some_are_audited(
     chips = [Targets(boxes, torch.zeros(len(boxes), dtype=torch.int64))] * 10
     for most, expected in ((10_000, 80), (80, 80), (20, 24), (1, 8)):
         monkeypatch.setattr(network_module, "_ENOUGH_AUDITED_OBJECTS", most)
-        audit = audit_chips(
-            chips,
-            network=settings.network,
-            assignment=settings.loss.assignment,
-            chip_px=64,
-            nms_iou=0.5,
-        )
+        audit = _audited(chips, settings)
         assert len(audit) == expected
 
 
@@ -78,13 +83,7 @@ def test_objects_that_lie_in_one_of_many_chips_are_audited(
     lone = Targets(torch.tensor([[4.0, 4, 60, 60]]), torch.zeros(1, dtype=torch.int64))
     for place in range(10):
         chips = [lone] * place + [crowded] + [lone] * (9 - place)
-        audit = audit_chips(
-            chips,
-            network=settings.network,
-            assignment=settings.loss.assignment,
-            chip_px=64,
-            nms_iou=0.5,
-        )
+        audit = _audited(chips, settings)
         assert (audit.sizes_px < 10).sum() == 49
 
 
