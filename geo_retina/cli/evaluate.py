@@ -138,13 +138,13 @@ def evaluate(
         if labels is None:
             checks.without_labels(read_by, known)
         checks.data_folder(data, labels, detections)
-        columns = {
+        of_detections = {
             "--score-column": score_column,
             "--detections-class-column": detections_class_column,
             "--detections-crs": detections_crs,
         }
         if detections is None:
-            refuse_given(columns, "for --detections; leave out")
+            refuse_given(of_detections, "for --detections; leave out")
             known = _sized_as_learned(known, name)
         else:
             checks.with_detections({**found_by, **read_by}, work)
@@ -174,7 +174,7 @@ def evaluate(
             pairs = _pairs_by_file(
                 detections,
                 known,
-                columns,
+                of_detections,
                 class_agnostic=found_by["class_agnostic"],
             )
             told = about.of_file(detections, known, pairs)
@@ -227,7 +227,7 @@ def _pairs_by_model(
 def _pairs_by_file(
     detections: str,
     known: "LabelChoice",
-    columns: dict[str, str | None],
+    stated: dict[str, str | None],
     *,
     class_agnostic: bool,
 ) -> "list[Pair]":
@@ -236,7 +236,7 @@ def _pairs_by_file(
     Args:
         detections: The file.
         known: The labels.
-        columns: Columns and CRS of the detections, by the option that states them.
+        stated: Columns and CRS of the detections, by the option that states them.
         class_agnostic: All count as one class.
     """
     from geo_retina.evaluation.files import ComparedFiles, read_pairs
@@ -245,9 +245,9 @@ def _pairs_by_file(
     given = known.source.vector
     vector = VectorOptions(
         class_column=given.class_column,
-        score_column=columns["--score-column"],
+        score_column=stated["--score-column"],
         point_size_m=given.point_size_m,
-        crs=columns["--detections-crs"],
+        crs=stated["--detections-crs"],
         raster_crs=given.raster_crs,
     )
     return read_pairs(
@@ -257,7 +257,7 @@ def _pairs_by_file(
             label_format=known.label_format,
             split=known.split,
             only=known.only,
-            detections_class_column=columns["--detections-class-column"],
+            detections_class_column=stated["--detections-class-column"],
             class_agnostic=class_agnostic,
         )
     )

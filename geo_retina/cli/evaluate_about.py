@@ -42,19 +42,19 @@ def of_recipe_side(
     from geo_retina.training import learned_from
 
     info = read_info(name)
-    beforehand = score is not None or side.split != VAL
+    stated, is_val = score is not None, side.split == VAL
     learned = [item for item in learned_from.rasters_of_run(info) if item.side == TRAIN]
     if side.split == TRAIN:
         learned = [known_raster(item.labelled, TRAIN, sure=True) for item in side.rasters]
     changed = cautions(pairs, learned)  # the data are others now, and are divided otherwise
-    weights = (
-        learned_from.weights_caution(side.settings) if beforehand and side.split == VAL else []
-    )
+    weights = learned_from.weights_caution(side.settings) if stated and is_val else []
     return About(
         name=info.card.name,
         model=str(info.path),
         labels=f"the {side.split} side of its recipe, paths from {data.absolute()}",
-        score_origin=BEFOREHAND if beforehand else learned_from.score_origin(side.settings),
+        score_origin=learned_from.score_origin(side.settings)
+        if is_val and not stated
+        else BEFOREHAND,
         cautions=(*changed, *weights, *unlabelled_rasters(pairs)),
     )
 
