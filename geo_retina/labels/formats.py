@@ -190,8 +190,8 @@ def _refuse_idle(source: LabelSource, name: str) -> None:
             "none; name it with --area (area in a recipe)"
         )
     if idle:
-        flags = ", ".join(f"--{key.replace('_', '-')}" for key in idle)
-        flags = flags.replace("--crs", "--labels-crs")
+        names = ("labels_crs" if key == "crs" else key for key in idle)
+        flags = ", ".join(f"--{key.replace('_', '-')}" for key in names)
         raise LabelError(f"{source.path}: {flags} would have no effect on {name} labels: leave out")
 
 

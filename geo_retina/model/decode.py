@@ -138,6 +138,6 @@ def _kept_by_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, threshold: fl
     if len(boxes) <= _MOST_AT_ONCE:
         kept: Tensor = batched_nms(boxes, scores, class_ids, threshold)
         return kept
-    of_host = [part.cpu().numpy() for part in (boxes, scores, class_ids)]
-    found = nms(of_host[0], of_host[1], threshold=threshold, class_ids=of_host[2])
+    corners, values, ids = (part.cpu().numpy() for part in (boxes, scores, class_ids))
+    found = nms(corners, values, threshold=threshold, class_ids=ids)
     return torch.from_numpy(found).to(boxes.device)

@@ -98,10 +98,10 @@ class _Source(Plain, ABC):
         return found
 
     def _refuse_unknown(self, class_names: tuple[str, ...]) -> None:
-        unknown = {name: known for name, known in self.classes.items() if known}
-        unknown = {name: known for name, known in unknown.items() if known not in class_names}
+        """Raise where a class of the labels is to become one that the card does not have."""
+        unknown = [item for item in self.classes.items() if item[1] not in ("", *class_names)]
         if unknown:
-            told = ", ".join(f"{name!r} = {known!r}" for name, known in unknown.items())
+            told = ", ".join(f"{name!r} = {known!r}" for name, known in unknown)
             raise LabelError(
                 f"the source {self.name}: expected classes of card.class_names "
                 f"({', '.join(class_names)}), or an empty text to leave a class out, got {told}"
