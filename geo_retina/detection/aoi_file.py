@@ -14,7 +14,8 @@ import pyproj
 import shapely
 
 from geo_retina.errors import AoiError
-from geo_retina.labels.features import UNREADABLE
+from geo_retina.labels.features import PARQUET_SUFFIXES, UNREADABLE
+from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.wording import counted
 
 if TYPE_CHECKING:
@@ -27,7 +28,6 @@ Polygons = shapely.Polygon | shapely.MultiPolygon
 SWAP_XY = "write x (east, longitude) before y (north, latitude)"
 """What to do where latitude stands before longitude."""
 
-PARQUET_SUFFIXES = ".parquet", ".geoparquet"
 _MOST_DEGREES = 540.0, 100.0
 """Longitude, one turn and a half, and latitude, 90 degrees in gons, that no AOI goes beyond."""
 
@@ -51,7 +51,7 @@ def read_polygons(
     """
     file = path.as_posix() if isinstance(path, PurePath) else os.fspath(path)
     path = Path(file)
-    if "://" in file or file.startswith("/vsi"):
+    if is_elsewhere(file):
         return _read_polygons(file, layer)
     if not path.exists():
         raise AoiError(f"expected an AOI file at {file}, found none; check the path")

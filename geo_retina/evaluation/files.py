@@ -9,7 +9,7 @@ from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair, pair_up, raster_of
 from geo_retina.labels.choice import choose_listed, choose_split, refuse_no_rows
 from geo_retina.labels.csv_table import header_of
-from geo_retina.labels.features import VECTOR_SUFFIXES
+from geo_retina.labels.features import PARQUET_SUFFIXES, VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import (
     DEEPFOREST,
@@ -187,7 +187,7 @@ def columns_of(file: Path) -> list[str]:
     import pyogrio
 
     try:
-        if file.suffix.lower() in (".parquet", ".geoparquet"):
+        if file.suffix.lower() in PARQUET_SUFFIXES:
             from pyarrow.parquet import read_schema
 
             return [str(name) for name in read_schema(file).names]

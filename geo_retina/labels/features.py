@@ -9,6 +9,7 @@ import pyproj
 from shapely.errors import ShapelyError
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
@@ -22,9 +23,11 @@ CLASS_OPTION = "--class-column (class_column in a recipe)"
 UNREADABLE = (OSError, ValueError, RuntimeError, LookupError, ImportError, ShapelyError)
 """What reading a file with damaged metadata, CRS (a `RuntimeError` of pyproj) or shapes raises, or
 a URL that needs a library which is not installed."""
+PARQUET_SUFFIXES = (".parquet", ".geoparquet")
+"""Of GeoParquet, which GDAL in wheels cannot read."""
 VECTOR_SUFFIXES = (
-    ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb", ".parquet",
-    ".geoparquet", ".geojsons",
+    ".geojson", ".json", ".geojsonl", ".geojsonseq", ".ndjson", ".gpkg", ".shp", ".fgb",
+    ".geojsons", *PARQUET_SUFFIXES,
 )  # fmt: skip
 
 
@@ -55,11 +58,11 @@ def read_features(
     import pyogrio
 
     file = str(path)
-    if not Path(file).exists() and "://" not in file and not file.startswith("/vsi"):
+    if not Path(file).exists() and not is_elsewhere(file):
         raise LabelError(f"{file}: no such file")
     suffix = Path(file).suffix.lower()
     try:
-        if suffix in (".parquet", ".geoparquet"):
+        if suffix in PARQUET_SUFFIXES:
             frame = gpd.read_parquet(file).reset_index(drop=True)
         else:
             frame = gpd.read_file(
