@@ -24,6 +24,9 @@ from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.vector import read_vector
 
+_OF_FOLDERS = (*VECTOR_SUFFIXES, ".csv")
+"""Endings of the files that a folder of detections may hold; a CSV has outlines as text."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComparedFiles:
@@ -109,12 +112,12 @@ def _detection_format(files: ComparedFiles, label_format: str) -> str:
         return files.detection_format
     if not folder.is_dir():
         return format_of(files.detections.path)
-    if any(file.suffix.lower() in VECTOR_SUFFIXES for file in folder.iterdir()):
+    if any(file.suffix.lower() in _OF_FOLDERS for file in folder.iterdir()):
         return VECTOR
     if label_format == YOLO and any(folder.glob("*.txt")):
         return YOLO
     raise LabelError(
-        f"{folder}: expected one vector file ({' '.join(VECTOR_SUFFIXES)}) of detections for each "
+        f"{folder}: expected one vector file ({' '.join(_OF_FOLDERS)}) of detections for each "
         "raster, of the raster's name, or YOLO text files beside labels in YOLO"
     )
 
@@ -202,7 +205,7 @@ def _files_of(folder: Path, stem: str) -> list[Path]:
     Raises:
         LabelError: There are several.
     """
-    found = [folder / f"{stem}{suffix}" for suffix in VECTOR_SUFFIXES]
+    found = [folder / f"{stem}{suffix}" for suffix in _OF_FOLDERS]
     found = [file for file in found if file.is_file()]
     if len(found) > 1:
         names = ", ".join(file.name for file in found)

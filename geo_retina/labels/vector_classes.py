@@ -24,6 +24,8 @@ _CALLED_CLASS = re.compile("class|label|categor|species", re.IGNORECASE)
 numbers of a feature do not."""
 SCORE_COLUMN = "score"
 """Column that holds the score where no other is stated; geo_retina writes this one."""
+_OUTLINES = "WKT"
+"""Column of a CSV that GDAL hands on as text too, beside the geometries that it makes of it."""
 
 
 def classes_of(
@@ -78,7 +80,7 @@ def _refuse_classless(
     texts = [
         name
         for name in text_columns(frame)
-        if name in columns and name not in (IMAGE, SCORE_COLUMN)
+        if name in columns and name not in (IMAGE, SCORE_COLUMN, _OUTLINES)
     ]
     numbers = [name for name in columns if _CALLED_CLASS.match(name) and frame[name].nunique() > 1]
     if class_column is None and (texts or numbers):

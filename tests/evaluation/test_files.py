@@ -116,6 +116,18 @@ def test_two_files_for_one_raster_are_refused(folder: Path) -> None:
         read_pairs(compared(folder, "found"))
 
 
+def test_a_folder_may_hold_the_csv_files_of_detect(folder: Path) -> None:
+    frame = detections(folder / "a.tif")
+    (folder / "csv").mkdir()
+    frame.to_wkt().rename(columns={"geometry": "WKT"}).to_csv(folder / "csv" / "a.csv", index=False)
+    files = compared(folder, "csv")
+    vector = VectorOptions(crs=frame.crs.to_string())
+    files = replace(files, detections=replace(files.detections, vector=vector))
+    first, _ = read_pairs(files)
+    np.testing.assert_allclose(first.detections.boxes, BOXES + 1, atol=0.02)
+    np.testing.assert_allclose(first.detections.scores, [0.9, 0.4])
+
+
 def test_yolo_detections_meet_yolo_labels(folder: Path) -> None:
     for name, score in (("truth", ""), ("yolo", " 0.7")):
         (folder / name).mkdir()
