@@ -6,7 +6,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from geo_retina.model.separable import SeparableConv2d
 from geo_retina.model.settings import GROUPS, HeadSettings
+
+_POINTWISE_STD = 0.04
+"""Of the first weights of a 1 x 1 convolution of 96 channels: so much weakens a signal as the 3 x 3
+convolution's 0.01, by which a network starts at its prior."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,11 +31,18 @@ class HeadOutputs:
 class Subnet(nn.Module):
     """A few 3 x 3 convolutions with ReLU, then one with `per_anchor` outputs for each anchor.
 
-    Weights start as N(0, 0.01), biases at 0 (section 4.1).
+    Weights start as N(0, 0.01), biases at 0 (section 4.1). `separable` makes the convolutions in
+    two steps, and the last one in 1 x 1.
     """
 
     def __init__(
-        self, in_width: int, per_location: int, per_anchor: int, settings: HeadSettings
+        self,
+        in_width: int,
+        per_location: int,
+        per_anchor: int,
+        settings: HeadSettings,
+        *,
+        separable: bool,
     ) -> None:
         super().__init__()
         self.per_anchor = per_anchor
@@ -38,16 +50,25 @@ class Subnet(nn.Module):
         layers: list[nn.Module] = []
         width = in_width
         for _ in range(settings.depth):
-            layers.append(nn.Conv2d(width, settings.width, 3, padding=1, bias=not grouped))
+            if separable:
+                layers.append(SeparableConv2d(width, settings.width, bias=not grouped))
+            else:
+                layers.append(nn.Conv2d(width, settings.width, 3, padding=1, bias=not grouped))
             if grouped:
                 layers.append(nn.GroupNorm(GROUPS, settings.width))
             layers.append(nn.ReLU(inplace=True))
             width = settings.width
         self.tower = nn.Sequential(*layers)
-        self.last = nn.Conv2d(width, per_location * per_anchor, 3, padding=1)
+        side = 1 if separable else 3
+        self.last = nn.Conv2d(width, per_location * per_anchor, side, padding=side // 2)
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
-                nn.init.normal_(layer.weight, std=0.01)
+                if layer.groups > 1:
+                    nn.init.kaiming_uniform_(layer.weight, a=1)
+                elif separable and layer is not self.last:
+                    nn.init.normal_(layer.weight, std=_POINTWISE_STD)
+                else:
+                    nn.init.normal_(layer.weight, std=0.01)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
 
@@ -66,14 +87,20 @@ class Heads(nn.Module):
     """
 
     def __init__(
-        self, in_width: int, per_location: int, num_classes: int, settings: HeadSettings
+        self,
+        in_width: int,
+        per_location: int,
+        num_classes: int,
+        settings: HeadSettings,
+        *,
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.num_classes = num_classes
         self.factored = settings.objectness
         outputs = num_classes + int(settings.objectness)
-        self.classes = Subnet(in_width, per_location, outputs, settings)
-        self.boxes = Subnet(in_width, per_location, 4, settings)
+        self.classes = Subnet(in_width, per_location, outputs, settings, separable=separable)
+        self.boxes = Subnet(in_width, per_location, 4, settings, separable=separable)
         self._start_at(settings.prior, per_location)
 
     def forward(self, levels: list[Tensor]) -> HeadOutputs:

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from geo_retina.model.backbone import STAGES
+from geo_retina.model.separable import SeparableConv2d
 
 _TOP_STAGE = STAGES[-1]
 
@@ -17,6 +18,7 @@ class Pyramid(nn.Module):
     enlarged by two (nearest neighbour), smoothed by a 3 x 3 convolution. P6 is a strided 3 x 3
     convolution on C5 or P5, P7 one on ReLU(P6) (RetinaNet paper, section 4, footnote 2). The
     pathway always starts at C5, so that a pyramid of fine levels alone still sees the context.
+    `separable` smooths in two steps, depthwise and 1 x 1.
     """
 
     def __init__(
@@ -26,6 +28,7 @@ class Pyramid(nn.Module):
         levels: tuple[int, ...],
         width: int,
         p6_from: Literal["c5", "p5"],
+        separable: bool = False,
     ) -> None:
         super().__init__()
         self.levels = levels
@@ -40,7 +43,11 @@ class Pyramid(nn.Module):
         )
         self.smooth = nn.ModuleDict(
             {
-                str(level): nn.Conv2d(width, width, 3, padding=1)
+                str(level): (
+                    SeparableConv2d(width, width)
+                    if separable
+                    else nn.Conv2d(width, width, 3, padding=1)
+                )
                 for level in STAGES
                 if level in levels or (level == _TOP_STAGE < levels[-1] and p6_from == "p5")
             }
@@ -56,7 +63,8 @@ class Pyramid(nn.Module):
         for layer in self.modules():
             if isinstance(layer, nn.Conv2d):
                 nn.init.kaiming_uniform_(layer.weight, a=1)
-                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
 
     def forward(self, stages: list[Tensor]) -> list[Tensor]:
         """Map C2..C5 to one (N, width, H / 2**l, W / 2**l) tensor for each chosen level l."""

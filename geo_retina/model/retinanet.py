@@ -28,12 +28,14 @@ class RetinaNet(nn.Module):
             levels=settings.levels,
             width=settings.pyramid_width,
             p6_from=settings.p6_from,
+            separable=settings.separable,
         )
         self.heads = Heads(
             settings.pyramid_width,
             settings.anchors.per_location,
             settings.num_classes,
             settings.head,
+            separable=settings.separable,
         )
 
     def forward(self, images: Tensor) -> HeadOutputs:

@@ -41,22 +41,25 @@ EVERYTHING = Thresholds(0.02, 0.5, 300, 200)
 def make_info(
     tmp_path_factory: pytest.TempPathFactory, make_card: Callable[..., ModelCard]
 ) -> Callable[..., CheckpointInfo]:
-    """`make_info(objectness=False, **card)`: a checkpoint of a small network that finds things."""
+    """`make_info(objectness=False, separable=False, **card)`: a checkpoint of a small network that
+    finds things."""
 
-    def make(*, objectness: bool = False, **card: Any) -> CheckpointInfo:
+    def make(*, objectness: bool = False, separable: bool = False, **card: Any) -> CheckpointInfo:
         torch.manual_seed(3)
         settings = NetworkSettings(
             num_classes=len(card.get("class_names", ("tree",))),
             backbone=BackboneSettings(name="timm:test_efficientnet", frozen_batch_norm=False),
             levels=(2, 3, 4),
             pyramid_width=16,
+            separable=separable,
             head=HeadSettings(depth=1, width=16, objectness=objectness),
             anchors=AnchorSettings(sizes=((12,), (24,), (48,)), ratios=(1.0,)),
         )
         network = build_retinanet(settings).eval()
         for subnet in (network.heads.classes, network.heads.boxes):
-            torch.nn.init.normal_(subnet.tower[0].weight, std=0.2)
-            torch.nn.init.normal_(subnet.last.weight, std=0.2)
+            first = subnet.tower[0][1] if separable else subnet.tower[0]
+            for layer in (first, subnet.last):
+                torch.nn.init.normal_(layer.weight, std=0.6 if separable else 0.2)
         path = tmp_path_factory.mktemp("network") / "small.safetensors"
         save_checkpoint(path, network, make_card(**card))
         return read_info(path)
@@ -88,20 +91,24 @@ def assert_agree(first: Any, second: Any, *, least_found: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("objectness", "card"),
+    ("network", "card"),
     [
-        (False, {}),
-        (True, {"class_names": ("tree", "shrub")}),
-        (False, {"dtype": "uint16", "value_range": (0, 255)}),
+        ({}, {}),
+        ({"objectness": True}, {"class_names": ("tree", "shrub")}),
+        ({"separable": True}, {}),
+        ({}, {"dtype": "uint16", "value_range": (0, 255)}),
     ],
-    ids=["one class", "objectness", "uint16"],
+    ids=["one class", "objectness", "separable", "uint16"],
 )
 def test_openvino_finds_what_torch_finds(
-    make_info: Callable[..., CheckpointInfo], chips: Any, objectness: bool, card: dict[str, Any]
+    make_info: Callable[..., CheckpointInfo],
+    chips: Any,
+    network: dict[str, bool],
+    card: dict[str, Any],
 ) -> None:
     pytest.importorskip("openvino")
     pytest.importorskip("onnxscript")
-    info = make_info(objectness=objectness, **card)
+    info = make_info(**network, **card)
     artifact = Artifact(artifact_path(info.path, "fp32"), "fp32", network_hash(info))
     export.write_openvino(export.export_openvino(info), artifact)
     assert read_artifact(artifact.path) == artifact

@@ -49,6 +49,28 @@ def test_weights_start_as_section_4_1_says() -> None:
                 assert not layer.bias.any()
 
 
+def test_separable_subnets_start_at_the_prior_too() -> None:
+    heads = Heads(96, 2, 5, HeadSettings(width=96, depth=2), separable=True)
+    found = heads([torch.randn(1, 96, 8, 8, generator=torch.Generator().manual_seed(0))])
+    scores = found.logits.sigmoid()
+    torch.testing.assert_close(scores, torch.full_like(scores, 0.01), atol=0.002, rtol=0.05)
+
+
+def test_separable_subnets_see_as_far_with_an_eighth_of_the_work() -> None:
+    whole, separable = (
+        Heads(96, 1, 1, HeadSettings(width=96, depth=2), separable=separable).boxes
+        for separable in (False, True)
+    )
+    assert 7.5 < _weights(whole.tower) / _weights(separable.tower) < 8.5
+    seen = torch.randn(1, 96, 9, 9, generator=torch.Generator().manual_seed(0)).requires_grad_()
+    separable(seen).view(9, 9, 4)[4, 4].sum().backward()
+    assert seen.grad.abs().sum(dim=(0, 1)).nonzero().unique().tolist() == [2, 3, 4, 5, 6]
+
+
+def _weights(layers: nn.Module) -> int:
+    return sum(value.numel() for value in layers.parameters() if value.ndim > 1)
+
+
 def test_objectness_starts_at_the_prior_and_classes_undecided() -> None:
     heads = Heads(16, 3, 2, HeadSettings(width=16, depth=1, objectness=True))
     found = heads([torch.zeros(2, 16, 4, 4)])

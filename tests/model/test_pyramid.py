@@ -47,6 +47,16 @@ def test_the_pathway_is_the_paper_s() -> None:
         torch.testing.assert_close(one, other)
 
 
+def test_separable_levels_are_smoothed_in_two_steps() -> None:
+    pyramid = Pyramid(CHANNELS, levels=(4, 5), width=16, p6_from="c5", separable=True)
+    depthwise, pointwise = pyramid.smooth["5"]
+    assert depthwise.weight.shape == (16, 1, 3, 3)
+    assert pointwise.weight.shape == (16, 16, 1, 1)
+    stages = stages_of()
+    smoothed = pointwise(depthwise(pyramid.lateral["5"](stages[-1])))
+    torch.testing.assert_close(pyramid(stages)[1], smoothed)
+
+
 def test_a_fine_level_alone_sees_the_coarsest_stage() -> None:
     pyramid = Pyramid(CHANNELS, levels=(2,), width=16, p6_from="c5")
     stages = [stage.requires_grad_() for stage in stages_of()]
@@ -56,8 +66,9 @@ def test_a_fine_level_alone_sees_the_coarsest_stage() -> None:
 
 
 @pytest.mark.parametrize("levels", [levels for levels in LEVEL_SETS if levels[0] <= 5])
-def test_every_parameter_learns(levels: tuple[int, ...]) -> None:
-    pyramid = Pyramid(CHANNELS, levels=levels, width=16, p6_from="c5")
+@pytest.mark.parametrize("separable", [False, True])
+def test_every_parameter_learns(levels: tuple[int, ...], separable: bool) -> None:
+    pyramid = Pyramid(CHANNELS, levels=levels, width=16, p6_from="c5", separable=separable)
     sum(level.square().sum() for level in pyramid(stages_of())).backward()
     idle = [name for name, value in pyramid.named_parameters() if value.grad is None]
     assert not idle

@@ -19,6 +19,7 @@ def test_the_defaults_are_the_paper() -> None:
     assert (settings.head.depth, settings.head.width, settings.head.norm) == (4, 256, "none")
     assert settings.head.prior == 0.01
     assert settings.p6_from == "c5"
+    assert not settings.separable
 
 
 def test_settings_survive_json() -> None:
@@ -35,6 +36,12 @@ def test_a_checkpoint_from_before_a_field_was_added_still_loads() -> None:
     plain = NetworkSettings(num_classes=1).stated().model_dump(mode="json")
     del plain["backbone"]["batch_norm_eps"], plain["anchors"]["spacing"]
     assert NetworkSettings.model_validate(plain) == NetworkSettings(num_classes=1)
+
+
+def test_a_field_that_came_later_leaves_the_hash_of_networks_without_it() -> None:
+    assert "separable" not in NetworkSettings(num_classes=1).model_dump()
+    separable = NetworkSettings(num_classes=1, separable=True)
+    assert NetworkSettings.model_validate_json(separable.model_dump_json()) == separable
 
 
 @pytest.mark.parametrize(
