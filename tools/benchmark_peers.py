@@ -42,6 +42,7 @@ from benchmarking.measuring import (
     summary,
     versions,
 )
+from find_uv import find_uv
 
 DEEPFOREST, SAHI = "2.1.0", "0.12.8"
 OURS = "geo_retina"
@@ -81,6 +82,9 @@ def main() -> None:
 
 def install(envs: Path) -> None:
     """Make the environments that are not there yet."""
+    uv = find_uv()
+    if uv is None:
+        sys.exit("uv makes the environments, and is not there; get it with: pip install uv")
     envs.mkdir(parents=True, exist_ok=True)
     here = versions(("torch", "torchvision"))
     torch = [f"{package}=={number}" for package, number in here.items()]
@@ -92,8 +96,8 @@ def install(envs: Path) -> None:
     for name, packages in wanted.items():
         python = interpreter(envs, name)
         if not python.exists():
-            subprocess.run(["uv", "venv", "--python", sys.executable, envs / name], check=True)
-        subprocess.run(["uv", "pip", "install", "--python", python, *packages], check=True)
+            subprocess.run([uv, "venv", "--python", sys.executable, envs / name], check=True)
+        subprocess.run([uv, "pip", "install", "--python", python, *packages], check=True)
 
 
 def interpreter(envs: Path, name: str) -> Path:

@@ -14,6 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+from find_uv import find_uv
+
 _PACKAGE = "deepforest==2.1.0"
 _NAMES = (
     "2019_YELL_2_528000_4978000_image_crop2",
@@ -31,17 +33,17 @@ def main() -> None:
     if not annotations.is_file():
         parser.error(f"{annotations} is missing: --neon-trees must hold the benchmark's files")
     arguments.out.mkdir(parents=True, exist_ok=True)
+    fetch_yellowstone(arguments.out / "yellowstone")
     link = arguments.out / "neon_trees"
     if not link.exists():
         link.symlink_to(arguments.neon_trees.resolve(), target_is_directory=True)
-    fetch_yellowstone(arguments.out / "yellowstone")
     print(f"ready: {arguments.out}")
 
 
 def fetch_yellowstone(folder: Path) -> None:
     """Unpack the labelled crops of the DeepForest wheel into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
-    uv = shutil.which("uv")
+    uv = find_uv()
     installer = [uv, "pip"] if uv else [sys.executable, "-m", "pip"]
     with tempfile.TemporaryDirectory() as scratch:
         command = [*installer, "install", "--quiet", "--no-deps", "--target", scratch, _PACKAGE]
