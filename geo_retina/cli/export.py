@@ -1,21 +1,20 @@
 """`geo-retina export`: a checkpoint in, graphs that run without torch out."""
 
-from dataclasses import replace
+from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
+from geo_retina.cli import export_int8 as int8
 from geo_retina.cli import label_options as options
+from geo_retina.cli.export_int8 import tell_written
 from geo_retina.cli.reporting import band_numbers, exit_codes, refuse_given
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
-
-    from geo_retina.model.artifacts import Artifact
     from geo_retina.model.checkpoint import CheckpointInfo
 
 
@@ -58,6 +57,14 @@ def export(
     chips: Annotated[
         int, typer.Option(min=1, help="Most chips to calibrate with.", rich_help_panel=_INT8)
     ] = _MOST_CHIPS,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Folder of the data that the model was trained with, in place of --calibrate and "
+            "--labels: calibrates with train and measures on val of its recipe.",
+            rich_help_panel=_INT8,
+        ),
+    ] = None,
     labels: Annotated[
         str | None,
         typer.Option(
@@ -83,74 +90,79 @@ def export(
     """Export a model to ONNX, or to OpenVINO graphs for `detect`.
 
     `detect` finds graphs beside the checkpoint. It takes an int8 graph by default only if its loss
-    of accuracy was measured here, by --labels, and is small.
+    of accuracy was measured here, by --data or --labels, and is small.
     """
     with exit_codes(quiet=quiet):
-        from geo_retina.detection.calibration import read_calibration_chips
-        from geo_retina.errors import ConfigError
-        from geo_retina.evaluation.evaluate import match_rule
-        from geo_retina.evaluation.export_loss import measure_ap_loss
         from geo_retina.imagery.read_options import ReadOptions
         from geo_retina.model.checkpoint import read_info
-        from geo_retina.model.export import note_in_openvino
 
         info, targets = read_info(model), to or [Target.ONNX]
-        if Target.INT8 not in targets:
-            idle = {
-                "--calibrate": calibrate,
-                "--chips": chips != _MOST_CHIPS,
-                "--labels": labels,
-                "--images": images,
-                "--format": label_format,
-                "--only": only,
-                "--split": split,
-                "--distance-m": distance_m,
-                "--bands": bands,
-                "--scale": scale,
-                "--stretch": stretch,
-            }
-            refuse_given(idle, "for --to openvino-int8 alone; add it")
-        elif not calibrate:
-            raise ConfigError(
-                "--to openvino-int8 needs --calibrate FOLDER: rasters like those that will be "
-                "searched, got none"
-            )
+        stated = {
+            "--calibrate": calibrate,
+            "--labels": labels,
+            "--images": images,
+            "--format": label_format,
+            "--only": only,
+            "--split": split,
+            "--distance-m": distance_m,
+            "--bands": bands,
+            "--scale": scale,
+            "--stretch": stretch,
+        }
+        _check_options(targets, stated, data, chips)
         if out is not None:
             _make_folder(out)
-        labelled = None
-        match_rule(iou=defaults.MATCH_IOU, distance_m=distance_m)
-        if labels is not None:
-            choice = options.label_choice(
-                labels,
-                images,
-                label_format=label_format,
-                point_size_m=distance_m,
-                only=only,
-                split=split,
+        work = None
+        if data is not None:
+            work = int8.by_recipe(info, data, most_chips=chips)
+        elif calibrate:
+            labelled = None
+            if labels is not None:
+                labelled = options.label_choice(
+                    labels,
+                    images,
+                    label_format=label_format,
+                    point_size_m=distance_m,
+                    only=only,
+                    split=split,
+                )
+            reading = ReadOptions(
+                bands=band_numbers(bands), scale=scale, stretch=stretch, pixel_coordinates=True
             )
-            source = replace(choice.source, class_names=info.card.class_names)
-            labelled = replace(choice, source=source).read()
-        reading = ReadOptions(
-            bands=band_numbers(bands), scale=scale, stretch=stretch, pixel_coordinates=True
-        )
+            work = int8.as_stated(
+                info, calibrate, labelled, reading, most_chips=chips, distance_m=distance_m
+            )
         _require_libraries(targets)
         if Target.ONNX in targets:
             _export_onnx(info, out or _folder(info, Target.ONNX))
         if Target.FP32 in targets:
             _export_fp32(info, out or _folder(info, Target.FP32))
-        if Target.INT8 in targets:
-            pixels = read_calibration_chips(calibrate or [], info.card, most=chips, options=reading)
-            artifact = _export_int8(info, out or _folder(info, Target.INT8), pixels)
-            if labelled is not None:
-                what = f"{split or 'all labels'}, {len(labelled)} rasters"
-                loss = measure_ap_loss(
-                    info, artifact, labelled, images=what, distance_m=distance_m, options=reading
-                )
-                artifact = replace(artifact, loss=loss)
-                note_in_openvino(artifact)
-            _tell_loss(artifact)
+        if work is not None:
+            int8.write(info, out or _folder(info, Target.INT8), work)
         if set(targets) != {Target.ONNX}:
             _tell_place(info, out or _folder(info, Target.FP32))
+
+
+def _check_options(
+    targets: list[Target], stated: Mapping[str, object], data: Path | None, chips: int
+) -> None:
+    """Refuse options that have no effect, and int8 without what it needs.
+
+    Raises:
+        ConfigError: So it is.
+    """
+    from geo_retina.errors import ConfigError
+
+    if Target.INT8 not in targets:
+        idle = {**stated, "--data": data, "--chips": chips != _MOST_CHIPS}
+        refuse_given(idle, "for --to openvino-int8 alone; add it")
+    elif data is not None:
+        refuse_given(stated, "the recipe in the checkpoint says so; leave it out, or --data")
+    elif not stated["--calibrate"]:
+        raise ConfigError(
+            "--to openvino-int8 needs --data FOLDER, the data that the model was trained with, or "
+            "--calibrate FOLDER, rasters like those that will be searched; got neither"
+        )
 
 
 def _require_libraries(targets: "list[Target]") -> None:
@@ -203,7 +215,7 @@ def _export_onnx(info: "CheckpointInfo", folder: Path) -> None:
 
     path = folder / f"{info.path.stem}.onnx"
     export_onnx(info, path)
-    _tell(path)
+    tell_written(path)
 
 
 def _export_fp32(info: "CheckpointInfo", folder: Path) -> None:
@@ -212,33 +224,4 @@ def _export_fp32(info: "CheckpointInfo", folder: Path) -> None:
 
     path = artifact_path(info.path, "fp32", folder=folder)
     write_openvino(export_openvino(info), Artifact(path, "fp32", network_hash(info)))
-    _tell(path)
-
-
-def _export_int8(info: "CheckpointInfo", folder: Path, pixels: "list[NDArray[Any]]") -> "Artifact":
-    from geo_retina.model.artifacts import Artifact, artifact_path, network_hash
-    from geo_retina.model.export import export_openvino, quantise, write_openvino
-
-    artifact = Artifact(artifact_path(info.path, "int8", folder=folder), "int8", network_hash(info))
-    write_openvino(quantise(export_openvino(info), pixels), artifact)
-    _tell(artifact.path)
-    return artifact
-
-
-def _tell_loss(artifact: "Artifact") -> None:
-    from geo_retina.model.artifacts import LARGEST_AP_LOSS
-
-    loss = artifact.loss
-    if loss is None:
-        print("loss     not measured: used only with --backend openvino; measure it with --labels")
-        return
-    use = "detect takes it" if loss.is_small else "used only with --backend openvino"
-    print(
-        f"loss     AP {loss.before:.4f} before, {loss.after:.4f} after ({loss.where}); {use} "
-        f"(most that may be lost: {LARGEST_AP_LOSS:g})"
-    )
-
-
-def _tell(path: Path) -> None:
-    size = sum(file.stat().st_size for file in {path, path.with_suffix(".bin")} if file.is_file())
-    print(f"written  {path.resolve()} ({size / 2**20:.1f} MiB)")
+    tell_written(path)

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,11 +44,25 @@ def read_calibration_chips(
             f"no rasters to calibrate with in {', '.join(map(str, paths)) or 'nothing'}; expected "
             f"files or folders with {' '.join(RASTER_SUFFIXES)}"
         )
+    return chips_of_rasters([(raster, options) for raster in rasters], card, most=most)
+
+
+def chips_of_rasters(
+    rasters: Sequence[tuple[str | Path, ReadOptions]], card: ModelCard, *, most: int
+) -> list[NDArray[Any]]:
+    """Read chips of rasters that are not all read alike; else as `read_calibration_chips`.
+
+    Raises:
+        RasterError: Nothing in the rasters is valid.
+        UsageError: One of its kinds, for a raster that does not fit the model.
+    """
     each = max(most // len(rasters), 1)
-    allowing = replace(options, pixel_coordinates=True)
-    read = partial(_chips_of, card=card, options=allowing, most=each)
-    taken = evenly_spread(len(rasters), most).tolist()
-    chips = [chip for number in taken for chip in read(rasters[number])]
+    taken = [rasters[number] for number in evenly_spread(len(rasters), most).tolist()]
+    chips = [
+        chip
+        for path, options in taken
+        for chip in _chips_of(path, card, replace(options, pixel_coordinates=True), most=each)
+    ]
     if not chips:
         raise RasterError(f"{len(rasters)} rasters to calibrate with have no valid pixels")
     return chips
@@ -62,7 +75,7 @@ def _rasters_at(path: Path) -> Iterable[Path]:
 
 
 def _chips_of(
-    path: Path, *, card: ModelCard, options: ReadOptions, most: int
+    path: str | Path, card: ModelCard, options: ReadOptions, *, most: int
 ) -> Iterator[NDArray[Any]]:
     with session(), open_raster(path, pixel_coordinates=True) as raster:
         source = open_chip_source(raster, card, options)

@@ -48,7 +48,16 @@ def test_bad_input_is_one_line_and_exit_code_2(
         (["birds"], "bundled models"),
         ([checkpoint, "--out", checkpoint / "folder"], "cannot make the folder"),
         ([tmp_path / "none.safetensors"], "none.safetensors does not exist"),
-        ([checkpoint, "--to", "openvino-int8"], "needs --calibrate FOLDER"),
+        ([checkpoint, "--to", "openvino-int8"], "needs --data FOLDER"),
+        ([checkpoint, "--data", tmp_path], "--data: for --to openvino-int8 alone"),
+        (
+            [checkpoint, "--to", "openvino-int8", "--data", tmp_path, "--calibrate", tmp_path],
+            "--calibrate: the recipe in the checkpoint says so",
+        ),
+        (
+            [checkpoint, "--to", "openvino-int8", "--data", tmp_path],
+            "does not carry the recipe of its training",
+        ),
         (
             [
                 checkpoint,
