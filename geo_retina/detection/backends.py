@@ -213,13 +213,11 @@ def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = 
             "torchvision timm`. Models with an OpenVINO graph beside them do without"
         )
     _log.info("the network runs on %s", backend.name)
-    if backend.artifact is None and backend.device == "cpu":
-        _log.info(
-            "on a CPU an int8 graph takes a quarter of the time: see geo-retina export --help"
-        )
-    if backend.artifact is None:
-        return TorchDetector(info, find_device(backend.device), batch)
-    return OpenVinoDetector(info, backend.artifact, batch, bfloat16=backend.bfloat16)
+    if backend.artifact is not None:
+        return OpenVinoDetector(info, backend.artifact, batch, bfloat16=backend.bfloat16)
+    if backend.device == "cpu":
+        _log.info("on a CPU, int8 takes a quarter of the time: see `geo-retina export --help`")
+    return TorchDetector(info, find_device(backend.device), batch)
 
 
 def choose_backend(info: CheckpointInfo, *, backend: str = "auto", device: str = "auto") -> Backend:
