@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.detection.torch_device import computes_in_bfloat16
+
 if TYPE_CHECKING:
     import torch
-
-_BFLOAT16_SINCE = (8, 0)  # NVIDIA's compute capability
 
 
 class CudaPipe:
@@ -28,7 +28,7 @@ class CudaPipe:
         # the many small steps of decoding do not queue behind the next batch's convolutions
         self._decoding = torch.cuda.Stream(device, priority=-1)  # type: ignore[no-untyped-call]
         self._wider = [torch.float32]
-        if torch.cuda.get_device_capability(device) >= _BFLOAT16_SINCE:
+        if computes_in_bfloat16(device):
             self._wider.append(torch.bfloat16)
         self._precision = torch.float16
         self._held = 0

@@ -19,7 +19,7 @@ from geo_retina.detection.detector import (
     check_chips,
     pad_chips,
 )
-from geo_retina.detection.torch_device import ran_out_of_memory
+from geo_retina.detection.torch_device import ran_out_of_memory, setting_up
 from geo_retina.errors import DeviceError
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.space.detections import Detections
@@ -57,22 +57,28 @@ class TorchDetector:
     def __init__(
         self, info: CheckpointInfo, device: "torch.device", batch: int | None = None
     ) -> None:
+        """Load the network.
+
+        Raises:
+            ModelError: The weights are damaged.
+            DeviceError: The GPU is full, or cannot be used for another reason.
+        """
         import torch
 
         from geo_retina.model.retinanet import band_scale
 
         self._info = info
         self._device = device
-        self._pipe = CudaPipe(device) if device.type == "cuda" else None
+        network, card = load_network(info).to(memory_format=torch.channels_last), info.card
+        with setting_up(device):
+            self._pipe = CudaPipe(device) if device.type == "cuda" else None
+            self._network = network.to(device)
+            self._scale = band_scale(
+                value_range=card.value_range, mean=card.mean, std=card.std, device=device
+            )
         self._seeks_batch = batch is None and self._pipe is not None
         self._prepared: tuple[int, int] | None = None
         self.batch = batch or (_FIRST_CUDA_BATCH if self._pipe else _CPU_BATCH)
-        network = load_network(info).to(device)
-        self._network = network.to(memory_format=torch.channels_last)
-        card = info.card
-        self._scale = band_scale(
-            value_range=card.value_range, mean=card.mean, std=card.std, device=device
-        )
         self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
 
     @property

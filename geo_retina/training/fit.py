@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from geo_retina.detection.torch_device import find_device, ran_out_of_memory
+from geo_retina.detection.torch_device import (
+    computes_in_bfloat16,
+    find_device,
+    ran_out_of_memory,
+)
 from geo_retina.errors import ConfigError, DeviceError
 from geo_retina.model.checkpoint import SUFFIX
 from geo_retina.training.averaging import AveragedWeights, kept_network
@@ -136,14 +140,20 @@ def is_first_process() -> bool:
 
 
 def _check_precision(settings: TrainingSettings, device: torch.device) -> None:
-    """Refuse what Lightning would replace in silence.
+    """Refuse what Lightning would replace in silence; warn of what is slow.
 
     Raises:
         ConfigError: float16 on a processor.
     """
-    if settings.schedule.precision == "16-mixed" and device.type == "cpu":
+    precision = settings.schedule.precision
+    if precision == "16-mixed" and device.type == "cpu":
         raise ConfigError(
             "schedule.precision is 16-mixed, which needs a GPU; state bf16-mixed or 32-true"
+        )
+    if precision == "bf16-mixed" and device.type == "cuda" and not computes_in_bfloat16(device):
+        _log.warning(
+            "schedule.precision is bf16-mixed, which this GPU only imitates, slowly; 16-mixed is "
+            "what it is fast in"
         )
 
 

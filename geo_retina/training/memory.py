@@ -7,6 +7,7 @@ import psutil
 import torch
 from torch import Tensor
 
+from geo_retina.detection.torch_device import setting_up
 from geo_retina.errors import DeviceError
 from geo_retina.model.criterion import Criterion, Targets
 from geo_retina.model.retinanet import RetinaNet
@@ -60,11 +61,17 @@ def training_bytes(network: RetinaNet, settings: TrainingSettings) -> int:
 
 
 def free_bytes(device: torch.device) -> int:
-    """Memory that can still be had."""
+    """Memory that can still be had.
+
+    Raises:
+        DeviceError: The device is a GPU that cannot be used.
+    """
     if device.type == "cuda":
         # of several processes each has the device of its own number; Lightning sets it later
         index = int(os.environ.get("LOCAL_RANK", "0")) if device.index is None else device.index
-        return int(torch.cuda.mem_get_info(index)[0])
+        with setting_up(device):
+            free, _ = torch.cuda.mem_get_info(index)
+        return int(free)
     in_group = _free_in_group()
     on_machine = int(psutil.virtual_memory().available)
     return on_machine if in_group is None else min(on_machine, in_group)

@@ -23,7 +23,7 @@ from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training import depthwise, records
 from geo_retina.training.data import read_data
-from geo_retina.training.fit import fit
+from geo_retina.training.fit import _check_precision, fit
 from geo_retina.training.network import audit_network, resolve_network
 from geo_retina.training.rasters import prepare_rasters
 from geo_retina.training.records import TrainingProgress
@@ -573,6 +573,16 @@ def test_the_last_weights_can_be_kept(
 def test_float16_is_for_gpus(recipe: Callable[..., Any], field_data: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="16-mixed, which needs a GPU"):
         _train(recipe(schedule__precision="16-mixed"), field_data, tmp_path / "run")
+
+
+def test_bfloat16_on_a_gpu_that_imitates_it_is_warned_of(
+    recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for capability, warned in (((7, 5), True), ((8, 0), False)):
+        caplog.clear()
+        monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _, found=capability: found)
+        _check_precision(recipe(schedule__precision="bf16-mixed"), torch.device("cuda"))
+        assert ("16-mixed is what it is fast in" in caplog.text) == warned
 
 
 def test_training_in_bfloat16_gives_depthwise_filters_their_gradients(
