@@ -292,6 +292,7 @@ class Criterion(nn.Module):
         Raises:
             LabelError: A class id is not one of the network's.
         """
+        _check_class_ids(torch.cat([chip.class_ids for chip in targets]), outputs.logits.shape[2])
         every = torch.cat(list(anchors))
         sums = []
         for index, chip in enumerate(targets):
@@ -320,11 +321,12 @@ class Criterion(nn.Module):
         on that, and the classes are learned from positives alone (as in YOLOv2), by cross entropy.
         """
         logits, deltas = outputs.logits[index], outputs.deltas[index]
-        _check_class_ids(chip.class_ids, logits.shape[1])
-        positive = assigned >= 0
+        learning = assigned >= 0
+        # places, not masks: the host waits for a GPU each time it is to index by a mask
+        positive = learning.nonzero().squeeze(1)
+        taking_part = (assigned != assign.IGNORED).nonzero().squeeze(1)
         owners = assigned[positive]
-        taking_part = assigned != assign.IGNORED
-        found = positive.to(losses.at_least_float32(logits).dtype)
+        found = learning.to(losses.at_least_float32(logits).dtype)
         if self.settings.classes.learns_overlap:
             with torch.no_grad():
                 boxes = decode(losses.at_least_float32(deltas[positive]), anchors[positive])
@@ -343,13 +345,16 @@ class Criterion(nn.Module):
         box_loss = self.settings.boxes.values(
             deltas[positive], anchors[positive], chip.boxes[owners]
         ).sum()
-        count = positive.sum().to(class_loss.dtype)
+        count = learning.sum().to(class_loss.dtype)
         return torch.stack([class_loss, box_loss, objectness_loss, count])
 
 
 def _check_class_ids(class_ids: Tensor, num_classes: int) -> None:
-    if len(class_ids) and not 0 <= int(class_ids.min()) <= int(class_ids.max()) < num_classes:
+    if len(class_ids) == 0:
+        return
+    lowest, highest = torch.stack(class_ids.aminmax()).tolist()
+    if not 0 <= lowest <= highest < num_classes:
         raise LabelError(
-            f"expected class ids in 0..{num_classes - 1}, got {int(class_ids.min())} to "
-            f"{int(class_ids.max())}; background is no class, and num_classes must count the rest"
+            f"expected class ids in 0..{num_classes - 1}, got {lowest} to {highest}; background is "
+            "no class, and num_classes must count the rest"
         )

@@ -3,6 +3,7 @@ from typing import Any, Literal
 import pytest
 import torch
 from pydantic import TypeAdapter, ValidationError
+from torch.utils._python_dispatch import TorchDispatchMode
 from torchvision.ops import box_iou
 
 from geo_retina.errors import LabelError
@@ -206,3 +207,27 @@ def test_thresholds_that_cross_are_refused(kind: Any) -> None:
     for beyond in ({"positive": 1.1}, {"positive": 0, "negative": 0}, {"negative": -0.1}):
         with pytest.raises(ValidationError, match="than"):
             kind(**beyond)
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+def test_the_host_seldom_waits_for_a_gpu(*, objectness: bool) -> None:
+    """It does where it needs a value, or the length of a selection; a few times for each chip."""
+
+    class Waits(TorchDispatchMode):
+        count = 0
+
+        def __torch_dispatch__(
+            self, func: Any, types: Any, args: Any = (), kwargs: Any = None
+        ) -> Any:
+            name = func.overloadpacket.__name__
+            by_mask = name.startswith(("index", "_index")) and any(
+                place is not None and place.dtype == torch.bool for place in args[1]
+            )
+            self.count += by_mask or name in ("nonzero", "_local_scalar_dense")
+            return func(*args, **(kwargs or {}))
+
+    chips = 10
+    outputs = outputs_of(chips, objectness=objectness)
+    with Waits() as waits:
+        Criterion(LossSettings())(outputs, ANCHORS, [OBJECTS] * chips).total.backward()
+    assert waits.count <= 5 * chips + 2
