@@ -113,7 +113,7 @@ def run_strips(
     """
     counts = counts or Counts()
     columns = len(job.plan.col_offs)
-    if isinstance(detector, PreparingDetector):
+    if isinstance(detector, PreparingDetector) and len(job.plan) > 1:  # one chip needs no trial
         first = job.plan.window(0)
         detector.prepare(first.height, first.width)
     tell, skipped = _Teller(job, on_progress), _Skipped()

@@ -18,6 +18,9 @@ from geo_retina.detection.detector import (
     PreparingDetector,
     Thresholds,
 )
+from geo_retina.detection.job import open_job
+from geo_retina.detection.options import DetectOptions
+from geo_retina.detection.run import find_in_raster
 from geo_retina.detection.torch_backend import TorchDetector
 from geo_retina.errors import DeviceError, ModelError
 from geo_retina.model.checkpoint import CheckpointInfo, read_info, save_checkpoint
@@ -250,6 +253,17 @@ def test_a_trial_tells_how_many_chips_fit(info: CheckpointInfo) -> None:
     on_cpu = TorchDetector(info, torch.device("cpu"))
     on_cpu.prepare(64, 50)
     assert on_cpu.batch == 1
+
+
+@pytest.mark.parametrize(("chip_px", "trials"), [(256, 1), (512, 0)])
+def test_a_raster_of_one_window_needs_no_trial(
+    info: CheckpointInfo, chip_px: int, trials: int
+) -> None:
+    gpu = FakeGpu(7, tells=6)
+    with open_job(EXAMPLE, info.path, DetectOptions(chip_px=chip_px)) as job:
+        find_in_raster(job, on_gpu(info, gpu))
+    assert gpu.trials == trials
+    assert gpu.sent == ([4, 4] if trials else [1])
 
 
 def test_outputs_out_of_range_are_computed_in_a_wider_type(
