@@ -67,7 +67,7 @@ class ConfigError(UsageError, ValueError):
 
 
 class DeviceError(UsageError, RuntimeError):
-    """The requested compute device is not there."""
+    """The requested compute device is not there, or cannot be used."""
 
 
 class DependencyError(UsageError, ImportError):
