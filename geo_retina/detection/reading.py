@@ -7,7 +7,6 @@ Only blocks on the border of two runs are decoded twice.
 """
 
 import math
-import os
 from collections import deque
 from collections.abc import Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -19,11 +18,12 @@ from typing import Protocol, Self
 
 import numpy as np
 
+from geo_retina.cores import usable_cores
 from geo_retina.errors import RasterReadError
 from geo_retina.imagery.source import Chip, ChipSource
 from geo_retina.space.windows import Strip, Window, WindowPlan
 
-MOST_READERS = min(max((os.cpu_count() or 1) // 2, 2), 8)
+MOST_READERS = min(max(usable_cores() // 2, 2), 8)
 """Threads that read windows, each through a handle of its own: two keep a CPU's network busy, a GPU
 beside many cores takes more."""
 

@@ -11,7 +11,6 @@ for that, then what is left is settled at once. What little
 work there is, such as the boxes of one chip, is done in numpy: compiled code takes long to load.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -21,6 +20,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.cores import usable_cores
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.box_checks import check_scores, checked_boxes, groups_of
 from geo_retina.space.boxes import Overlap
@@ -325,19 +325,12 @@ def _settle_round(
         where = members, bounds, first, last
         _kernels.settle_parts(boxes, groups, crossing, *rule, where, (states, suppressors))
 
-    threads = max(min(_cores(), len(boxes) // _PER_THREAD), 1)
+    threads = max(min(usable_cores(), len(boxes) // _PER_THREAD), 1)
     inner = np.linspace(0, len(boxes), threads + 1)[1:-1]  # about as many boxes for each thread
     shares = [0, *np.searchsorted(bounds, inner).tolist(), len(bounds) - 1]
     with ThreadPoolExecutor(threads) as pool:
         list(pool.map(settle_parts, shares[:-1], shares[1:]))
     return states, suppressors, False
-
-
-def _cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # Linux
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _settle_pairs(

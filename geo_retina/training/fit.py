@@ -1,7 +1,6 @@
 """From a recipe to a checkpoint."""
 
 import logging
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from geo_retina.cores import usable_cores
 from geo_retina.detection.torch_device import (
     computes_in_bfloat16,
     find_device,
@@ -131,7 +131,7 @@ def _default_workers(device: torch.device, devices: int) -> int:
     """Processes that prepare chips beside each device."""
     if device.type == "cpu":
         return 0
-    return max(min(_MOST_WORKERS, ((os.cpu_count() or 1) - 1) // devices), 0)
+    return max(min(_MOST_WORKERS, (usable_cores() - 1) // devices), 0)
 
 
 def is_first_process() -> bool:

@@ -179,7 +179,7 @@ def test_sectors_are_settled_side_by_side(monkeypatch: pytest.MonkeyPatch) -> No
         settle_parts(*arguments)
 
     monkeypatch.setattr(_kernels, "settle_parts", noted)
-    monkeypatch.setattr(nms_module, "_cores", lambda: 3)
+    monkeypatch.setattr(nms_module, "usable_cores", lambda: 3)
     generator = np.random.default_rng(4)
     boxes, scores = spread(generator, 400), generator.random(400)
     ids = np.zeros(400, np.int64)
