@@ -89,14 +89,27 @@ def _way_on(folder: Path, recipe: Any) -> str:  # noqa: ANN401  JSON
 
 
 def _differences(before: Any, now: Any, path: str = "") -> list[str]:  # noqa: ANN401  JSON
-    """Key paths at which two JSON values differ, with both values."""
-    if isinstance(before, dict) and isinstance(now, dict):
-        return [
-            line
-            for key in dict.fromkeys([*before, *now])
-            for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))
-        ]
-    return [] if before == now else [f"{path} was {_short(before)}, is {_short(now)}"]
+    """Key paths at which two JSON values differ, with both values.
+
+    The order of keys counts: that of a source's `classes` tells which number is which class.
+    """
+    before, now = _keyed(before), _keyed(now)
+    if not isinstance(before, dict) or not isinstance(now, dict):
+        return [] if before == now else [f"{path} was {_short(before)}, is {_short(now)}"]
+    if before == now and list(before) != list(now):
+        return [f"the order of {path} was {', '.join(before)}, is {', '.join(now)}"]
+    return [
+        line
+        for key in dict.fromkeys([*before, *now])
+        for line in _differences(before.get(key), now.get(key), f"{path}.{key}".strip("."))
+    ]
+
+
+def _keyed(value: Any) -> Any:  # noqa: ANN401  JSON
+    """A list of tables, such as the sources, by their numbers; all else as it is."""
+    if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
+        return {str(number): item for number, item in enumerate(value)}
+    return value
 
 
 def _short(value: object) -> str:
