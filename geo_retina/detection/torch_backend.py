@@ -77,7 +77,7 @@ class TorchDetector:
                 value_range=card.value_range, mean=card.mean, std=card.std, device=device
             )
         self._seeks_batch = batch is None and self._pipe is not None
-        self._prepared: tuple[int, int] | None = None
+        self._fitting: dict[tuple[int, int], int] = {}  # batch by height and width of a chip
         self.batch = batch or (_FIRST_CUDA_BATCH if self._pipe else _CPU_BATCH)
         self._anchors: dict[tuple[int, int], list[torch.Tensor]] = {}
 
@@ -93,15 +93,19 @@ class TorchDetector:
 
     def prepare(self, height: int, width: int) -> None:
         """Find how many chips of this size to take at once; see `PreparingDetector`."""
-        if self._pipe is None or not self._seeks_batch or self._prepared == (height, width):
+        if self._pipe is None or not self._seeks_batch:
             return
-        self._prepared = height, width
+        known = self._fitting.get((height, width))
+        if known is not None:
+            self.batch = known
+            return
         self.batch = _FIRST_CUDA_BATCH
         self._pipe.begin_trial()
         black = np.zeros((len(self.card.bands), height, width), self.card.dtype)
         self._detect([black] * self.batch, _FEW_BOXES)
         if self.batch == _FIRST_CUDA_BATCH:  # it fitted
             self.batch = self._pipe.fitting_batch(self.batch, most=_LARGEST_CUDA_BATCH)
+        self._fitting[height, width] = self.batch
         _log.info("batches of %d chips", self.batch)
 
     def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
@@ -210,13 +214,13 @@ class TorchDetector:
         """
         import torch
 
+        height, width = chips[0].shape[-2:]
         if len(chips) == 1:
-            height, width = chips[0].shape[-2:]
             raise DeviceError(
                 f"one chip of {height} x {width} px does not fit the memory of {self._device}; "
                 "choose a smaller --chip or --device cpu"
             ) from error
-        self.batch = min(self.batch, max(len(chips) // 2, 1))
+        self.batch = self._fitting[height, width] = min(self.batch, max(len(chips) // 2, 1))
         torch.cuda.empty_cache()
         _log.warning("out of memory on %s: batch is now %d", self._device, self.batch)
 

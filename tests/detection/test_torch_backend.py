@@ -244,6 +244,13 @@ def test_a_trial_tells_how_many_chips_fit(info: CheckpointInfo) -> None:
     assert gpu.trials == 1, "this size is known"
     detector.prepare(32, 32)
     assert gpu.trials == 2, "another size takes other memory"
+    gpu.room, black = 3, np.zeros((6, 3, 64, 50), np.uint8)
+    detector.prepare(64, 50)
+    assert (detector.batch, gpu.trials) == (6, 2), "rasters of two sizes may take turns"
+    detector.detect(black, SOME)
+    detector.prepare(32, 32)
+    detector.prepare(64, 50)
+    assert (detector.batch, gpu.trials) == (3, 2), "what turned out not to fit is remembered"
     stated = on_gpu(info, FakeGpu(7, tells=6), 2)
     stated.prepare(64, 50)
     assert stated.batch == 2, "what the user states holds"
