@@ -113,8 +113,7 @@ def max_similarity(
             top[rows] = torch.maximum(top[rows], likeness.amax(dim=1))
             claims.append(_favourites(likeness, rows, top[rows], start))
     assigned = owner.clone()
-    assigned[best < positive] = IGNORED
-    assigned[best < negative] = BACKGROUND
+    assigned.masked_fill_(best < positive, IGNORED).masked_fill_(best < negative, BACKGROUND)
     for row, anchor, value in claims:
         wanted = anchor[value == top[row]]
         assigned[wanted] = owner[wanted]
