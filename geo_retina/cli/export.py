@@ -149,7 +149,7 @@ def _check_options(
     """Refuse options that have no effect, and int8 without what it needs.
 
     Raises:
-        ConfigError: So it is.
+        ConfigError: An option would have no effect, or int8 has nothing to be calibrated with.
     """
     from geo_retina.errors import ConfigError
 

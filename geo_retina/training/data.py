@@ -1,7 +1,7 @@
 """All that a training learns from and is measured on, read and checked before it starts."""
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -92,30 +92,34 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
     return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
 
 
-def read_side(settings: TrainingSettings, folder: Path, split: str) -> tuple[ValRaster, ...]:
-    """One side of a recipe alone, as `read_data` gives val; nothing is compared with train.
+def read_sides(
+    settings: TrainingSettings, folder: Path, splits: Sequence[str]
+) -> list[tuple[ValRaster, ...]]:
+    """Some sides of a recipe alone, as `read_data` gives val; they are not compared.
 
     Args:
         settings: The recipe.
         folder: Folder that its paths are relative to.
-        split: Name of the side, such as `val`, or `test` where it divides one off.
+        splits: Names of the sides, such as `val`, or `test` where it divides one off.
 
     Raises:
         LabelError: Labels are missing or wrong, or the recipe has no such side.
     """
     if settings.divide is None:  # told before labels are read that may not be here
-        _expect_side(split, {TRAIN, VAL} if settings.val else {TRAIN})
+        _expect_sides(splits, {TRAIN, VAL} if settings.val else {TRAIN})
     parts = _divided(settings, folder)
-    _expect_side(split, {item.split for part in parts for item in part.labelled})
-    return tuple(
-        ValRaster(item, part.source.reading) for part in parts for item in part.side(split)
-    )
+    _expect_sides(splits, {item.split for part in parts for item in part.labelled})
+    return [
+        tuple(ValRaster(item, part.source.reading) for part in parts for item in part.side(split))
+        for split in splits
+    ]
 
 
-def _expect_side(split: str, known: set[str]) -> None:
-    if split not in known:
+def _expect_sides(splits: Sequence[str], known: set[str]) -> None:
+    lacking = [split for split in splits if split not in known]
+    if lacking:
         raise LabelError(
-            f"the recipe has no {split} side, only {', '.join(sorted(known))}: name labels to "
+            f"the recipe has no {lacking[0]} side, only {', '.join(sorted(known))}: name labels to "
             "evaluate on (--labels)"
         )
 

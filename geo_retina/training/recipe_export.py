@@ -10,9 +10,9 @@ from geo_retina.evaluation.export_loss import LossMeasure
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.runs import Detecting
 from geo_retina.imagery.read_options import ReadOptions
-from geo_retina.labels.splits import TRAIN
+from geo_retina.labels.splits import TRAIN, VAL
 from geo_retina.model.checkpoint import CheckpointInfo
-from geo_retina.training.recipe_side import RecipeSide, recipe_side
+from geo_retina.training.recipe_side import RecipeSide, recipe_sides
 from geo_retina.wording import counted
 
 
@@ -37,8 +37,7 @@ def recipe_data(info: CheckpointInfo, folder: Path) -> RecipeData:
         ModelError: The checkpoint carries no recipe that can be read.
         LabelError: Labels are missing or wrong, or the recipe has no val side.
     """
-    val = recipe_side(info.path, folder)
-    train = recipe_side(info.path, folder, TRAIN)
+    train, val = recipe_sides(info.path, folder, [TRAIN, VAL])
     measure = LossMeasure(
         detect=partial(_detect, val, info.path),
         images=f"{val.split} of its recipe, {counted(len(val.rasters), 'raster')}",

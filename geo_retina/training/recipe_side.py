@@ -12,7 +12,7 @@ from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.runs import BY_DEFAULT, Detecting, detect_each
 from geo_retina.labels.splits import VAL
 from geo_retina.model.checkpoint import read_info
-from geo_retina.training.data import ValRaster, read_side
+from geo_retina.training.data import ValRaster, read_sides
 from geo_retina.training.settings import TrainingSettings, ValidationSettings
 from geo_retina.training.sources import Reading
 
@@ -32,12 +32,18 @@ class RecipeSide:
 
 
 def recipe_side(model: str | Path, folder: Path, split: str = VAL) -> RecipeSide:
-    """Read a side again: the division depends on nothing but the recipe and the data.
+    """Read one side again, by default val; raises what `recipe_sides` does."""
+    (side,) = recipe_sides(model, folder, [split])
+    return side
+
+
+def recipe_sides(model: str | Path, folder: Path, splits: Sequence[str]) -> list[RecipeSide]:
+    """Read sides again: the division depends on nothing but the recipe and the data.
 
     Args:
         model: Name of a bundled model, or path of a checkpoint.
         folder: Folder that the recipe's paths are relative to.
-        split: Name of the side.
+        splits: Names of the sides.
 
     Raises:
         ModelError: The model is unknown or carries no recipe that can be read.
@@ -57,12 +63,16 @@ def recipe_side(model: str | Path, folder: Path, split: str = VAL) -> RecipeSide
             "to evaluate on (--labels)"
         ) from error
     try:
-        return RecipeSide(split, read_side(recipe, folder, split), recipe.validation)
+        sides = read_sides(recipe, folder, splits)
     except LabelError as error:
         raise LabelError(
             f"{error} (by the recipe in {info.path}, with paths relative to {folder}; --data names "
             "another folder)"
         ) from error
+    return [
+        RecipeSide(split, rasters, recipe.validation)
+        for split, rasters in zip(splits, sides, strict=True)
+    ]
 
 
 def val_pairs(
