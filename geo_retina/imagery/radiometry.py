@@ -1,6 +1,7 @@
 """From a raster's values to those a model was trained on: stated, never guessed."""
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Self
 
 import numpy as np
@@ -19,6 +20,8 @@ EXACT_STATISTICS_PX = 2**22
 _SAMPLE_PX = 2**20
 _ENOUGH_VALID_PX = 2**17
 _LATTICES = (16, 32, 64)
+_TABLED_BYTES = 2
+"""Samples of so many bytes are mapped by a table of all values that they can have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +52,22 @@ class Radiometry:
         Returns:
             (bands, height, width) array of `dtype`; a new array or `samples` itself.
         """
-        values = self._cast(samples if self.sources is None else self._stretched(samples))
+        values = self._mapped(samples)
         if not valid.all():
             fill = np.array(self.fill, values.dtype)[:, None, None]
             values = np.where(valid, values, fill)
+        return values
+
+    def _mapped(self, samples: NDArray[Any]) -> NDArray[Any]:
+        """Chip values of all samples; of the few that 16 bits tell apart, looked up in tables."""
+        if self.sources is None:
+            return self._cast(samples)
+        if samples.dtype.kind not in "iu" or samples.dtype.itemsize > _TABLED_BYTES:
+            return self._cast(self._stretched(samples))
+        values = np.empty(samples.shape, self.dtype)
+        places = samples.view(f"u{samples.dtype.itemsize}")
+        for table, band, into in zip(_tables(self, samples.dtype), places, values, strict=True):
+            np.take(table, band, out=into, mode="clip")  # no place is outside; "raise" would copy
         return values
 
     def _stretched(self, samples: NDArray[Any]) -> NDArray[np.floating]:
@@ -77,6 +92,15 @@ class Radiometry:
     def of(cls, card: ModelCard, sources: tuple[tuple[float, float], ...] | None) -> Self:
         """The map for the chips of `card`."""
         return cls(card.dtype, card.value_range, sources, card.neutral)
+
+
+@lru_cache(maxsize=8)
+def _tables(radiometry: Radiometry, dtype: np.dtype[Any]) -> NDArray[Any]:
+    """For each band, the chip value of each raster value, in the order of its unsigned bits."""
+    bits = f"u{dtype.itemsize}"
+    every = np.arange(np.iinfo(bits).max + 1, dtype=bits).view(dtype).astype(np.float32)
+    of_bands = np.broadcast_to(every, (len(radiometry.fill), 1, len(every)))
+    return radiometry.apply(of_bands, np.ones((1, len(every)), np.bool_))[:, 0]
 
 
 def choose_radiometry(

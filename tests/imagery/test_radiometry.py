@@ -200,3 +200,20 @@ def test_scale_never_changes_the_order_of_values(values: list[int], low: int) ->
     samples = np.sort(np.array(values, np.uint16)).reshape(1, 1, -1)
     out = plan.apply(samples, np.ones(samples.shape[1:], bool))[0, 0].astype(int)
     assert (np.diff(out) >= 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "int8", "uint16", "int16"])
+@pytest.mark.parametrize("shown", ["uint8", "uint16", "float32"])
+def test_integers_are_mapped_as_the_same_numbers_in_floating_point(dtype: str, shown: str) -> None:
+    limits = np.iinfo(dtype)
+    every = np.arange(limits.min, limits.max + 1, dtype=dtype)
+    samples = np.stack([every, every[::-1], np.roll(every, 7)]).reshape(3, -1, 64)
+    sources = ((limits.min / 3, limits.max / 2), (1.25, 99.5), (-7.0, limits.max * 2.0))
+    plan = Radiometry(shown, (0, 200), sources, (0, 0, 0))
+    valid = np.ones(samples.shape[1:], bool)
+    wanted = plan.apply(samples.astype(np.float32), valid)
+    given_ = plan.apply(samples, valid)
+    assert given_.dtype == shown
+    np.testing.assert_array_equal(given_, wanted)
+    swapped = plan.apply(samples[:, ::2, ::-1], valid[::2])  # a view with strides of its own
+    np.testing.assert_array_equal(swapped, wanted[:, ::2, ::-1])
