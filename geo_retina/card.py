@@ -81,6 +81,8 @@ class ModelCard(Plain):
 
     score: float = Field(ge=0, le=1)
     """Detections with a lower score are not reported by default."""
+    class_scores: dict[str, Annotated[float, Field(ge=0, le=1)]] = Field(default={})
+    """Classes that have another least score than `score`, and that."""
     nms_iou: float = Field(gt=0, le=1)
     """Of two boxes of one class that overlap more than this, the lower-scored one is dropped."""
     decay_iou: float | None = Field(default=None, ge=0, lt=1)
@@ -126,4 +128,10 @@ class ModelCard(Plain):
             )
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
+        unknown = [name for name in self.class_scores if name not in self.class_names]
+        if unknown:
+            raise ValueError(
+                f"class_scores names {', '.join(unknown)}, which class_names does not: it has "
+                f"{', '.join(self.class_names)}"
+            )
         return self

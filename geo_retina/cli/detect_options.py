@@ -28,7 +28,12 @@ Each = Annotated[
 Aoi = Annotated[str | None, typer.Option(help="Vector file whose polygons limit the work.")]
 AoiLayer = Annotated[str | None, typer.Option(help="Layer of --aoi, where the file has several.")]
 
-Score = Annotated[float | None, typer.Option(help="Least score, 0 to 1. [default: the model's]")]
+Score = Annotated[
+    float | None,
+    typer.Option(
+        help="Least score, 0 to 1, of all classes. [default: the model's, of each class its own]"
+    ),
+]
 ClassScore = Annotated[
     list[str] | None,
     typer.Option(

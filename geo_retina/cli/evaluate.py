@@ -63,7 +63,8 @@ def evaluate(
     score: Annotated[
         float | None,
         typer.Option(
-            help="Score at which precision and recall are computed. [default: the model's; with "
+            help="Score at which precision and recall are computed. [default: the model's, of each "
+            "class its own; with "
             "--detections that of the best F1]"
         ),
     ] = None,
@@ -128,7 +129,6 @@ def evaluate(
         )
         from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
         from geo_retina.evaluation.tables import evaluation_markdown
-        from geo_retina.model.checkpoint import read_info
 
         checks.sources(labels, model, detections, calibrated)
         checks.rule(iou, distance_m, score)
@@ -169,7 +169,6 @@ def evaluate(
                 if side is None
                 else about.of_recipe_side(name, side, pairs, data, score)
             )
-            score = read_info(name).card.score if score is None else score
         else:
             pairs = _pairs_by_file(
                 detections,
@@ -182,8 +181,8 @@ def evaluate(
             pairs,
             iou=iou,
             distance_m=distance_m,
-            score=score,
             options=details,
+            **about.scores(name if detections is None else None, score),
         )
         evaluation = replace(evaluation, about=told)
         print(evaluation_markdown(evaluation), end="")

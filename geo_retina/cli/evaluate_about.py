@@ -1,7 +1,7 @@
 """What `geo-retina evaluate` says of the detections and labels that it compares."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from geo_retina.evaluation.about import About
@@ -77,3 +77,13 @@ def _part(known: "LabelChoice") -> str:
     """Which of the labelled rasters were chosen; empty = all."""
     chosen = {"split": known.split, "only": known.only}
     return ", ".join(f"{name} {value}" for name, value in chosen.items() if value is not None)
+
+
+def scores(model: str | None, stated: float | None) -> dict[str, Any]:
+    """Arguments of `evaluate_detections`: the score that is stated, or those of a model's card."""
+    from geo_retina.model.checkpoint import read_info
+
+    if model is None or stated is not None:
+        return {"score": stated}
+    card = read_info(model).card
+    return {"score": card.score, "class_scores": card.class_scores}

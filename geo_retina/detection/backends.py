@@ -85,7 +85,7 @@ class Model:
 
         Args:
             pixels: (bands, height, width) in the card's band order, data type and GSD.
-            score: Least score in [0, 1]; None = the card's.
+            score: Least score in [0, 1] of all classes; None = the card's.
             nms_iou: Overlap above which the lower-scored box goes; None = the card's.
 
         Returns:
@@ -97,8 +97,7 @@ class Model:
         """
         card = self.card
         thresholds = replace(
-            Thresholds.of(card),
-            score=card.score if score is None else score,
+            Thresholds.of(card, score=score),
             nms_iou=card.nms_iou if nms_iou is None else nms_iou,
         )
         if not isinstance(pixels, np.ndarray):
@@ -106,7 +105,7 @@ class Model:
         (result,) = self.detector.detect(pixels[None], thresholds)
         if result.saturated:
             _log.warning("the chip reached the limit of boxes: there may be more objects")
-        found = result.detections  # those without area lie in the padding
+        found = thresholds.reached(result.detections)  # those without area lie in the padding
         return found.select(box_arrays.area(found.boxes) > 0)
 
 

@@ -1,7 +1,7 @@
 """What runs a network on chips: the `Detector` protocol and the values that pass through it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
@@ -42,14 +42,30 @@ class Thresholds:
             )
 
     @classmethod
-    def of(cls, card: ModelCard) -> "Thresholds":
-        """What the card states."""
+    def of(
+        cls,
+        card: ModelCard,
+        *,
+        score: float | None = None,
+        class_scores: Mapping[str, float] | None = None,
+    ) -> "Thresholds":
+        """What the card states, but for scores that are given.
+
+        Args:
+            card: Of the model.
+            score: Least score of all classes; None = what the card states for each.
+            class_scores: Classes with another one, of the card's.
+        """
+        least, others = (card.score, card.class_scores) if score is None else (score, {})
+        others = {**others, **(class_scores or {})}
+        each = tuple(others.get(name, least) for name in card.class_names)
         return cls(
-            card.score,
+            min(each),
             card.nms_iou,
             card.candidates_per_level,
             card.detections_per_chip,
             card.decay_iou,
+            each if others else None,
         )
 
     def reached(self, found: Detections) -> Detections:

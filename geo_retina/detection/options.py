@@ -20,9 +20,10 @@ class DetectOptions(ReadOptions):
     """Options of one run that change its result; None stands for what the model's card states."""
 
     score: float | None = None
-    """Least score, in [0, 1]."""
+    """Least score, in [0, 1], of all classes."""
     class_scores: tuple[tuple[str, float], ...] | None = None
-    """Classes whose least score is another one, and that."""
+    """Classes whose least score is another one, and that. Where `score` is None, the card's hold
+    for the other classes."""
     nms_iou: float | None = None
     """Overlap above which the lower-scored of two boxes goes, in (0, 1]."""
     decay_iou: float | None = None
@@ -81,30 +82,24 @@ class DetectOptions(ReadOptions):
         return cls(**values)
 
     def thresholds(self, card: ModelCard) -> Thresholds:
-        """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows."""
-        decay_iou = card.decay_iou if self.decay_iou is None else self.decay_iou
-        score = card.score if self.score is None else self.score
-        by_class = self._class_scores(card, score)
-        return replace(
-            Thresholds.of(card),
-            score=score if by_class is None else min(by_class),
-            class_scores=by_class,
-            nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
-            decay_iou=None if self.method == "soft-nms" else decay_iou,
-        )
+        """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows.
 
-    def _class_scores(self, card: ModelCard, score: float) -> tuple[float, ...] | None:
-        """Least score of each class id; None where `score` holds for all."""
-        if not self.class_scores:
-            return None
-        stated = dict(self.class_scores)
-        unknown = [name for name in stated if name not in card.class_names]
+        Raises:
+            ConfigError: A class is unknown.
+        """
+        decay_iou = card.decay_iou if self.decay_iou is None else self.decay_iou
+        class_scores = dict(self.class_scores or ())
+        unknown = [name for name in class_scores if name not in card.class_names]
         if unknown:
             raise ConfigError(
                 f"--class-score (in Python class_scores) names {', '.join(unknown)}; {card.name} "
                 f"finds {', '.join(card.class_names)}"
             )
-        return tuple(stated.get(name, score) for name in card.class_names)
+        return replace(
+            Thresholds.of(card, score=self.score, class_scores=class_scores),
+            nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
+            decay_iou=None if self.method == "soft-nms" else decay_iou,
+        )
 
     def merging(self, card: ModelCard) -> Merging:
         """How overlapping boxes become one.

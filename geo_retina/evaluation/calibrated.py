@@ -14,11 +14,15 @@ from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.wording import counted
 
 
+def _mapped(score: float, found: ScoreMap) -> float:
+    return round(float(found.apply(np.array([score]))[0]), 4)
+
+
 def write_calibrated(model: str | Path, evaluation: Evaluation, path: Path) -> ModelCard:
     """Write a copy of a model with the score map of an evaluation folded in.
 
-    Detection finds the same objects in the same order, with other scores; the card's `score` moves
-    with them. Scores of the copy do not give way to neighbours (`decay_iou`): a score that has
+    Detection finds the same objects in the same order, with other scores; the scores in the card
+    move with them. Scores of the copy do not give way to neighbours (`decay_iou`): a score that has
     given way is no longer a hit rate.
 
     Args:
@@ -70,7 +74,8 @@ def calibrated_card(card: ModelCard, evaluation: Evaluation, found: ScoreMap) ->
     )
     changes = {
         "decay_iou": None,
-        "score": round(float(found.apply(np.array([card.score]))[0]), 4),
+        "score": _mapped(card.score, found),
+        "class_scores": {name: _mapped(score, found) for name, score in card.class_scores.items()},
         "calibrated": Calibrated(
             temperature=before.temperature * found.temperature,
             shift=before.shift / found.temperature + found.shift,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import Matches, greedy_match
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import Candidates
@@ -13,7 +14,7 @@ from geo_retina.evaluation.rules import Candidates
 
 @dataclass(frozen=True, slots=True)
 class Confusion:
-    """Labels by their class and the class they were found as, at one score."""
+    """Labels by their class and the class they were found as, from some score on."""
 
     class_names: tuple[str, ...]
     """K names."""
@@ -28,7 +29,7 @@ def confusion_matrix(
     matches: Matches,
     *,
     threshold: float,
-    score: float,
+    cut: Cut,
 ) -> Confusion:
     """Count which class was taken for which.
 
@@ -40,15 +41,15 @@ def confusion_matrix(
         candidates: Of each pair.
         matches: All classes.
         threshold: Least closeness of a match.
-        score: Detections of a lower score are left out.
+        cut: Detections that it does not keep are left out.
     """
     count = len(matches.class_names)
     table = np.zeros((count + 1, count + 1), np.int64)
     parts = matches.by_raster(len(pairs))
     for pair, near, part in zip(pairs, candidates, parts, strict=True):
-        label_of = _label_of(pair, near, part, threshold=threshold, score=score)
+        label_of = _label_of(pair, near, part, threshold=threshold, cut=cut)
         taken = label_of >= 0
-        alarm = ~taken & ~part.ignored & (part.scores >= score)
+        alarm = ~taken & ~part.ignored & part.kept(cut)
         missed = ~part.label_ignored
         missed[label_of[taken]] = False
         known = [part.label_class_ids[label_of[taken]], part.label_class_ids[missed]]
@@ -59,10 +60,10 @@ def confusion_matrix(
 
 
 def _label_of(
-    pair: Pair, candidates: Candidates, matches: Matches, *, threshold: float, score: float
+    pair: Pair, candidates: Candidates, matches: Matches, *, threshold: float, cut: Cut
 ) -> NDArray[np.int64]:
     """(N,) label that each detection of one raster took, of its own class or another; -1 = none."""
-    kept = matches.scores >= score
+    kept = matches.kept(cut)
     label_of = np.where(matches.hits & kept, matches.label_of, -1)
     free_labels = ~matches.label_ignored
     free_labels[label_of[label_of >= 0]] = False

@@ -1,7 +1,7 @@
 """Compare detections of whole rasters with labels: all numbers in one value."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +10,12 @@ from geo_retina.defaults import MATCH_IOU
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.calibration import calibration, fit_score_map
 from geo_retina.evaluation.confusion import confusion_matrix
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.metrics import (
     COCO_IOUS,
+    OperatingPoint,
     as_detected,
-    at_score,
     average_precision,
     best_f1,
     coco_average_precision,
@@ -91,6 +92,7 @@ def evaluate_detections(
     iou: float = MATCH_IOU,
     distance_m: float | None = None,
     score: float | None = None,
+    class_scores: Mapping[str, float] | None = None,
     options: EvaluationOptions | None = None,
 ) -> Evaluation:
     """Compare what was found with what is there.
@@ -103,6 +105,8 @@ def evaluate_detections(
         score: Threshold at which precision, recall, counts and mistakes are taken; None = the one
             with the best F1 on these very data, which flatters: better choose it on others. Without
             any label none is best, and all detections are taken.
+        class_scores: Classes with another threshold than a stated `score`; those that no detection
+            or label can have are left out.
         options: Details.
 
     Raises:
@@ -123,14 +127,14 @@ def evaluate_detections(
             for sizes in ([] if _are_points(pairs, rule) else options.sizes())
         ],
     )
-    best = best_f1(precision_recall(matches)).score
     is_best_f1 = score is None and matches.counted_labels > 0
-    cut = (best if is_best_f1 else 0.0) if score is None else as_detected(score)
+    cut = _cut_at(score, class_scores or {}, matches)
     groups = choose_groups(pairs, matches, block_px=options.block_px)
     counted = ~matches.ignored
     return Evaluation(
         rule=rule,
-        score=cut,
+        score=cut.score,
+        class_scores=_others(cut, matches.class_names),
         score_is_best_f1=is_best_f1,
         quality=_quality("all", tables, cut),
         classes=_by_class(tables, cut),
@@ -143,7 +147,7 @@ def evaluate_detections(
             candidates,
             matches,
             thresholds=NearThresholds(rule.threshold, rule.near_threshold),
-            score=cut,
+            cut=cut,
         ),
         calibration=calibration(
             matches.scores[counted], matches.hits[counted], bins=options.calibration_bins
@@ -160,8 +164,32 @@ def evaluate_detections(
         changes=changes,
         confusion=None
         if len(matches.class_names) < _SEVERAL
-        else confusion_matrix(pairs, candidates, matches, threshold=rule.threshold, score=cut),
+        else confusion_matrix(pairs, candidates, matches, threshold=rule.threshold, cut=cut),
     )
+
+
+def _cut_at(score: float | None, class_scores: Mapping[str, float], matches: Matches) -> Cut:
+    """The thresholds that are stated, or else the one with the best F1."""
+    if score is None:
+        best = best_f1(precision_recall(matches)).score
+        return Cut(best if matches.counted_labels else 0.0)
+    each = tuple(as_detected(class_scores.get(name, score)) for name in matches.class_names)
+    if len(set(each)) < _SEVERAL:
+        return Cut(each[0] if each else as_detected(score))
+    return Cut(as_detected(score), each)
+
+
+def _others(cut: Cut, class_names: Sequence[str]) -> dict[str, float]:
+    """Classes whose threshold is not the one of all, and that."""
+    scores = {name: cut.of(class_id) for class_id, name in enumerate(class_names)}
+    return {name: score for name, score in scores.items() if score != cut.score}
+
+
+def _point(matches: Matches, cut: Cut) -> OperatingPoint:
+    """What is left of the detections that count."""
+    kept = ~matches.ignored & matches.kept(cut)
+    hits = int((kept & matches.hits).sum())
+    return OperatingPoint(cut.score, int(kept.sum()), hits, matches.counted_labels)
 
 
 def match_rule(*, iou: float, distance_m: float | None) -> MatchRule:
@@ -218,7 +246,7 @@ def _at_coco_ious(
     return [match_pairs(pairs, candidates, threshold=IouRule(iou).threshold) for iou in COCO_IOUS]
 
 
-def _quality(name: str, tables: _Tables, score: float) -> Quality:
+def _quality(name: str, tables: _Tables, cut: Cut) -> Quality:
     curve = precision_recall(tables.matches)
     present = np.unique(tables.matches.label_class_ids[~tables.matches.label_ignored]).tolist()
     coco = [_coco_ap(table, present) for table in tables.at_ious]
@@ -237,7 +265,7 @@ def _quality(name: str, tables: _Tables, score: float) -> Quality:
             for sizes, table in tables.by_size
         ),
         best=best_f1(curve),
-        at_score=at_score(curve, score),
+        at_score=_point(tables.matches, cut),
     )
 
 
@@ -251,27 +279,28 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if values else _NAN
 
 
-def _by_class(tables: _Tables, score: float) -> tuple[Quality, ...]:
+def _by_class(tables: _Tables, cut: Cut) -> tuple[Quality, ...]:
     names = tables.matches.class_names
     if len(names) == 1:
         return ()
     return tuple(
-        _quality(name, tables.of_class(class_id), score) for class_id, name in enumerate(names)
+        _quality(name, tables.of_class(class_id), Cut(cut.of(class_id)))
+        for class_id, name in enumerate(names)
     )
 
 
-def _by_site(pairs: Sequence[Pair], tables: _Tables, score: float) -> tuple[Quality, ...]:
+def _by_site(pairs: Sequence[Pair], tables: _Tables, cut: Cut) -> tuple[Quality, ...]:
     sites = rasters_of_sites(pairs)
     if len(sites) == 1:
         return ()
     return tuple(
-        _quality(site or "(no site)", tables.of_rasters(members), score)
+        _quality(site or "(no site)", tables.of_rasters(members), cut)
         for site, members in sites.items()
     )
 
 
-def _counts(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[RasterCount, ...]:
-    kept = ~matches.ignored & (matches.scores >= score)
+def _counts(pairs: Sequence[Pair], matches: Matches, cut: Cut) -> tuple[RasterCount, ...]:
+    kept = ~matches.ignored & matches.kept(cut)
     known = ~matches.label_ignored
     size = len(pairs)
     detections = np.bincount(matches.raster_ids[kept], minlength=size).tolist()
@@ -284,9 +313,9 @@ def _counts(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[Rast
     )
 
 
-def _offset(pairs: Sequence[Pair], matches: Matches, score: float) -> tuple[float, float]:
+def _offset(pairs: Sequence[Pair], matches: Matches, cut: Cut) -> tuple[float, float]:
     """Median of detection less label centre over the hits, x and y in pixels."""
-    hits = matches.hits & (matches.scores >= score)
+    hits = matches.hits & matches.kept(cut)
     if not hits.any():
         return _NAN, _NAN
     found = box_arrays.centres(detection_boxes(pairs))[hits]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.maps import FALSE_ALARM, FOUND, MISSED, as_data_address
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair, detection_boxes, label_boxes
@@ -37,12 +38,10 @@ class Example:
     caption: str
 
 
-def false_alarms(
-    pairs: Sequence[Pair], matches: Matches, *, score: float, most: int
-) -> list[Example]:
+def false_alarms(pairs: Sequence[Pair], matches: Matches, *, cut: Cut, most: int) -> list[Example]:
     """Detections without object, highest score first."""
     boxes = detection_boxes(pairs)
-    rows = np.flatnonzero(matches.false_alarms(score))
+    rows = np.flatnonzero(matches.false_alarms(cut))
     rows = rows[np.argsort(-matches.scores[rows], kind="stable")][:most]
     return [
         Example(
@@ -54,10 +53,10 @@ def false_alarms(
     ]
 
 
-def misses(pairs: Sequence[Pair], matches: Matches, *, score: float, most: int) -> list[Example]:
+def misses(pairs: Sequence[Pair], matches: Matches, *, cut: Cut, most: int) -> list[Example]:
     """Objects that were not found, largest first."""
     boxes = label_boxes(pairs)
-    rows = np.flatnonzero(matches.missed_labels(score))
+    rows = np.flatnonzero(matches.missed_labels(cut))
     rows = rows[np.argsort(-box_arrays.area(boxes[rows]), kind="stable")][:most]
     return [
         Example(
@@ -69,10 +68,10 @@ def misses(pairs: Sequence[Pair], matches: Matches, *, score: float, most: int) 
     ]
 
 
-def example_picture(example: Example, *, score: float) -> str | None:
+def example_picture(example: Example, *, cut: Cut) -> str | None:
     """Picture as a `data:` address; None, with a warning, where the raster cannot be read.
 
-    Labels are blue, detections of at least `score` orange, the example itself magenta.
+    Labels are blue, detections that `cut` keeps orange, the example itself magenta.
     """
     try:
         with open_raster(example.pair.name, pixel_coordinates=True) as raster:
@@ -91,7 +90,7 @@ def example_picture(example: Example, *, score: float) -> str | None:
     found = example.pair.detections
     outlines = [
         Outline(example.pair.labels.boxes, FOUND),
-        Outline(found.boxes[found.scores >= score], FALSE_ALARM),
+        Outline(found.boxes[cut.keeps(found.scores, found.class_ids)], FALSE_ALARM),
         Outline(example.box[None], MISSED),
     ]
     zoom = _PICTURE_PX / max(window.width, window.height)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from geo_retina.errors import GeoRetinaError
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.imagery.quicklook import read_small
@@ -54,14 +55,14 @@ class MistakeMap:
 
 
 def mistake_maps(
-    pairs: Sequence[Pair], matches: Matches, *, score: float, most: int
+    pairs: Sequence[Pair], matches: Matches, *, cut: Cut, most: int
 ) -> list[MistakeMap]:
     """Maps of the rasters with most mistakes, those first.
 
     Args:
         pairs: The rasters of `matches`, in the same order.
         matches: All classes.
-        score: Detections of a lower score are left out.
+        cut: Detections that it does not keep are left out.
         most: How many maps.
     """
     maps = []
@@ -69,9 +70,9 @@ def mistake_maps(
         maps.append(
             MistakeMap(
                 pair,
-                pair.labels.boxes[own.found_labels(score)],
-                pair.labels.boxes[own.missed_labels(score)],
-                pair.detections.boxes[own.false_alarms(score)],
+                pair.labels.boxes[own.found_labels(cut)],
+                pair.labels.boxes[own.missed_labels(cut)],
+                pair.detections.boxes[own.false_alarms(cut)],
             )
         )
     return sorted(maps, key=lambda item: -item.mistakes)[:most]

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import Candidates, Sizes
 from geo_retina.labels.labels import shared_class_names
@@ -51,19 +52,23 @@ class Matches:
         """Number of labels that count."""
         return int((~self.label_ignored).sum())
 
-    def found_labels(self, score: float) -> NDArray[np.bool_]:
-        """(M,) True where a detection of at least `score` found the label."""
+    def kept(self, cut: Cut) -> NDArray[np.bool_]:
+        """(N,) True for detections that reach the score of their class."""
+        return cut.keeps(self.scores, self.class_ids)
+
+    def found_labels(self, cut: Cut) -> NDArray[np.bool_]:
+        """(M,) True where a detection that `cut` keeps found the label."""
         found = np.zeros(len(self.label_ignored), np.bool_)
-        found[self.label_of[self.hits & (self.scores >= score)]] = True
+        found[self.label_of[self.hits & self.kept(cut)]] = True
         return found
 
-    def missed_labels(self, score: float) -> NDArray[np.bool_]:
-        """(M,) True where no detection of at least `score` found a label that counts."""
-        return ~self.label_ignored & ~self.found_labels(score)
+    def missed_labels(self, cut: Cut) -> NDArray[np.bool_]:
+        """(M,) True where no detection that `cut` keeps found a label that counts."""
+        return ~self.label_ignored & ~self.found_labels(cut)
 
-    def false_alarms(self, score: float) -> NDArray[np.bool_]:
-        """(N,) True for detections of at least `score` that count and found nothing."""
-        return (self.label_of < 0) & ~self.ignored & (self.scores >= score)
+    def false_alarms(self, cut: Cut) -> NDArray[np.bool_]:
+        """(N,) True for detections that `cut` keeps, that count, and that found nothing."""
+        return (self.label_of < 0) & ~self.ignored & self.kept(cut)
 
     def of_class(self, class_id: int) -> "Matches":
         """Only the detections and labels of one class."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import Matches
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import Candidates
@@ -16,7 +17,7 @@ HIT, DUPLICATE, LOCALISATION, CONFUSION, BACKGROUND, IGNORED = range(6)
 
 @dataclass(frozen=True, slots=True)
 class Mistakes:
-    """Detections and labels by what became of them, at one score threshold.
+    """Detections and labels by what became of them, from some score on.
 
     The detections that count are `hits + duplicates + badly_placed + confused + background`; the
     labels that count are `hits + missed + missed_but_near`.
@@ -57,13 +58,13 @@ def count_mistakes(
     matches: Matches,
     *,
     thresholds: NearThresholds,
-    score: float,
+    cut: Cut,
 ) -> Mistakes:
-    """Count the mistakes of all rasters among the detections of at least `score`."""
+    """Count the mistakes of all rasters among the detections that `cut` keeps."""
     total = Mistakes(0, 0, 0, 0, 0, 0, 0)
     parts = matches.by_raster(len(pairs))
     for pair, found, part in zip(pairs, candidates, parts, strict=True):
-        total += _count_on_one(pair, found, part, thresholds=thresholds, score=score)
+        total += _count_on_one(pair, found, part, thresholds=thresholds, cut=cut)
     return total
 
 
@@ -73,7 +74,7 @@ def detection_kinds(
     matches: Matches,
     *,
     thresholds: NearThresholds,
-    score: float,
+    cut: Cut,
 ) -> NDArray[np.int64]:
     """Say what each detection of one raster is: (N,) of `HIT` ... `IGNORED`.
 
@@ -82,7 +83,7 @@ def detection_kinds(
         candidates: Of this pair.
         matches: Of this pair alone.
         thresholds: Closeness of a match and of a near miss.
-        score: Detections of a lower score are `IGNORED`.
+        cut: Detections that it does not keep are `IGNORED`.
     """
     pairs, closeness = candidates.pairs, candidates.closeness
     own = pair.detections.class_ids[pairs.first] == pair.labels.class_ids[pairs.second]
@@ -93,7 +94,7 @@ def detection_kinds(
     kinds[pairs.first[near & own]] = LOCALISATION
     kinds[pairs.first[near & own & (closeness >= thresholds.match)]] = DUPLICATE
     kinds[matches.hits] = HIT
-    kinds[matches.ignored | (matches.scores < score)] = IGNORED
+    kinds[matches.ignored | ~matches.kept(cut)] = IGNORED
     return kinds
 
 
@@ -103,9 +104,9 @@ def _count_on_one(
     matches: Matches,
     *,
     thresholds: NearThresholds,
-    score: float,
+    cut: Cut,
 ) -> Mistakes:
-    kinds = detection_kinds(pair, candidates, matches, thresholds=thresholds, score=score)
+    kinds = detection_kinds(pair, candidates, matches, thresholds=thresholds, cut=cut)
     missed = ~matches.label_ignored
     missed[matches.label_of[kinds == HIT]] = False
     near = candidates.closeness >= thresholds.near

@@ -11,6 +11,7 @@ import numpy as np
 
 from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.evaluation.charts import Axes, Series, bar_chart, line_chart
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.examples import Example, example_picture, false_alarms, misses
 from geo_retina.evaluation.maps import MistakeMap, map_picture, mistake_maps
 from geo_retina.evaluation.match import Matches, match_pairs
@@ -76,7 +77,7 @@ def write_report(
     Raises:
         OutputError: The files cannot be written.
     """
-    rule, score = evaluation.rule, evaluation.score
+    rule, cut, at = evaluation.rule, evaluation.cut, f"score {evaluation.cut_words}"
     pairs, _ = ready_pairs(pairs, rule)
     candidates = [rule.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=rule.threshold)
@@ -84,17 +85,17 @@ def write_report(
         _about(evaluation),
         _markdown_html(outcome_markdown(evaluation)),
         _row([_precision_chart(matches, pairs), _threshold_chart(precision_recall(matches))]),
-        _row([_reliability_chart(evaluation), _size_chart(pairs, matches, score)]),
-        _maps(mistake_maps(pairs, matches, score=score, most=_MOST_MAPS), score),
+        _row([_reliability_chart(evaluation), _size_chart(pairs, matches, cut)]),
+        _maps(mistake_maps(pairs, matches, cut=cut, most=_MOST_MAPS), at),
         _gallery(
-            f"False alarms at score {score:.2f}, highest score first",
-            false_alarms(pairs, matches, score=score, most=pictures),
-            score,
+            f"False alarms at {at}, highest score first",
+            false_alarms(pairs, matches, cut=cut, most=pictures),
+            cut,
         ),
         _gallery(
-            f"Missed at score {score:.2f}, largest first",
-            misses(pairs, matches, score=score, most=pictures),
-            score,
+            f"Missed at {at}, largest first",
+            misses(pairs, matches, cut=cut, most=pictures),
+            cut,
         ),
     ]
     html = Path(path)
@@ -124,7 +125,7 @@ def _about(evaluation: Evaluation) -> str:
         ("part", about.part or "all"),
         ("number", f"{counted(labels, 'label')} on {counted(rasters, 'raster')}"),
         ("match by", str(evaluation.rule)),
-        ("score", f"{evaluation.score:.3f} ({origin})"),
+        ("score", f"{evaluation.cut_words} ({origin})"),
         ("date", about.date),
         ("versions", ", ".join(f"{name} {text}" for name, text in about.versions.items())),
     ]
@@ -183,14 +184,14 @@ def _reliability_chart(evaluation: Evaluation) -> str:
     )
 
 
-def _size_chart(pairs: Sequence[Pair], matches: Matches, score: float) -> str:
+def _size_chart(pairs: Sequence[Pair], matches: Matches, cut: Cut) -> str:
     """Labels by size, and how many of them were found."""
     sides = np.sqrt(np.maximum(box_arrays.area(label_boxes(pairs)), 1))
     counted = ~matches.label_ignored
     low, high = (1.0, 2.0) if not counted.any() else np.quantile(sides[counted], [0, 1]).tolist()
     edges = np.linspace(np.log2(low), max(np.log2(high), np.log2(low) + 0.1), _SIZE_STEPS + 1)
     known = np.histogram(np.log2(sides[counted]), edges)[0].astype(np.float64)
-    hits = np.histogram(np.log2(sides[matches.found_labels(score)]), edges)[0].astype(np.float64)
+    hits = np.histogram(np.log2(sides[matches.found_labels(cut)]), edges)[0].astype(np.float64)
     return bar_chart(
         [Series("labels", edges[:-1], known), Series("found", edges[:-1], hits)],
         Axes(
@@ -204,8 +205,8 @@ def _size_chart(pairs: Sequence[Pair], matches: Matches, score: float) -> str:
     )
 
 
-def _gallery(heading: str, examples: Sequence[Example], score: float) -> str:
-    shown = [(item, example_picture(item, score=score)) for item in examples]
+def _gallery(heading: str, examples: Sequence[Example], cut: Cut) -> str:
+    shown = [(item, example_picture(item, cut=cut)) for item in examples]
     figures = [
         f'<figure><img src="{picture}" alt=""><figcaption>{escape(item.caption)}, '
         f"{escape(Path(item.pair.name).name)} at {item.box[0]:.0f}, {item.box[1]:.0f}"
@@ -219,7 +220,7 @@ def _gallery(heading: str, examples: Sequence[Example], score: float) -> str:
     return f"<h2>{escape(heading)}</h2>{legend}{_row(figures)}"
 
 
-def _maps(maps: Sequence[MistakeMap], score: float) -> str:
+def _maps(maps: Sequence[MistakeMap], at: str) -> str:
     """Whole rasters with what was found and what not."""
     shown = [(item, map_picture(item)) for item in maps]
     figures = [
@@ -232,7 +233,7 @@ def _maps(maps: Sequence[MistakeMap], score: float) -> str:
     if not figures:
         return ""
     legend = "<p>Found labels blue, missed ones magenta, false alarms orange.</p>"
-    heading = f"Maps at score {score:.2f}, most mistakes first"
+    heading = escape(f"Maps at {at}, most mistakes first")
     return f"<h2>{heading}</h2>{legend}{_row(figures)}"
 
 

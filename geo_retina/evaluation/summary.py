@@ -7,6 +7,7 @@ from typing import Any
 from geo_retina.evaluation.about import About
 from geo_retina.evaluation.calibration import Calibration, ScoreMap
 from geo_retina.evaluation.confusion import Confusion
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.rules import MatchRule
@@ -52,12 +53,12 @@ class Quality:
     best: OperatingPoint
     """At the score with the best F1 here."""
     at_score: OperatingPoint
-    """At the evaluation's score."""
+    """At the evaluation's score, or that of each class."""
 
 
 @dataclass(frozen=True, slots=True)
 class RasterCount:
-    """Objects on one raster, at the evaluation's score."""
+    """Objects on one raster, at the evaluation's score, or that of each class."""
 
     name: str
     site: str
@@ -90,6 +91,8 @@ class Evaluation:
     """When a detection matches a label."""
     score: float
     """Threshold of `at_score`, `mistakes` and `rasters`."""
+    class_scores: dict[str, float]
+    """Classes that have another threshold than `score`, and that."""
     score_is_best_f1: bool
     """True where `score` was chosen on these data, which flatters what it gives."""
     quality: Quality
@@ -117,6 +120,20 @@ class Evaluation:
     """What was evaluated on what, where the caller told."""
 
     @property
+    def cut(self) -> Cut:
+        """The thresholds of all classes."""
+        if not self.class_scores:
+            return Cut(self.score)
+        names = [item.name for item in self.classes]
+        return Cut(self.score, tuple(self.class_scores.get(name, self.score) for name in names))
+
+    @property
+    def cut_words(self) -> str:
+        """The thresholds for people, such as `0.300, of boat 0.120`."""
+        parts = [f"of {name} {score:.3f}" for name, score in self.class_scores.items()]
+        return ", ".join([f"{self.score:.3f}", *parts])
+
+    @property
     def counts(self) -> CountError:
         """How far the counts of objects are off."""
         off = [item.detections - item.labels for item in self.rasters]
@@ -136,6 +153,9 @@ class Evaluation:
         return plain | {
             "rule": str(self.rule),
             "score": round(self.score, _SCORE_DIGITS),
+            "class_scores": {
+                name: round(score, _SCORE_DIGITS) for name, score in self.class_scores.items()
+            },
             "counts": _plain(self.counts),
         }
 

@@ -60,7 +60,7 @@ def _false_alarms_only(evaluation: Evaluation) -> str:
         *_cautions(evaluation),
         f"No labels on {rasters}: only false alarms can be counted.",
         f"Labels were mended: {evaluation.changes}." if evaluation.changes else "",
-        f"At score {evaluation.score:.3f}: {counted(alarms, 'false alarm')}{ground}.",
+        f"At score {evaluation.cut_words}: {counted(alarms, 'false alarm')}{ground}.",
         markdown_table(
             ("score", "false alarms"),
             [(f"{item.low:.1f} to {item.high:.1f}", str(item.detections)) for item in by_score],
@@ -78,7 +78,7 @@ def _point_line(evaluation: Evaluation) -> str:
         origin = "the best F1 on these data"
     point = evaluation.quality.at_score
     return (
-        f"At score {evaluation.score:.3f} ({origin}): precision {_number(point.precision)}, "
+        f"At score {evaluation.cut_words} ({origin}): precision {_number(point.precision)}, "
         f"recall {_number(point.recall)}, F1 {_number(point.f1)}."
     )
 

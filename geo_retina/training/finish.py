@@ -57,6 +57,12 @@ def write_model(
     save_checkpoint(path, network, card, recipe=settings.model_dump_json())
 
 
+def _scores(card: ModelCard) -> str:
+    """The least scores for people, such as `0.412, of boat 0.120`."""
+    parts = [f"of {name} {score:.3f}" for name, score in card.class_scores.items()]
+    return ", ".join([f"{card.score:.3f}", *parts])
+
+
 def _tell_score(card: ModelCard, *, known: int) -> None:
     """Say which score val chose, or warn that it found nothing to choose by.
 
@@ -65,7 +71,7 @@ def _tell_score(card: ModelCard, *, known: int) -> None:
         known: How many metrics the recipe's card had.
     """
     if any(metric.name == "best F1" and metric.value > 0 for metric in card.metrics[known:]):
-        _log.info("val chose the score %.3f", card.score)
+        _log.info("val chose the score %s", _scores(card))
         return
     _log.warning(
         "val AP is 0: the model found nothing that is labelled there, and its score %.3f is the "

@@ -13,6 +13,7 @@ import torch
 from geo_retina.card import Metric, ModelCard
 from geo_retina.evaluation.calibrated import calibrated_card
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
+from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.model.calibrate import calibrated_network
@@ -31,6 +32,9 @@ BEST_NAME = f"best{SUFFIX}"
 """File in the run folder with the weights that were best on val so far, and their metrics."""
 LAST_NAME = f"last{SUFFIX}"
 """File in the run folder with the weights that were measured last, and their metrics."""
+_ENOUGH_LABELS = 10
+"""With fewer labels on val, a class does not get a score of its own: chance would choose it."""
+
 VALIDATION_NAME = "validation.csv"
 """File in the run folder with what was measured."""
 
@@ -57,7 +61,7 @@ def measure(
 
 
 def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: bool) -> ModelCard:
-    """The card with the score and the metrics that were measured on val.
+    """The card with the scores and the metrics that were measured on val.
 
     Args:
         card: Of the recipe.
@@ -92,11 +96,20 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
         for item in evaluation.classes
         if item.labels and item.best.hits
     )
-    score = card.score
+    changes: dict[str, Any] = {"metrics": (*card.metrics, *metrics)}
     if found:
-        score = max(float(np.floor(best.score * 1000) / 1000), LOWEST_SCORE)
-    changes = {"metrics": (*card.metrics, *metrics), "score": score}
+        changes["score"] = _as_default(best)
+        changes["class_scores"] = card.class_scores | {
+            item.name: _as_default(item.best)
+            for item in evaluation.classes
+            if item.labels >= _ENOUGH_LABELS and item.best.hits
+        }
     return ModelCard.model_validate(card.model_dump() | changes)
+
+
+def _as_default(best: OperatingPoint) -> float:
+    """A score to detect from, with few digits, that keeps what this one keeps."""
+    return max(float(np.floor(best.score * 1000) / 1000), LOWEST_SCORE)
 
 
 def _chosen(*, found: bool, weights: bool) -> str:

@@ -517,6 +517,15 @@ def test_least_scores_of_classes(
     limits = DetectOptions(class_scores=(("car", 0.1),)).thresholds(card)
     assert (limits.score, limits.class_scores) == (0.1, (0.3, 0.1))
     assert DetectOptions(score=0.5).thresholds(card).class_scores is None
+    learned = make_card(class_names=("tree", "car"), score=0.3, class_scores={"tree": 0.2})
+    assert DetectOptions().thresholds(learned).class_scores == (0.2, 0.3)
+    assert DetectOptions().thresholds(learned).score == 0.2
+    assert DetectOptions(class_scores=(("car", 0.1),)).thresholds(learned).class_scores == (
+        0.2,
+        0.1,
+    )
+    assert DetectOptions(score=0.5).thresholds(learned).score == 0.5
+    assert DetectOptions(score=0.5).thresholds(learned).class_scores is None
     with pytest.raises(ConfigError, match=r"names bus; .* finds tree, car"):
         DetectOptions(class_scores=(("bus", 0.1),)).thresholds(card)
     with pytest.raises(ConfigError, match="least score of car must lie in 0 to 1, got 2"):

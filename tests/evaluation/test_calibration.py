@@ -92,7 +92,8 @@ def checkpoint(tmp_path: Path, make_card: Callable[..., Any]) -> Path:
             }
         )
     )
-    save_checkpoint(tmp_path / "m.safetensors", network, make_card(score=0.4), recipe='{"a": 1}')
+    card = make_card(score=0.4, class_scores={"tree": 0.3})
+    save_checkpoint(tmp_path / "m.safetensors", network, card, recipe='{"a": 1}')
     return tmp_path / "m.safetensors"
 
 
@@ -119,6 +120,7 @@ def test_a_calibrated_checkpoint_gives_mapped_scores(checkpoint: Path) -> None:
     np.testing.assert_allclose(new.logits.sigmoid().numpy(), expected, atol=1e-5)
     torch.testing.assert_close(new.deltas, old.deltas)
     assert card.score == pytest.approx(score_map.apply(np.array([0.4]))[0], abs=1e-4)
+    assert card.class_scores["tree"] == pytest.approx(score_map.apply(np.array([0.3]))[0], abs=1e-4)
     assert card.calibrated is not None
     assert card.calibrated.temperature == pytest.approx(score_map.temperature)
     assert read_info(path).card == card

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from geo_retina.evaluation.confusion import Confusion, confusion_matrix
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.evaluate import EvaluationOptions, evaluate_detections
 from geo_retina.evaluation.match import match_pairs
 from geo_retina.evaluation.pairs import Pair
@@ -22,7 +23,7 @@ def boxes_at(*columns: float) -> np.ndarray:
 def confusion_of(pairs: list[Pair], score: float) -> Confusion:
     candidates = [RULE.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=RULE.threshold)
-    return confusion_matrix(pairs, candidates, matches, threshold=RULE.threshold, score=score)
+    return confusion_matrix(pairs, candidates, matches, threshold=RULE.threshold, cut=Cut(score))
 
 
 def two_rasters() -> list[Pair]:
@@ -51,6 +52,37 @@ def test_rows_are_labels_and_columns_what_they_were_found_as() -> None:
     assert found.class_names == ("oak", "pine")
     assert found.counts == ((1, 1, 0), (1, 0, 1), (1, 1, 0))
     assert confusion_of(two_rasters(), 0.1).counts == ((1, 1, 0), (1, 1, 0), (1, 1, 0))
+
+
+def test_each_class_may_have_a_score_of_its_own() -> None:
+    pairs = two_rasters()
+    told = evaluate_detections(pairs, score=0.5, class_scores={"pine": 0.1, "ash": 0.9})
+    assert told.class_scores == {"pine": pytest.approx(0.1)}
+    assert told.cut_words == "0.500, of pine 0.100"
+    assert told.confusion is not None
+    assert told.confusion.counts == ((1, 1, 0), (1, 1, 0), (1, 1, 0))  # the pine at 0.2 is found
+    oak, pine = told.classes
+    assert (oak.at_score.score, oak.at_score.detections) == (0.5, 3)
+    assert (pine.at_score.detections, pine.at_score.hits) == (3, 1)
+    assert told.quality.at_score.detections == 6
+    assert told.quality.at_score.hits == oak.at_score.hits + pine.at_score.hits
+    assert sum(item.detections for item in told.rasters) == 6
+    assert told.mistakes.hits == told.quality.at_score.hits
+    assert "At score 0.500, of pine 0.100 (chosen beforehand): precision" in evaluation_markdown(
+        told
+    )
+    assert told.to_dict()["class_scores"] == {"pine": 0.1}
+
+
+def test_of_one_class_its_own_score_counts() -> None:
+    pair = Pair(
+        "a",
+        Detections.of(boxes_at(0, 20), np.array([0.9, 0.2]), np.array([0, 0])),
+        Labels.of(boxes_at(0), [0], ("oak",)),
+    )
+    told = evaluate_detections([pair], score=0.5, class_scores={"oak": 0.1})
+    assert (told.score, told.class_scores) == (pytest.approx(0.1), {})
+    assert told.quality.at_score.detections == 2
 
 
 def test_an_own_label_is_preferred_to_a_closer_one_of_another_class() -> None:

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from geo_retina.evaluation.charts import COLOURS
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.maps import (
     FALSE_ALARM,
     FOUND,
@@ -41,7 +42,7 @@ def test_maps_show_each_kind_in_its_colour_and_the_worst_first(
     pairs = [_pair("better.tif", found=2), _pair(path, found=1), _pair("best.tif", found=2)]
     rule = IouRule(0.5)
     matches = match_pairs(pairs, [rule.candidates(pair) for pair in pairs], threshold=0.5)
-    first, second = mistake_maps(pairs, matches, score=0.5, most=2)
+    first, second = mistake_maps(pairs, matches, cut=Cut(0.5), most=2)
     assert first.caption == "1 found, 2 missed, 1 false alarm"
     assert (first.pair.name, second.mistakes) == (path, 2)
     pixels = np.asarray(draw_map(first, most_px=200))

@@ -9,6 +9,7 @@ from hypothesis.extra.numpy import arrays
 from pyproj import CRS
 
 from geo_retina.errors import LabelError
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import Matches, match_pairs
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.rules import DistanceRule, IouRule, SizeRange
@@ -114,10 +115,10 @@ def test_what_was_found_and_missed_at_a_score_leaves_out_what_does_not_count() -
         ignored=[False, False, True],
     )
     table = matched(pair, IouRule(0.5))
-    assert table.found_labels(0.5).tolist() == [True, False, False]
-    assert table.missed_labels(0.5).tolist() == [False, True, False]
-    assert table.false_alarms(0.5).tolist() == [False, False, True]
-    assert table.false_alarms(0.51).tolist() == [False, False, False]
+    assert table.found_labels(Cut(0.5)).tolist() == [True, False, False]
+    assert table.missed_labels(Cut(0.5)).tolist() == [False, True, False]
+    assert table.false_alarms(Cut(0.5)).tolist() == [False, False, True]
+    assert table.false_alarms(Cut(0.51)).tolist() == [False, False, False]
 
 
 def test_of_equal_scores_the_first_takes_the_label() -> None:

@@ -1,5 +1,6 @@
 import numpy as np
 
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.match import match_pairs
 from geo_retina.evaluation.mistakes import Mistakes, NearThresholds, count_mistakes
 from geo_retina.evaluation.pairs import Pair
@@ -14,7 +15,7 @@ def mistakes_of(pairs: list[Pair], score: float = 0.0) -> Mistakes:
     candidates = [RULE.candidates(pair) for pair in pairs]
     matches = match_pairs(pairs, candidates, threshold=RULE.threshold)
     thresholds = NearThresholds(RULE.threshold, RULE.near_threshold)
-    return count_mistakes(pairs, candidates, matches, thresholds=thresholds, score=score)
+    return count_mistakes(pairs, candidates, matches, thresholds=thresholds, cut=Cut(score))
 
 
 def one_of_each() -> Pair:

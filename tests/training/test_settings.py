@@ -117,14 +117,38 @@ def _evaluation(score: float, hits: int) -> Any:
     return SimpleNamespace(quality=quality, classes=classes, rasters=(1, 2), rule="IoU 0.5")
 
 
+def test_classes_with_enough_labels_get_scores_of_their_own(make_card: Callable[..., Any]) -> None:
+    def of(name: str, score: float, *, labels: int, hits: int = 5) -> Any:
+        best = OperatingPoint(score=score, hits=hits, detections=10, labels=labels)
+        return SimpleNamespace(name=name, best=best, labels=labels)
+
+    evaluation = _evaluation(0.6, 5)
+    evaluation.classes = (
+        of("oak", 0.61259, labels=200),
+        of("ash", 0.172, labels=10),
+        of("elm", 0.3, labels=9),
+        of("fir", 1.0, labels=50, hits=0),
+        of("yew", 0.05, labels=12),
+    )
+    names = ("oak", "ash", "elm", "fir", "yew")
+    recipe = make_card(class_names=names, class_scores={"fir": 0.4, "oak": 0.5})
+    card = measured_card(recipe, evaluation, chosen_by_val=True)
+    assert card.score == 0.6
+    assert card.class_scores == {"oak": 0.612, "ash": 0.172, "fir": 0.4, "yew": 0.05}
+    with pytest.raises(ValidationError, match="class_scores names beech, which class_names does"):
+        make_card(class_names=names, class_scores={"beech": 0.4})
+
+
 def test_the_card_gets_the_score_that_val_chose(make_card: Callable[..., Any]) -> None:
-    card = measured_card(make_card(), _evaluation(0.43219, 5), chosen_by_val=True)
+    two = make_card(class_names=("oak", "ash"))
+    card = measured_card(two, _evaluation(0.43219, 5), chosen_by_val=True)
     assert card.score == 0.432
     assert [item.name for item in card.metrics][:2] == ["AP", "best F1"]
     assert card.metrics[1].value == 0.5
     assert card.metrics[0].split == "val (2 rasters, 10 labels)"
     assert card.metrics[-1].name == "best F1 of oak"
     assert card.metrics[-1].note.endswith("at score 0.432")
+    assert card.class_scores == {"oak": 0.432}
     nothing = measured_card(make_card(), _evaluation(0.0, 0), chosen_by_val=False)
-    assert nothing.score == make_card().score
+    assert (nothing.score, nothing.class_scores) == (make_card().score, {})
     assert "the score is the recipe's" in nothing.metrics[0].note

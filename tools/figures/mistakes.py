@@ -15,6 +15,7 @@ from PIL import Image
 
 from geo_retina import defaults
 from geo_retina.detection.options import DetectOptions
+from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.evaluate import match_rule
 from geo_retina.evaluation.maps import draw_map, mistake_maps
 from geo_retina.evaluation.match import match_pairs
@@ -59,8 +60,8 @@ def main() -> None:
     matches = match_pairs(
         pairs, [rule.candidates(pair) for pair in pairs], threshold=rule.threshold
     )
-    score = read_info(arguments.model).card.score
-    maps = mistake_maps(pairs, matches, score=score, most=len(pairs))
+    cut = Cut(read_info(arguments.model).card.score)
+    maps = mistake_maps(pairs, matches, cut=cut, most=len(pairs))
     maps.sort(key=lambda item: names.index(Path(item.pair.name).stem))
     pictures = [draw_map(item, most_px=arguments.side) for item in maps]
     for item in maps:
