@@ -69,11 +69,13 @@ def chips(
     ] = _SHARES,
     block_m: Annotated[
         float | None,
-        typer.Option(help="Side of the squares, metres.", rich_help_panel=_SPLITTING),
+        typer.Option(
+            help="Side of the squares of block and ground, metres.", rich_help_panel=_SPLITTING
+        ),
     ] = None,
     guard_m: Annotated[
         float | None,
-        typer.Option(help="Metres between splits of ground.", rich_help_panel=_SPLITTING),
+        typer.Option(help="Metres between the splits of ground.", rich_help_panel=_SPLITTING),
     ] = None,
     seed: Annotated[
         int, typer.Option(min=0, help="Another seed divides otherwise.", rich_help_panel=_SPLITTING)

@@ -52,7 +52,8 @@ def detect(
     aoi: shared.Aoi = None,
     aoi_layer: shared.AoiLayer = None,
     crs: Annotated[
-        str | None, typer.Option(help="CRS of the output. [default: the raster's]")
+        str | None,
+        typer.Option(help="CRS of the output, such as EPSG:4326. [default: the raster's]"),
     ] = None,
     simplify_to: Annotated[
         Shape, typer.Option(help="Shape of the features: outlines or centres.")

@@ -94,18 +94,23 @@ Scale = Annotated[
     tuple[float, float] | None,
     typer.Option(
         metavar="MIN MAX",
-        help="Raster values that become black and white.",
+        help="Raster values that become black and white, such as 0 4095.",
         rich_help_panel=_READING,
     ),
 ]
 Stretch = Annotated[
     tuple[float, float] | None,
     typer.Option(
-        metavar="P1 P2", help="Percentiles that become black and white.", rich_help_panel=_READING
+        metavar="P1 P2",
+        help="Percentiles that become black and white, such as 2 98.",
+        rich_help_panel=_READING,
     ),
 ]
 RasterCrs = Annotated[
-    str | None, typer.Option(help="CRS of a raster that has none.", rich_help_panel=_READING)
+    str | None,
+    typer.Option(
+        help="CRS of a raster that has none, such as EPSG:32633.", rich_help_panel=_READING
+    ),
 ]
 Gsd = Annotated[
     float | None,

@@ -105,7 +105,9 @@ def evaluate(
     ] = None,
     detections_crs: Annotated[
         str | None,
-        typer.Option(help="CRS of detections that state none, such as a CSV that detect wrote."),
+        typer.Option(
+            help="CRS of detections that state none, as a CSV of detect does; such as EPSG:32633."
+        ),
     ] = None,
     *,
     choice: Callable[..., "LabelChoice"],
