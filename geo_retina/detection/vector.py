@@ -28,6 +28,7 @@ from geo_retina.detection.formats import (
 )
 from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.detection.placement import Placement
+from geo_retina.detection.shapefile_crs import refuse_what_prj_lacks
 from geo_retina.detection.writers.layer import Geometry, Layer
 from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.imagery.georeference import horizontal
@@ -137,7 +138,7 @@ def open_writer(
         pixel_coordinates: Write pixels of the raster instead of world coordinates, without a CRS.
 
     Raises:
-        OutputError: See `check_output`.
+        OutputError: See `check_output`, and `refuse_what_prj_lacks` for a Shapefile.
         GeoreferenceError: The raster has no CRS and the request needs one.
         ValueError: `metadata` has a value that JSON lacks (NaN).
         TypeError: `metadata` has a value of a type that JSON lacks.
@@ -147,6 +148,8 @@ def open_writer(
     name, kind = split_extension(path)
     target = None if crs is None else _parse_crs(crs)
     placement = _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
+    if kind is SHAPEFILE:
+        refuse_what_prj_lacks(path.name, placement)
     notes = {"coordinates": PIXEL_NOTE} if pixel_coordinates else {}
     described = json.loads(json.dumps({**(metadata or {}), **notes}, allow_nan=False))
     layer = Layer(_layer_name(name, kind), grid, tuple(class_names), described, placement, geometry)

@@ -3,6 +3,7 @@
 import csv
 import json
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from geo_retina.detection.placement import Placement
 from geo_retina.detection.vector import open_writer
 from geo_retina.detection.writers import geoparquet, ogr
 from geo_retina.detection.writers.layer import Layer
+from geo_retina.errors import OutputError
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
 
@@ -129,6 +131,33 @@ class TestShapefile:
         names = ["id", "class", "score", "window", "area_m2", "width_m", "height_m"]
         assert info["fields"].tolist() == names
         assert info["encoding"] == "UTF-8"
+
+    @pytest.mark.parametrize(
+        ("crs", "said"),
+        [
+            ("+proj=tmerc +lon_0=15 +x_0=500000 +ellps=bessel +towgs84=565,50,465", "m off its"),
+            ("+proj=ob_tran +o_proj=longlat +o_lat_p=30 +o_lon_p=0 +lon_0=10", "no words"),
+            ("EPSG:5225", "no words"),
+        ],
+    )
+    def test_a_crs_that_a_prj_cannot_hold_is_refused(
+        self, tmp_path: Path, crs: str, said: str
+    ) -> None:
+        with pytest.raises(OutputError, match=rf"a\.shp .*{said}.*write \.gpkg"):
+            open_writer(tmp_path / "a.shp", grid=GRID, class_names=["tree"], crs=crs)
+        open_writer(tmp_path / "a.gpkg", grid=GRID, class_names=["tree"], crs=crs)
+
+    @pytest.mark.parametrize(
+        "crs",
+        [
+            "+proj=utm +zone=33 +ellps=WGS84 +towgs84=0,0,0",
+            'LOCAL_CS["site",UNIT["metre",1],AXIS["x",EAST],AXIS["y",NORTH]]',
+        ],
+    )
+    def test_other_crs_without_a_code_are_written(self, tmp_path: Path, crs: str) -> None:
+        grid = replace(GRID, crs=pyproj.CRS(crs))
+        path = write(tmp_path / "a.shp", some(2), grid=grid)
+        assert path.with_suffix(".prj").exists()
 
 
 class TestCsv:
