@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from geo_retina.space.grid import Grid
     from geo_retina.space.windows import Window
 
+    __version__: str
+
 __all__ = [
     "DetectOptions",
     "Detections",
@@ -61,6 +63,8 @@ _HOMES = {
 if not TYPE_CHECKING:  # to which any misspelt name would be one of the package's
 
     def __getattr__(name: str) -> Any:  # noqa: ANN401  any of the public names
+        if name == "__version__":
+            return import_module("importlib.metadata").version("geo-retina")
         if name in _HOMES:
             return getattr(import_module(_HOMES[name]), name)
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -65,6 +66,12 @@ def test_every_public_name_is_there() -> None:
 
     for name in geo_retina.__all__:
         assert getattr(geo_retina, name) is not None
+
+
+def test_the_version_is_the_installed_one() -> None:
+    import geo_retina
+
+    assert geo_retina.__version__ == version("geo-retina")
 
 
 def test_unknown_name_is_an_attribute_error() -> None:
