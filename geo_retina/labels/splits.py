@@ -7,6 +7,7 @@ data added later moves nothing, unless so few rasters were there that chance lef
 """
 
 import hashlib
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -32,14 +33,19 @@ DEFAULT_SHARES = {TRAIN: 0.7, VAL: 0.15, "test": 0.15}
 
 _SEAM_PX = 0.01
 _POINTS_PER_BLOCK = 64
+_ROBOFLOW_COPY = re.compile(r"\.rf\.\w+(?=\.\w+$)")
 
 KeyOf = Callable[[LabelledRaster], str]
 """Names the group of a raster; rasters of one group stay together."""
 
 
 def by_file(item: LabelledRaster) -> str:
-    """Each raster is a group of its own, by its file name: right for plots that lie far apart."""
-    return f"file {Path(item.raster).name}"
+    """Each raster is a group of its own, by its file name: right for plots that lie far apart.
+
+    Roboflow adds changed copies of an image, `plot_jpg.rf.HASH.jpg` with another hash each: all
+    copies are one group, or train would hold what val shows.
+    """
+    return f"file {_ROBOFLOW_COPY.sub('', Path(item.raster).name)}"
 
 
 def by_site(item: LabelledRaster) -> str:

@@ -77,6 +77,16 @@ def test_sites_stay_together() -> None:
         split_rasters(files(1), key_of=by_site)
 
 
+def test_copies_that_roboflow_adds_stay_together() -> None:
+    names = [f"train/{plot}_jpg.rf.{letter * 32}.jpg" for plot in range(200) for letter in "0bF"]
+    divided = split_rasters([LabelledRaster(name, NONE) for name in names], shares=HALVES)
+    sides = [{item.split for item in divided[start : start + 3]} for start in range(0, 600, 3)]
+    assert {len(side) for side in sides} == {1}
+    assert len(set.union(*sides)) == 2
+    others = {by_file(LabelledRaster(name, NONE)) for name in ("a.rf.tif", "a.rf.1.2.tif", "a.tif")}
+    assert len(others) == 3
+
+
 def test_folds() -> None:
     shares = fold_shares(5)
     folds = [split_of(by_file(item), shares=shares) for item in files(1000)]
