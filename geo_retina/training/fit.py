@@ -21,7 +21,7 @@ from geo_retina.training.averaging import AveragedWeights, kept_network
 from geo_retina.training.data import TrainingData, read_data
 from geo_retina.training.finish import told_card, write_model
 from geo_retina.training.memory import advice, refuse_too_large_batch
-from geo_retina.training.module import DetectorModule
+from geo_retina.training.module import DetectorModule, network_of_state
 from geo_retina.training.network import audit_network, audit_text, resolve_network
 from geo_retina.training.records import LossRecord, OnProgress
 from geo_retina.training.run_folder import find_state, start_run
@@ -89,7 +89,7 @@ def fit(
     with hold_folder(run_folder) if is_first_process() else nullcontext():
         state = find_state(run_folder, settings, resume=resume)
         data = read_data(settings, data_folder)
-        start = _start(settings, data)
+        start = _start(settings, data, state)
         network = start.network
         refuse_too_large_batch(network, settings, chosen)
         if is_first_process():
@@ -157,10 +157,22 @@ def _check_precision(settings: TrainingSettings, device: torch.device) -> None:
         )
 
 
-def _start(settings: TrainingSettings, data: TrainingData) -> Start:
-    """The network as the training starts with it; tells what its anchors can learn."""
+def _start(settings: TrainingSettings, data: TrainingData, state: Path | None) -> Start:
+    """The network as the training starts with it; tells what its anchors can learn.
+
+    A resumed run keeps the anchors that it began with: its weights are of use with no others.
+    """
     torch.manual_seed(settings.schedule.seed)
     network = resolve_network(settings, data.train)
+    begun = None if state is None else network_of_state(state)
+    if begun is not None and begun != network:
+        _log.warning(
+            "the labels, or the model that the run started from, changed since it began: it goes "
+            "on with the anchors that it began with, levels %s and sizes %s",
+            begun.levels,
+            begun.anchors.sizes,
+        )
+        network = begun
     if settings.validation.calibrate and network.head.objectness:
         raise ConfigError(
             f"validation.calibrate: the network of {settings.start_from} has objectness, and a "

@@ -1,5 +1,7 @@
 """One training step and the optimiser, as a Lightning module."""
 
+import pickle
+from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
@@ -7,14 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from geo_retina.card import ModelCard
-from geo_retina.errors import TrainingError
+from geo_retina.errors import ConfigError, TrainingError
 from geo_retina.model.criterion import Criterion, LossSettings
 from geo_retina.model.retinanet import RetinaNet, normalise
+from geo_retina.model.settings import NetworkSettings
 from geo_retina.training.dataset import Batch
 from geo_retina.training.depthwise import FastDepthwise
 from geo_retina.training.settings import ScheduleSettings
 
 _LISTED = 4
+_NETWORK_KEY = "network_settings"
 
 
 class DetectorModule(pl.LightningModule):
@@ -76,6 +80,10 @@ class DetectorModule(pl.LightningModule):
             self.log_dict(found, batch_size=len(batch.pixels))
         return {name: value if name == "loss" else value.detach() for name, value in found.items()}
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the network: its anchors may be fitted to labels that change before a resume."""
+        checkpoint[_NETWORK_KEY] = self.network.settings.model_dump(mode="json")
+
     def on_train_batch_end(self, outputs: object, batch: object, batch_idx: int) -> None:  # noqa: ARG002
         """End the training after its last step, be it in the middle of an epoch."""
         if self.global_step >= self.schedule.steps:
@@ -95,6 +103,23 @@ class DetectorModule(pl.LightningModule):
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": factor, "interval": "step"},
         }
+
+
+def network_of_state(state: Path) -> NetworkSettings | None:
+    """The network that a state has the weights of; None where an earlier version wrote it.
+
+    Raises:
+        ConfigError: The state cannot be read.
+    """
+    try:
+        # Lightning's own states hold more than weights; mapped, the weights are not read yet.
+        held = torch.load(state, map_location="cpu", weights_only=False, mmap=True)
+    except (OSError, EOFError, RuntimeError, pickle.UnpicklingError) as error:
+        raise ConfigError(
+            f"cannot resume: {state} is damaged ({error}); start a new run with another --out"
+        ) from error
+    settings = held.get(_NETWORK_KEY)
+    return None if settings is None else NetworkSettings.model_validate(settings)
 
 
 def parameter_groups(network: nn.Module, options: ScheduleSettings) -> list[dict[str, Any]]:

@@ -20,7 +20,9 @@ from geo_retina.detection.run import detect
 from geo_retina.errors import ConfigError, DeviceError, LabelError, TrainingError
 from geo_retina.evaluation.metrics import OperatingPoint
 from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.model.anchor_fit import AnchorProposal
 from geo_retina.model.checkpoint import read_info
+from geo_retina.model.settings import AnchorSettings
 from geo_retina.training import depthwise, records
 from geo_retina.training.data import read_data
 from geo_retina.training.fit import _check_precision, fit
@@ -276,6 +278,35 @@ def test_a_finished_run_can_be_resumed_and_stays_as_it_is(
     path.unlink()
     again = load_file(_train(settings, field_data, tmp_path / "run", resume=True))
     assert all(torch.equal(before[key], again[key]) for key in before)
+
+
+def test_a_resumed_run_keeps_its_anchors_when_labels_change(
+    recipe: Recipe, field_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings = recipe(network__anchors=None, network__levels=None)
+    first = _train(settings, field_data, tmp_path / "run")
+    before = {key: value.clone() for key, value in load_file(first).items()}
+    network = read_info(first).network
+    with _fitted_otherwise():
+        again = _train(settings, field_data, tmp_path / "run", resume=True)
+    assert "goes on with the anchors that it began with" in caplog.text
+    assert read_info(again).network == network
+    assert all(torch.equal(before[key], value) for key, value in load_file(again).items())
+
+
+def _fitted_otherwise() -> Any:
+    """Labels seem to have changed so that other levels and sizes fit them."""
+    fitted = AnchorProposal((3, 4), AnchorSettings(sizes=((70.0,), (90.0,)), ratios=(1.0,)))
+    return patch("geo_retina.training.network.fit_anchors", lambda boxes: fitted)  # noqa: ARG005
+
+
+def test_a_damaged_state_is_refused(recipe: Recipe, field_data: Path, tmp_path: Path) -> None:
+    settings = recipe()
+    _train(settings, field_data, tmp_path / "run")
+    state = tmp_path / "run" / STATE_NAME
+    state.write_bytes(state.read_bytes()[:5000])
+    with pytest.raises(ConfigError, match=r"cannot resume: .*state\.ckpt is damaged"):
+        _train(settings, field_data, tmp_path / "run", resume=True)
 
 
 def _measures(monkeypatch: pytest.MonkeyPatch, *qualities: float, **classes: float) -> None:
