@@ -1,8 +1,9 @@
 """What is wrong with labels, counted and named, before anything is trained or measured on them."""
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,6 +15,9 @@ from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.outlines import median_sides, suspect_boxes
 from geo_retina.labels.raster_kinds import RasterKind, blank_note, unlike_gsd, unlike_rasters
 from geo_retina.labels.registration import Shift, estimate_shift
+
+if TYPE_CHECKING:
+    from geo_retina.space.grid import Grid
 
 _LIKELY_FRAME_MISTAKE = 0.2
 _LEAST_OUTSIDE = 3
@@ -32,7 +36,7 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
     unreadable: list[str] = []
     usable, changes = [], []
     kinds: dict[str, RasterKind] = {}
-    medians = median_sides(labelled)
+    opened: list[tuple[LabelledRaster, Grid, str]] = []
 
     def refuse(item: LabelledRaster, error: GeoRetinaError) -> None:
         unreadable.append(item.raster)
@@ -47,11 +51,16 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         except GeoRetinaError as error:
             refuse(item, error)
             continue
+        opened.append((item, grid, blank))
+    gsds = _known_gsds(kinds)
+    medians = median_sides([item for item, _, _ in opened], gsds)
+    for item, grid, blank in opened:
         width, height = grid.width, grid.height
         cleaned = clean_labels(item.labels, width=width, height=height)
         frame = _frame_note(item, cleaned.changes, width=width, height=height)
         note = ", ".join(filter(None, (blank, frame)))
-        suspects = suspect_boxes(item.labels, width=width, height=height, medians=medians)
+        in_pixels = {name: side / gsds.get(item.raster, 1.0) for name, side in medians.items()}
+        suspects = suspect_boxes(item.labels, width=width, height=height, medians=in_pixels)
         changes.append(cleaned.changes)
         usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
         if replace(cleaned.changes, clipped=0) or note or suspects:
@@ -76,6 +85,12 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         unlike_gsd=unlike_gsd(kinds),
         unsearched=sum(not len(item.labels) and item.area is None for item in labelled),
     )
+
+
+def _known_gsds(kinds: Mapping[str, RasterKind]) -> dict[str, float]:
+    """Metres per pixel of each raster; none where one of them is unknown: then pixels must do."""
+    gsds = {raster: kind.gsd_m for raster, kind in kinds.items() if kind.gsd_m is not None}
+    return gsds if len(gsds) == len(kinds) else {}
 
 
 def _frame_note(item: LabelledRaster, changes: Changes, *, width: int, height: int) -> str:

@@ -1,6 +1,6 @@
 """Suspect boxes: too large for an object, such as the outline of a whole plot among the labels."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,11 +40,19 @@ class SuspectBox:
         return f"{name} (x {x_min:.0f} to {x_max:.0f}, y {y_min:.0f} to {y_max:.0f} px: {self.why})"
 
 
-def median_sides(labelled: Sequence[LabelledRaster]) -> dict[str, float]:
-    """Median side, square root of the area in pixels, of the boxes of each class that has any."""
+def median_sides(
+    labelled: Sequence[LabelledRaster], pixel_sides: Mapping[str, float]
+) -> dict[str, float]:
+    """Median side, square root of the area, of the boxes of each class that has any.
+
+    Args:
+        labelled: Rasters with their boxes.
+        pixel_sides: Side of a pixel of each raster in the unit that is wanted; 1 where it is not
+            told.
+    """
     sides: dict[str, list[NDArray[np.float64]]] = {}
     for item in labelled:
-        own = _sides(item.labels)
+        own = _sides(item.labels) * pixel_sides.get(item.raster, 1.0)
         for class_id, name in enumerate(item.labels.class_names):
             sides.setdefault(name, []).append(own[item.labels.class_ids == class_id])
     joined = {name: np.concatenate(parts) for name, parts in sides.items()}
@@ -64,7 +72,7 @@ def suspect_boxes(
         labels: As they were read.
         width: Columns of the raster.
         height: Rows of the raster.
-        medians: Side of each class, see `median_sides`.
+        medians: Side of each class, pixels of this raster; see `median_sides`.
     """
     boxes = ordered_corners(labels.boxes)
     sides = _sides(labels)

@@ -164,6 +164,28 @@ def test_rasters_of_other_kinds_are_to_mend(
     assert "warning: rasters of different GSD: " in report.to_text()
 
 
+def test_boxes_are_compared_in_metres_where_all_rasters_tell_their_gsd(
+    tmp_path: Path, planted: LabelledRaster, write_raster_at: Writer
+) -> None:
+    """On ten times finer pixels an object of the same size is ten times as wide."""
+    with rasterio.open(planted.raster) as file:
+        shape, gsd, pixels = file.shape, file.res[0], file.read()
+    box = np.array([[50.0, 50, 200, 200]])  # the others have 8 to 22 px
+    noisy = np.random.default_rng(1).integers(30, 60, (3, *shape)).astype(np.uint8)
+    fine = write_raster_at(tmp_path / "fine.tif", noisy, gsd=gsd / 10)
+    few = LabelledRaster(str(fine), Labels.of(box, [0], ["tank"]))
+    assert check_labels([planted, few]).is_clean
+
+    alike = write_raster_at(tmp_path / "alike.tif", noisy, gsd=gsd)
+    (problem,) = check_labels([planted, replace(few, raster=str(alike))]).problems
+    assert len(problem.suspects) == 1
+
+    placeless = write_raster_at(tmp_path / "placeless.tif", pixels, crs=None)
+    beside = [planted, replace(planted, raster=str(placeless)), few]
+    (problem,) = check_labels(beside).problems
+    assert problem.raster == str(fine), "without all GSDs, pixels are compared"
+
+
 def test_a_raster_that_shows_nothing_is_to_mend(
     tmp_path: Path, planted: LabelledRaster, write_raster_at: Writer
 ) -> None:

@@ -19,7 +19,7 @@ def suspects(
     array = np.asarray(boxes, dtype=np.float64)
     ids = np.zeros(len(array), np.int64) if class_ids is None else class_ids
     labels = replace(Labels.of(array, ids, ("crown", "plot")), fids=np.arange(len(array)) + 1)
-    medians = median_sides([LabelledRaster("a.tif", labels)])
+    medians = median_sides([LabelledRaster("a.tif", labels)], {})
     return suspect_boxes(labels, width=width, height=height, medians=medians)
 
 

@@ -321,7 +321,7 @@ def _measures(monkeypatch: pytest.MonkeyPatch, *qualities: float, **classes: flo
         best = OperatingPoint(0.4, 10, 5, 10) if ap > 0 else OperatingPoint(1.0, 0, 0, 10)
         quality = SimpleNamespace(ap=ap, best=best, labels=10)
         each = tuple(
-            SimpleNamespace(name=name, ap=value, best=best, labels=0 if math.isnan(value) else 10)
+            SimpleNamespace(name=name, ap=value, best=best, labels=0 if math.isnan(value) else 5)
             for name, value in classes.items()
         )
         return SimpleNamespace(quality=quality, classes=each, rasters=(1,), rule="IoU 0.5")
