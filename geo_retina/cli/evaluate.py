@@ -64,8 +64,7 @@ def evaluate(
         float | None,
         typer.Option(
             help="Score at which precision and recall are computed. [default: the model's, of each "
-            "class its own; with "
-            "--detections that of the best F1]"
+            "class its own; with --detections that of the best F1]"
         ),
     ] = None,
     block_px: Annotated[

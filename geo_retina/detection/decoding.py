@@ -5,6 +5,7 @@ an anchor is only computed where its score passes.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -160,7 +161,7 @@ def decode_boxes(deltas: Floats, anchors: Floats) -> Floats:
 
 def _level_candidates(raw: RawOutputs, grid: LevelGrid, thresholds: Thresholds) -> _Candidates:
     """The highest-scored (anchor, class) pairs of a level; of equal ones the first anchors."""
-    numbers, scores = _passing(raw, thresholds.score)
+    numbers, scores = _passing(raw, thresholds.class_scores or (thresholds.score,))
     limit = thresholds.candidates_per_level
     cut = len(numbers) > limit
     if cut:
@@ -171,20 +172,24 @@ def _level_candidates(raw: RawOutputs, grid: LevelGrid, thresholds: Thresholds) 
     return _Candidates(boxes, scores, class_ids, cut)
 
 
-def _passing(raw: RawOutputs, score: float) -> tuple[Integers, Floats]:
-    """Numbers `anchor * K + class` of the pairs that score `score` or more, and the scores.
+def _passing(raw: RawOutputs, least: Sequence[float]) -> tuple[Integers, Floats]:
+    """Numbers `anchor * K + class` of the pairs that score enough, and the scores.
 
     Logits tell in float32, to within rounding, which pairs can pass; only these get a score.
+
+    Args:
+        raw: Of one level.
+        least: Least score of each of the K classes, or one for all.
     """
-    floor = _logit(score - _ROUNDING)
-    likely = raw.logits > floor
+    floors = np.array([_logit(score - _ROUNDING) for score in least], np.float32)
+    likely = raw.logits > floors
     if raw.objectness is not None:
-        likely &= (raw.objectness > floor)[:, None]
+        likely &= (raw.objectness > floors.min())[:, None]
     numbers = np.flatnonzero(likely)
     scores = _sigmoid(raw.logits.reshape(-1)[numbers])
     if raw.objectness is not None:
         scores *= _sigmoid(raw.objectness[numbers // raw.logits.shape[1]])
-    passes = scores >= score
+    passes = scores >= np.array(least, np.float32)[numbers % len(least)]
     return numbers[passes], scores[passes]
 
 

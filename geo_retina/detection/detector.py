@@ -72,7 +72,8 @@ class Thresholds:
         """Those detections that score as their class has to."""
         if self.class_scores is None:
             return found
-        return found.select(found.scores >= np.array(self.class_scores)[found.class_ids])
+        least = np.array(self.class_scores, np.float32)  # as scores are: 0.7 reaches 0.7
+        return found.select(found.scores >= least[found.class_ids])
 
     def with_limits_times(self, factor: float) -> "Thresholds":
         """The same with limits so many times as high; they never shrink."""

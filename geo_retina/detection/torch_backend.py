@@ -270,6 +270,7 @@ class TorchDetector:
                     nms_iou=thresholds.nms_iou,
                     candidates_per_level=thresholds.candidates_per_level,
                     detections_per_chip=thresholds.detections_per_chip,
+                    class_scores=thresholds.class_scores,
                 ),
             )
             return _to_results(boxes, thresholds)

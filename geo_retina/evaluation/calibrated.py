@@ -14,10 +14,6 @@ from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.wording import counted
 
 
-def _mapped(score: float, found: ScoreMap) -> float:
-    return round(float(found.apply(np.array([score]))[0]), 4)
-
-
 def write_calibrated(model: str | Path, evaluation: Evaluation, path: Path) -> ModelCard:
     """Write a copy of a model with the score map of an evaluation folded in.
 
@@ -89,3 +85,7 @@ def calibrated_card(card: ModelCard, evaluation: Evaluation, found: ScoreMap) ->
             for key, value in changes.items()
         }
     )
+
+
+def _mapped(score: float, found: ScoreMap) -> float:
+    return round(float(found.apply(np.array([score]))[0]), 4)

@@ -32,6 +32,8 @@ class DecodeSettings:
     """Highest-scored (anchor, class) pairs of each level that are decoded."""
     detections_per_chip: int = 300
     """Most boxes kept for a chip."""
+    class_scores: tuple[float, ...] | None = None
+    """Least score of a candidate of each class id; None = `score` holds for all."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
@@ -88,6 +90,9 @@ def decode_chips(
             "the network's outputs are not a number (NaN), so no score means anything; look for "
             "NaN or infinite pixels (nodata that is not masked?) or damaged weights"
         )
+    least: float | Tensor = settings.score
+    if settings.class_scores is not None:
+        least = scores.new_tensor(settings.class_scores)
     return [
         _decode_chip(
             chip_scores.split(outputs.anchors_per_level),
@@ -95,6 +100,7 @@ def decode_chips(
             anchors,
             height=height,
             width=width,
+            least=least,
             settings=settings,
         )
         for chip_scores, chip_deltas in zip(scores, outputs.deltas, strict=True)
@@ -108,14 +114,16 @@ def _decode_chip(
     *,
     height: int,
     width: int,
+    least: float | Tensor,
     settings: DecodeSettings,
 ) -> ChipBoxes:
+    """Decode one chip; `least` is the least score, one for all or (K,) of each class."""
     found_boxes, found_scores, found_classes = [], [], []
     saturated = False
     for level_scores, level_deltas, level_anchors in zip(scores, deltas, anchors, strict=True):
         num_classes = level_scores.shape[1]
         flat = level_scores.flatten()  # (A_l * K,)
-        passing = torch.nonzero(flat >= settings.score).squeeze(1)
+        passing = torch.nonzero((level_scores >= least).flatten()).squeeze(1)
         kept = min(len(passing), settings.candidates_per_level)
         saturated |= kept < len(passing)
         values, order = flat[passing].topk(kept)

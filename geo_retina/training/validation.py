@@ -32,11 +32,11 @@ BEST_NAME = f"best{SUFFIX}"
 """File in the run folder with the weights that were best on val so far, and their metrics."""
 LAST_NAME = f"last{SUFFIX}"
 """File in the run folder with the weights that were measured last, and their metrics."""
-_ENOUGH_LABELS = 10
-"""With fewer labels on val, a class does not get a score of its own: chance would choose it."""
-
 VALIDATION_NAME = "validation.csv"
 """File in the run folder with what was measured."""
+
+_ENOUGH_LABELS = 10
+"""With fewer labels on val, a class does not get a score of its own: chance would choose it."""
 
 
 def measure(

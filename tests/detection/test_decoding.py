@@ -18,6 +18,7 @@ from geo_retina.model.decode import ChipBoxes, DecodeSettings, decode_chips
 from geo_retina.model.heads import HeadOutputs
 from geo_retina.model.settings import AnchorSettings, HeadSettings, NetworkSettings
 from geo_retina.space.decay import decayed_scores
+from geo_retina.space.detections import Detections
 
 HEIGHT, WIDTH = 96, 64
 
@@ -63,7 +64,11 @@ def by_torch(
         height=height,
         width=width,
         settings=DecodeSettings(
-            limits.score, limits.nms_iou, limits.candidates_per_level, limits.detections_per_chip
+            limits.score,
+            limits.nms_iou,
+            limits.candidates_per_level,
+            limits.detections_per_chip,
+            limits.class_scores,
         ),
     )
     return found
@@ -101,6 +106,7 @@ def assert_same(settings: NetworkSettings, outputs: HeadOutputs, limits: Thresho
     num_classes=st.integers(1, 3),
     objectness=st.booleans(),
     score=st.sampled_from([0.05, 0.3, 0.7]),
+    by_class=st.one_of(st.none(), st.tuples(*[st.sampled_from([0.05, 0.2, 0.6, 0.9])] * 3)),
     candidates=st.sampled_from([5, 40, 5000]),
     detections=st.sampled_from([3, 30, 5000]),
 )
@@ -110,12 +116,41 @@ def test_equals_the_decoding_of_torch(
     num_classes: int,
     objectness: bool,
     score: float,
+    by_class: tuple[float, ...] | None,
     candidates: int,
     detections: int,
 ) -> None:
     settings = settings_of(num_classes=num_classes, objectness=objectness)
     outputs = outputs_of(settings, seed=seed)
-    assert_same(settings, outputs, Thresholds(score, 0.5, candidates, detections))
+    limits = Thresholds(score, 0.5, candidates, detections)
+    if by_class is not None:
+        each = by_class[:num_classes]
+        limits = replace(limits, score=min(each), class_scores=each)
+    assert_same(settings, outputs, limits)
+
+
+@pytest.mark.parametrize("objectness", [False, True])
+@pytest.mark.parametrize("decay_iou", [None, 0.1])
+def test_boxes_under_the_score_of_their_class_change_nothing_else(
+    objectness: bool, decay_iou: float | None
+) -> None:
+    """What is dropped before NMS is what would be dropped after it."""
+    settings = settings_of(num_classes=3, objectness=objectness)
+    outputs = outputs_of(settings, seed=5)
+    every = Thresholds(0.1, 0.5, 5000, 5000, decay_iou)
+    some = replace(every, class_scores=(0.5, 0.1, 0.3))
+    found = by_numpy(settings, outputs, some, HEIGHT, WIDTH).detections
+    after = some.reached(by_numpy(settings, outputs, every, HEIGHT, WIDTH).detections)
+    found = some.reached(found)  # scores that gave way
+    assert set(found.class_ids.tolist()) == {0, 1, 2}
+    np.testing.assert_array_equal(found.boxes, after.boxes)
+    np.testing.assert_array_equal(found.scores, after.scores)
+    np.testing.assert_array_equal(found.class_ids, after.class_ids)
+
+
+def test_a_score_that_equals_that_of_its_class_is_kept() -> None:
+    found = Detections.of(np.array([[0, 0, 9, 9]]), np.array([0.7], np.float32), np.array([1]))
+    assert len(Thresholds(0.1, 0.5, 10, 10, class_scores=(0.1, 0.7)).reached(found)) == 1
 
 
 @pytest.mark.parametrize(
