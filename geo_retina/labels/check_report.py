@@ -1,9 +1,11 @@
 """The outcome of a check of labels, in numbers and in words."""
 
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from geo_retina.labels.cleaning import Changes
+from geo_retina.labels.labelled_part import doubt_about_part
 from geo_retina.labels.outlines import SuspectBox
 from geo_retina.labels.registration import Shift
 from geo_retina.wording import counted, listed
@@ -77,6 +79,8 @@ class LabelReport:
     """Which rasters have another GSD than most, in words; no fault."""
     unsearched: int = 0
     """Rasters without any object of which no area says what was searched."""
+    labelled_shares: Mapping[str, float] = field(default_factory=dict)
+    """Of `labelled_share`, for each raster that has one."""
 
     @property
     def is_clean(self) -> bool:
@@ -117,8 +121,11 @@ class LabelReport:
         lines = []
         if self.unlike_gsd:
             lines.append(f"warning: rasters of different GSD: {self.unlike_gsd}")
-        empty = doubt_about_empty(self.unsearched, self.rasters)
-        return [*lines, f"warning: {empty}"] if empty else lines
+        doubts = (
+            doubt_about_empty(self.unsearched, self.rasters),
+            doubt_about_part(self.labelled_shares),
+        )
+        return [*lines, *(f"warning: {text}" for text in doubts if text)]
 
     def _to_mend(self) -> str:
         """All that `is_clean` is about, in one line."""

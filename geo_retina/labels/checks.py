@@ -11,6 +11,7 @@ from geo_retina.errors import GeoRetinaError
 from geo_retina.imagery.raster import open_raster
 from geo_retina.labels.check_report import LabelReport, RasterProblems
 from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
+from geo_retina.labels.labelled_part import labelled_share
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.outlines import median_sides, suspect_boxes
 from geo_retina.labels.raster_kinds import RasterKind, blank_note, unlike_gsd, unlike_rasters
@@ -36,6 +37,7 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
     unreadable: list[str] = []
     usable, changes = [], []
     kinds: dict[str, RasterKind] = {}
+    shares: dict[str, float] = {}
     opened: list[tuple[LabelledRaster, Grid, str]] = []
 
     def refuse(item: LabelledRaster, error: GeoRetinaError) -> None:
@@ -63,6 +65,9 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         suspects = suspect_boxes(item.labels, width=width, height=height, medians=in_pixels)
         changes.append(cleaned.changes)
         usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
+        known = replace(item, labels=cleaned.labels)
+        if (share := labelled_share(known, width=width, height=height)) is not None:
+            shares[item.raster] = share
         if replace(cleaned.changes, clipped=0) or note or suspects:
             problems.append(
                 RasterProblems(item.raster, len(item.labels), cleaned.changes, note, suspects)
@@ -84,6 +89,7 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         unlike=unlike_rasters(kinds),
         unlike_gsd=unlike_gsd(kinds),
         unsearched=sum(not len(item.labels) and item.area is None for item in labelled),
+        labelled_shares=shares,
     )
 
 

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import shapely
@@ -22,6 +22,7 @@ from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.labels.check_report import doubt_about_empty
 from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
+from geo_retina.labels.labelled_part import doubt_about_part, labelled_share
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.sources import Reading
@@ -89,12 +90,16 @@ def prepare_rasters(
         UsageError: One of its kinds, for a raster that does not fit the card.
     """
     prepared, changes = [], Changes()
+    shares: dict[str, float] = {}
     extents: list[NDArray[np.float64]] = []
     for item in labelled:
         with opened_source(item.raster, reading, card) as chips:
             native, grid = chips.raster.grid, chips.grid
             clean = clean_labels(item.labels, width=native.width, height=native.height)
             labels = _in_area(clean.labels, item.area)
+            known = replace(item, labels=clean.labels)
+            share = labelled_share(known, width=native.width, height=native.height)
+            shares |= {} if share is None else {item.raster: share}
             scale = np.array([chips.scale_x, chips.scale_y])
         changes += clean.changes
         extents.append(np.full((len(item.labels), 2), [native.width, native.height], np.float64))
@@ -127,6 +132,9 @@ def prepare_rasters(
     doubt = doubt_about_empty(unsearched, len(labelled))
     if count and doubt:  # a source of nothing but background is one on purpose
         _log.warning("%s: %s", source, doubt)
+    part = doubt_about_part(shares)
+    if part:
+        _log.warning("%s: %s", source, part)
     return prepared
 
 

@@ -194,6 +194,20 @@ def test_a_raster_that_shows_nothing_is_to_mend(
     assert report.problems[0].note == "the pixels under its labels are all alike"
 
 
+def test_labels_in_a_part_of_their_raster_are_a_warning(
+    tmp_path: Path, planted: LabelledRaster, write_raster_at: Writer
+) -> None:
+    with rasterio.open(planted.raster) as file:
+        pixels = file.read()
+    wide = np.tile(pixels, (1, 1, 4))
+    large = write_raster_at(tmp_path / "large.tif", wide)
+    report = check_labels([replace(planted, raster=str(large)), planted])
+    assert report.is_clean
+    assert "warning: all labels lie within a small part of large.tif (2" in report.to_text()
+    told = replace(planted, raster=str(large), area=shapely.box(0, 0, SIDE, SIDE))
+    assert "small part" not in check_labels([told]).to_text()
+
+
 def test_many_rasters_without_objects_are_a_warning(planted: LabelledRaster) -> None:
     empty = LabelledRaster(planted.raster, Labels.empty(["tank"]))
     searched = replace(empty, area=shapely.box(0, 0, 9, 9))
