@@ -75,6 +75,11 @@ def read_features(
     except (*UNREADABLE, pyogrio.errors.DataSourceError) as error:
         if isinstance(error, LabelError):
             raise
+        if layer is not None and isinstance(error, pyogrio.errors.DataLayerError):
+            known = ", ".join(map(repr, _layers(file))) or "none"
+            raise LabelError(
+                f"{file}: no layer {layer!r} that can be read; with geometries: {known}; {choose}"
+            ) from error
         raise LabelError(f"{file}: expected a vector file that OGR can read: {error}") from error
     if not isinstance(frame, gpd.GeoDataFrame):
         raise LabelError(f"{file}: expected features with geometries, found a plain table")
@@ -131,10 +136,15 @@ def text_columns(frame: "pd.DataFrame") -> list[str]:
     ]
 
 
-def _only_layer(file: str, choose: str) -> str:
+def _layers(file: str) -> list[str]:
+    """Names of the layers with geometries."""
     import pyogrio
 
-    layers = [str(name) for name, geometry in pyogrio.list_layers(file) if geometry is not None]
+    return [str(name) for name, geometry in pyogrio.list_layers(file) if geometry is not None]
+
+
+def _only_layer(file: str, choose: str) -> str:
+    layers = _layers(file)
     if len(layers) != 1:
         raise LabelError(
             f"{file}: expected one layer with geometries, found {len(layers)}"

@@ -335,6 +335,8 @@ def test_several_layers_must_be_chosen_from(tmp_path: Path, raster: Path) -> Non
     polygons(raster, BOXES[:1]).to_file(path, layer="b")
     with pytest.raises(LabelError, match="found 2: a, b"):
         read_vector(path, [raster])
+    with pytest.raises(LabelError, match=r"no layer 'c' that .*: 'a', 'b'; state which"):
+        read_vector(path, [raster], options=VectorOptions(layer="c"))
     (item,) = read_vector(path, [raster], options=VectorOptions(layer="b"))
     assert len(item.labels) == 1
 
