@@ -1,7 +1,7 @@
 """Numbers, times and lists in messages."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 _SHOWN = 5
 _LONGEST = 60
@@ -28,6 +28,12 @@ def listed(values: Iterable[object], *, shown: int = _SHOWN) -> str:
 def fid_list(fids: Iterable[object]) -> str:
     """Features by their number in the file: `fid 2, 5`."""
     return f"fid {listed(fids)}"
+
+
+def scores_text(score: float, class_scores: Mapping[str, float]) -> str:
+    """The least score of all classes, and of those that have their own: `0.300, of boat 0.120`."""
+    others = (f"of {name} {own:.3f}" for name, own in class_scores.items())
+    return ", ".join([f"{score:.3f}", *others])
 
 
 def three_digits(value: float) -> str:

@@ -14,7 +14,7 @@ import pyproj
 import shapely
 
 from geo_retina.errors import AoiError
-from geo_retina.labels.features import PARQUET_SUFFIXES, UNREADABLE
+from geo_retina.labels.features import PARQUET_SUFFIXES, UNREADABLE, layers_with_geometries
 from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.wording import counted
 
@@ -163,9 +163,7 @@ def _refuse_metres(path: str, crs: pyproj.CRS, bounds: NDArray[np.float64]) -> N
 
 def _layer(path: str, wanted: str | None) -> str:
     """The layer that was named, or the only one."""
-    import pyogrio
-
-    names = [str(name) for name, kind in pyogrio.list_layers(path) if kind is not None]
+    names = layers_with_geometries(path)
     if wanted is not None and wanted not in names:
         raise AoiError(
             f"the AOI {path} has no layer {wanted!r} with geometries; it has "

@@ -105,8 +105,8 @@ def evaluate_detections(
         score: Threshold at which precision, recall, counts and mistakes are taken; None = the one
             with the best F1 on these very data, which flatters: better choose it on others. Without
             any label none is best, and all detections are taken.
-        class_scores: Classes with another threshold than a stated `score`; those that no detection
-            or label can have are left out.
+        class_scores: Classes with another threshold than a stated `score`; names that are not among
+            the class names are passed over.
         options: Details.
 
     Raises:

@@ -13,6 +13,7 @@ from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.rules import MatchRule
 from geo_retina.evaluation.thresholds import Threshold
 from geo_retina.labels.cleaning import Changes
+from geo_retina.wording import scores_text
 
 _SCORE_DIGITS = 7
 """Of a float32: 0.4 is 0.4 again."""
@@ -130,8 +131,7 @@ class Evaluation:
     @property
     def cut_words(self) -> str:
         """The thresholds for people, such as `0.300, of boat 0.120`."""
-        parts = [f"of {name} {score:.3f}" for name, score in self.class_scores.items()]
-        return ", ".join([f"{self.score:.3f}", *parts])
+        return scores_text(self.score, self.class_scores)
 
     @property
     def counts(self) -> CountError:

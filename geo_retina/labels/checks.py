@@ -66,7 +66,8 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
         changes.append(cleaned.changes)
         usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
         known = replace(item, labels=cleaned.labels)
-        if (share := labelled_share(known, width=width, height=height)) is not None:
+        share = labelled_share(known, width=width, height=height)
+        if share is not None:
             shares[item.raster] = share
         if replace(cleaned.changes, clipped=0) or note or suspects:
             problems.append(

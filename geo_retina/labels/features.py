@@ -76,7 +76,7 @@ def read_features(
         if isinstance(error, LabelError):
             raise
         if layer is not None and isinstance(error, pyogrio.errors.DataLayerError):
-            known = ", ".join(map(repr, _layers(file))) or "none"
+            known = ", ".join(map(repr, layers_with_geometries(file))) or "none"
             raise LabelError(
                 f"{file}: no layer {layer!r} that can be read; with geometries: {known}; {choose}"
             ) from error
@@ -136,15 +136,15 @@ def text_columns(frame: "pd.DataFrame") -> list[str]:
     ]
 
 
-def _layers(file: str) -> list[str]:
-    """Names of the layers with geometries."""
+def layers_with_geometries(path: str) -> list[str]:
+    """Names of the layers of a vector file that hold shapes, not plain tables."""
     import pyogrio
 
-    return [str(name) for name, geometry in pyogrio.list_layers(file) if geometry is not None]
+    return [str(name) for name, geometry in pyogrio.list_layers(path) if geometry is not None]
 
 
 def _only_layer(file: str, choose: str) -> str:
-    layers = _layers(file)
+    layers = layers_with_geometries(file)
     if len(layers) != 1:
         raise LabelError(
             f"{file}: expected one layer with geometries, found {len(layers)}"

@@ -8,6 +8,7 @@ from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.model.retinanet import RetinaNet
 from geo_retina.training.settings import TrainingSettings
 from geo_retina.training.validation import BEST_NAME, LAST_NAME
+from geo_retina.wording import scores_text
 
 _log = logging.getLogger(__name__)
 
@@ -57,12 +58,6 @@ def write_model(
     save_checkpoint(path, network, card, recipe=settings.model_dump_json())
 
 
-def _scores(card: ModelCard) -> str:
-    """The least scores for people, such as `0.412, of boat 0.120`."""
-    parts = [f"of {name} {score:.3f}" for name, score in card.class_scores.items()]
-    return ", ".join([f"{card.score:.3f}", *parts])
-
-
 def _tell_score(card: ModelCard, *, known: int) -> None:
     """Say which score val chose, or warn that it found nothing to choose by.
 
@@ -71,7 +66,7 @@ def _tell_score(card: ModelCard, *, known: int) -> None:
         known: How many metrics the recipe's card had.
     """
     if any(metric.name == "best F1" and metric.value > 0 for metric in card.metrics[known:]):
-        _log.info("val chose the score %s", _scores(card))
+        _log.info("val chose the score %s", scores_text(card.score, card.class_scores))
         return
     _log.warning(
         "val AP is 0: the model found nothing that is labelled there, and its score %.3f is the "

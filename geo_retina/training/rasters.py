@@ -99,7 +99,8 @@ def prepare_rasters(
             labels = _in_area(clean.labels, item.area)
             known = replace(item, labels=clean.labels)
             share = labelled_share(known, width=native.width, height=native.height)
-            shares |= {} if share is None else {item.raster: share}
+            if share is not None:
+                shares[item.raster] = share
             scale = np.array([chips.scale_x, chips.scale_y])
         changes += clean.changes
         extents.append(np.full((len(item.labels), 2), [native.width, native.height], np.float64))
