@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from geo_retina.detection.backends import Model, load_model
     from geo_retina.detection.file_run import detect_to_files
     from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
+    from geo_retina.detection.own_detector import wrap_detector
     from geo_retina.detection.run import detect
     from geo_retina.detection.run_summary import RunSummary
     from geo_retina.errors import GeoRetinaError
@@ -40,6 +41,7 @@ __all__ = [
     "detect",
     "detect_to_files",
     "load_model",
+    "wrap_detector",
 ]
 
 _HOMES = {
@@ -57,6 +59,7 @@ _HOMES = {
     "detect": "geo_retina.detection.run",
     "detect_to_files": "geo_retina.detection.file_run",
     "load_model": "geo_retina.detection.backends",
+    "wrap_detector": "geo_retina.detection.own_detector",
 }
 
 

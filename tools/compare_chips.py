@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from geo_retina import defaults
-from geo_retina.detection.backends import load_detector
+from geo_retina.detection.backends import load_model
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import find_in_raster
@@ -69,7 +69,7 @@ def run(raster: Path, model: str, way: str, floor: float) -> Run:
     chip, overlap = (None, None) if way == "auto" else map(int, way.split("/"))
     options = DetectOptions(chip_px=chip, overlap_px=overlap, score=floor)
     with open_job(raster, model, options) as job:
-        found = find_in_raster(job, load_detector(job.info))
+        found = find_in_raster(job, load_model(model).detector)
         plan = job.plan
     size = min(plan.chip_px, plan.width), min(plan.chip_px, plan.height)
     seen = [np.zeros(length, np.int64) for length in (plan.width, plan.height)]

@@ -156,10 +156,10 @@ def detect(
 def _print_plan(
     raster: str, model: str, options: "DetectOptions", *, device: str, backend: str
 ) -> None:
-    from geo_retina.detection.backends import load_detector
+    from geo_retina.detection.backends import load_model
     from geo_retina.detection.job import open_job
     from geo_retina.detection.plan import describe_work
 
     with open_job(raster, model, options) as job:
-        detector = load_detector(job.info, device=device, backend=backend)
+        detector = load_model(model, device=device, backend=backend).detector
         print_work(describe_work(job, detector))

@@ -84,7 +84,7 @@ def plan(
 ) -> None:
     """Estimate windows, memory and time of a detection."""
     with exit_codes(quiet=True):
-        from geo_retina.detection.backends import load_detector
+        from geo_retina.detection.backends import load_model
         from geo_retina.detection.job import open_job
         from geo_retina.detection.options import DetectOptions
         from geo_retina.detection.plan import describe_work
@@ -97,7 +97,7 @@ def plan(
             **reading(),
         )
         with open_job(shared.one_raster(raster), model, options) as job:
-            detector = load_detector(job.info, device=device, backend=backend)
+            detector = load_model(model, device=device, backend=backend).detector
             work = describe_work(job, detector)
         if as_json:
             print(json.dumps(work.to_dict(), indent=2))

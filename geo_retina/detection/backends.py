@@ -53,21 +53,20 @@ class Backend:
         return "torch-cuda" if self.device.startswith("cuda") else "torch"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
 class Model:
-    """A loaded model, for many rasters or for callers that bring their own reader.
+    """A loaded model, for many rasters or for callers that bring their own reader."""
 
-    Attributes:
-        detector: What runs the network.
-        info: Where it was loaded from.
-        backend: What `detector` runs on.
-        hash: Of the checkpoint when it was loaded, see `hash_file`.
-    """
-
-    def __init__(self, detector: Detector, info: CheckpointInfo, backend: Backend) -> None:
-        self.detector = detector
-        self.info = info
-        self.backend = backend
-        self.hash = hash_file(info.path)
+    detector: Detector
+    """What runs the network."""
+    backend: str
+    """What that runs on, see `Backend.name`."""
+    hash: str
+    """Of the checkpoint when it was loaded, see `hash_file`, or of what stands for one."""
+    file: Path | None = None
+    """The checkpoint; None where the detector is the caller's own."""
+    chips_grow: bool = True
+    """Whether chips may be larger than the card's, see `fitting_chip_px`."""
 
     @property
     def card(self) -> ModelCard:
@@ -133,7 +132,8 @@ def load_model(
     check_batch(batch)
     info = read_info(model)
     chosen = choose_backend(info, backend=backend, device=device)
-    return Model(load_backend(info, chosen, batch=batch), info, chosen)
+    detector = load_backend(info, chosen, batch=batch)
+    return Model(detector, chosen.name, hash_file(info.path), info.path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,6 @@ class Runner:
 
 def runner_of(
     model: str | Path | Model,
-    info: CheckpointInfo,
     *,
     device: str = "auto",
     backend: str = "auto",
@@ -159,7 +158,6 @@ def runner_of(
 
     Args:
         model: Name, path, or what `load_model` gave.
-        info: The checkpoint of `model`.
         device: See `choose_backend`.
         backend: See `choose_backend`.
         batch: Chips at once; None chooses.
@@ -170,6 +168,7 @@ def runner_of(
     """
     check_batch(batch)
     if not isinstance(model, Model):
+        info = read_info(model)
         chosen = choose_backend(info, backend=backend, device=device)
         return Runner(
             chosen.name, hash_file(info.path), lambda: load_backend(info, chosen, batch=batch)
@@ -179,23 +178,7 @@ def runner_of(
             f"the model is loaded, so device={device!r}, backend={backend!r}, batch={batch!r} have "
             "no effect; give them to load_model"
         )
-    return Runner(model.backend.name, model.hash, lambda: model.detector)
-
-
-def load_detector(info: CheckpointInfo, *, device: str = "auto", backend: str = "auto") -> Detector:
-    """Load the weights of a checkpoint, or a graph exported from them, onto a device.
-
-    Args:
-        info: The checkpoint.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`...
-        backend: See `choose_backend`.
-
-    Raises:
-        ModelError: The weights are damaged.
-        DeviceError: The device is not there.
-        ConfigError: The backend is unknown.
-    """
-    return load_backend(info, choose_backend(info, backend=backend, device=device))
+    return Runner(model.backend, model.hash, lambda: model.detector)
 
 
 def load_backend(info: CheckpointInfo, backend: Backend, *, batch: int | None = None) -> Detector:

@@ -177,9 +177,6 @@ def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
 def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
     """Fill chips up to multiples of `CHIP_MULTIPLE_PX`, below and to the right.
 
-    The fill is the card's neutral value, so that the network sees about the zeros that its
-    convolutions pad with, and every backend sees the same pixels.
-
     Args:
         pixels: (N, bands, height, width) chips of the card's data type.
         card: What the chips look like.
@@ -187,11 +184,34 @@ def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:
     Returns:
         Contiguous (N, bands, H, W) chips; `pixels` itself where nothing is missing.
     """
-    count, bands, height, width = pixels.shape
-    below, right = -height % CHIP_MULTIPLE_PX, -width % CHIP_MULTIPLE_PX
-    if not below and not right:
+    height, width = pixels.shape[-2:]
+    return fill_chips(
+        pixels,
+        card,
+        height=height + -height % CHIP_MULTIPLE_PX,
+        width=width + -width % CHIP_MULTIPLE_PX,
+    )
+
+
+def fill_chips(pixels: NDArray[Any], card: ModelCard, *, height: int, width: int) -> NDArray[Any]:
+    """Fill chips up to a size, below and to the right.
+
+    The fill is the card's neutral value, so that the network sees about the zeros that its
+    convolutions pad with, and every backend sees the same pixels.
+
+    Args:
+        pixels: (N, bands, height, width) chips of the card's data type.
+        card: What the chips look like.
+        height: Rows of the result, no fewer than those of `pixels`.
+        width: Columns of the result, no fewer than those of `pixels`.
+
+    Returns:
+        Contiguous (N, bands, height, width) chips; `pixels` itself where nothing is missing.
+    """
+    count, bands, rows, columns = pixels.shape
+    if (rows, columns) == (height, width):
         return np.ascontiguousarray(pixels)
-    padded = np.empty((count, bands, height + below, width + right), dtype=pixels.dtype)
-    padded[:] = np.array(card.neutral, pixels.dtype)[:, None, None]
-    padded[:, :, :height, :width] = pixels
-    return padded
+    filled = np.empty((count, bands, height, width), dtype=pixels.dtype)
+    filled[:] = np.array(card.neutral, pixels.dtype)[:, None, None]
+    filled[:, :, :rows, :columns] = pixels
+    return filled

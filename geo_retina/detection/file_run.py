@@ -100,14 +100,12 @@ def detect_to_files(
     _tell_fixed_frames(outputs, how)
     with open_job(raster, model, options or DetectOptions()) as job:
         # an unknown backend or device fails here, before a ledger is made
-        runner = runner_of(
-            model, job.info, device=work.device, backend=work.backend, batch=work.batch
-        )
+        runner = runner_of(model, device=work.device, backend=work.backend, batch=work.batch)
         _refuse_overwriting(job, outputs, further_files)
         writers = _writers(job, outputs, how, runner.model_hash)
         _tell_crs_of_csv(job, outputs, how)
         with run_ledger(job, runner, outputs, work) as ledger:
-            with _rendering([writers, *also], job.info.card.class_names) as rendering:
+            with _rendering([writers, *also], job.card.class_names) as rendering:
                 counts, seams = _compute(
                     job, ledger, runner, rendering=rendering, work=work, on_progress=on_progress
                 )
@@ -117,7 +115,7 @@ def detect_to_files(
         return RunSummary(
             raster=job.raster_path,
             outputs=tuple(str(path) for path in outputs),
-            model=job.info.card.name,
+            model=job.card.name,
             megapixels=job.source.raster.grid.megapixels,
             windows=len(job.plan),
             counts=counts,
@@ -244,7 +242,7 @@ def _writers(
     job: Job, outputs: Sequence[str | Path], how: OutputOptions, model_hash: str
 ) -> MultiWriter:
     """Prepare the outputs; nothing is touched yet."""
-    card, options, grid = job.info.card, job.options, job.source.raster.grid
+    card, options, grid = job.card, job.options, job.source.raster.grid
     metadata = {
         "software": f"geo_retina {version('geo-retina')}",
         "model": card.name,
@@ -276,8 +274,8 @@ def _refuse_overwriting(
 ) -> RunFiles:
     """What is read and written; raise where a file would be both."""
     aoi = job.options.aoi
-    read = [job.raster_path, *job.source.raster.files, str(job.info.path)]
-    read += [] if aoi is None else [aoi]
+    read = [job.raster_path, *job.source.raster.files]
+    read += [str(path) for path in (job.model_file, aoi) if path is not None]
     files = [file for path in outputs for file in output_files(Path(path))]
     files += [*output_files(holes_path(outputs[0])), ledger_path(outputs), *map(Path, further)]
     refuse_overwriting(read, files)

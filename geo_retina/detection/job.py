@@ -15,6 +15,7 @@ import shapely
 from shapely import MultiPolygon, Polygon
 from shapely.affinity import scale
 
+from geo_retina.card import ModelCard
 from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.detection.aoi_file import only_polygons
 from geo_retina.detection.backends import Model
@@ -26,7 +27,7 @@ from geo_retina.errors import AoiError
 from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
-from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.model.checkpoint import read_info
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
 
 _log = logging.getLogger(__name__)
@@ -37,7 +38,9 @@ class Job:
     """One raster, one model, and how the one is cut into chips for the other."""
 
     source: ChipSource
-    info: CheckpointInfo
+    card: ModelCard
+    model_file: Path | None
+    """The checkpoint; None where the detector is the caller's own."""
     options: DetectOptions
     plan: WindowPlan
     """Windows of the source's grid."""
@@ -67,9 +70,8 @@ class Job:
     @property
     def thresholds(self) -> Thresholds:
         """Scores and limits of one chip; limits grow with its area, beyond that of the model's."""
-        card = self.info.card
-        area = (self.plan.chip_px / card.chip_px) ** 2
-        return self.options.thresholds(card).with_limits_times(area)
+        area = (self.plan.chip_px / self.card.chip_px) ** 2
+        return self.options.thresholds(self.card).with_limits_times(area)
 
 
 @contextmanager
@@ -93,32 +95,36 @@ def open_job(
             an option.
     """
     expect_kind("options", options, DetectOptions)
-    info = model.info if isinstance(model, Model) else read_info(model)
-    chip_px, overlap_px = options.windows(info.card)
-    options.merging(info.card)  # an unknown method fails here
+    card, file, grows = _described(model)
+    chip_px, overlap_px = options.windows(card)
+    options.merging(card)  # an unknown method fails here
     with (
         session(),
         open_raster(
             raster, crs=options.raster_crs, pixel_coordinates=options.pixel_coordinates
         ) as opened,
     ):
-        source = open_chip_source(opened, info.card, options)
-        plan = _plan(source, options, chip_px, overlap_px)
+        source = open_chip_source(opened, card, options)
+        width, height = source.grid.width, source.grid.height
+        if grows and options.chip_px is None:
+            chip_px = fitting_chip_px(width, height, model_chip_px=chip_px, overlap_px=overlap_px)
+        plan = WindowPlan(width, height, chip_px, overlap_px)
         aoi = None if options.aoi is None else _read_aoi(options.aoi, source, options.aoi_layer)
         if tell:
             _warn_of_empty_aoi(aoi, options, source)
-            _warn_of_small_overlap(plan, info)
+            _warn_of_small_overlap(plan, card)
             _log_job(source, plan)
         order = ReadingOrder.of(source, plan)
         with block_cache(order.block_cache_bytes(source, plan)):
-            yield Job(source, info, options, plan, aoi)
+            yield Job(source, card, file, options, plan, aoi)
 
 
-def _plan(source: ChipSource, options: DetectOptions, chip_px: int, overlap_px: int) -> WindowPlan:
-    width, height = source.grid.width, source.grid.height
-    if options.chip_px is None:
-        chip_px = fitting_chip_px(width, height, model_chip_px=chip_px, overlap_px=overlap_px)
-    return WindowPlan(width, height, chip_px, overlap_px)
+def _described(model: str | Path | Model) -> tuple[ModelCard, Path | None, bool]:
+    """Card and checkpoint of a model, and whether its chips may grow."""
+    if isinstance(model, Model):
+        return model.card, model.file, model.chips_grow
+    info = read_info(model)
+    return info.card, info.path, True
 
 
 def _read_aoi(path: str, source: ChipSource, layer: str | None) -> Aoi:
@@ -134,8 +140,8 @@ def _warn_of_empty_aoi(aoi: Aoi | None, options: DetectOptions, source: ChipSour
         )
 
 
-def _warn_of_small_overlap(plan: WindowPlan, info: CheckpointInfo) -> None:
-    needed = info.card.overlap_px
+def _warn_of_small_overlap(plan: WindowPlan, card: ModelCard) -> None:
+    needed = card.overlap_px
     several = plan.width > plan.chip_px or plan.height > plan.chip_px
     if several and plan.overlap_px < needed:
         _log.warning(

@@ -122,7 +122,7 @@ def describe_raster(job: Job) -> RasterReport:
     """Say what the raster of a job is, and how it will be read."""
     source, plan = job.source, job.plan
     view = ModelView(
-        model=job.info.card.name,
+        model=job.card.name,
         bands_read=source.bands,
         values_shown=tuple(source.radiometry.shown),
         all_valid=source.all_valid,
@@ -211,7 +211,7 @@ def _seconds_per_chip(job: Job, detector: Detector, window: Window) -> float:
     """Time one batch of empty chips; the second one, after everything is warm."""
     if isinstance(detector, PreparingDetector):
         detector.prepare(window.height, window.width)
-    card = job.info.card
+    card = job.card
     shape = (detector.batch, len(card.bands), window.height, window.width)
     chips = np.zeros(shape, dtype=card.dtype)
     detector.detect(chips, job.thresholds)

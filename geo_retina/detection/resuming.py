@@ -97,7 +97,7 @@ def _header(job: Job, runner: Runner) -> LedgerHeader:
     raster = job.source.raster
     return LedgerHeader(
         model={
-            "name": job.info.card.name,
+            "name": job.card.name,
             "hash": runner.model_hash,
             "backend": runner.name,
         },

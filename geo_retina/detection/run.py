@@ -67,9 +67,9 @@ def detect(
         path = stack.enter_context(_as_file(aoi))
         asked = DetectOptions.of("geo_retina.detect", {**options, "aoi": path})
         job = stack.enter_context(open_job(raster, model, asked))
-        runner = runner_of(model, job.info, device=device, backend=backend, batch=batch)
+        runner = runner_of(model, device=device, backend=backend, batch=batch)
         found = find_in_raster(job, runner.load(), on_progress=on_progress)
-        return to_geodataframe(found, job.source.raster.grid, job.info.card.class_names)
+        return to_geodataframe(found, job.source.raster.grid, job.card.class_names)
 
 
 @contextmanager
@@ -108,4 +108,4 @@ def find_in_raster(
 
 def new_stitcher(job: Job, state: StitchState | None = None) -> Stitcher:
     """A stitcher as the job's options ask for, new or going on from `state`."""
-    return Stitcher(job.plan, merging=job.options.merging(job.info.card), state=state)
+    return Stitcher(job.plan, merging=job.options.merging(job.card), state=state)

@@ -238,12 +238,8 @@ def test_plan_option_detects_nothing(
     blob_model: Callable[..., Any],
     field: Path,
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     detector = blob_model()
-    monkeypatch.setattr(
-        "geo_retina.detection.backends.load_detector", lambda _info, **_options: detector
-    )
     done = run("detect", field, "-o", tmp_path / "a.csv", "--plan", "--quiet")
     assert done.exit_code == 0, done.stderr
     assert re.search(r"^windows +12 windows, 12 to search$", done.stdout, re.MULTILINE)

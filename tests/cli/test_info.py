@@ -186,12 +186,8 @@ def test_plan_speaks_in_units_and_takes_a_layer_of_the_aoi(
     write_raster: Callable[..., Path],
     blob_model: Callable[..., Any],
     tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    detector = blob_model()
-    monkeypatch.setattr(
-        "geo_retina.detection.backends.load_detector", lambda _info, **_options: detector
-    )
+    blob_model()
     for name, side in (("near", 2), ("all", 20)):
         square = shapely.box(500_000, 5_400_000 - side, 500_000 + side, 5_400_000)
         gpd.GeoSeries([square], crs="EPSG:32633").to_file(tmp_path / "aoi.gpkg", layer=name)

@@ -23,11 +23,11 @@ from geo_retina.detection.backends import (
     Model,
     choose_backend,
     load_backend,
-    load_detector,
     load_model,
     runner_of,
 )
 from geo_retina.detection.detector import CHIP_MULTIPLE_PX, Thresholds, pad_chips
+from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import (
@@ -259,7 +259,7 @@ def test_only_what_the_network_computes_ties_it_to_a_graph(
 @pytest.fixture
 def detector(info: CheckpointInfo, write_graph: Callable[..., Artifact]) -> Any:
     write_graph("fp32")
-    return load_detector(info, device="cpu", backend="openvino")
+    return load_backend(info, choose_backend(info, backend="openvino"))
 
 
 def test_finds_the_squares(detector: Any) -> None:
@@ -390,7 +390,7 @@ def test_chips_are_padded_to_what_networks_take() -> None:
 
 def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo) -> None:
     with pytest.raises(ModelError, match="score in"):
-        Model(detector, info, Backend("cpu")).detect_chip(
+        Model(detector, "torch", hash_file(info.path), info.path).detect_chip(
             np.zeros((3, 32, 32), np.uint8), score=1.5
         )
 
@@ -400,7 +400,7 @@ def test_pixels_that_are_no_array_are_an_error(
     detector: Any, info: CheckpointInfo, pixels: Any
 ) -> None:
     with pytest.raises(ModelError, match="expected pixels as a NumPy array, got "):
-        Model(detector, info, Backend("cpu")).detect_chip(pixels)
+        Model(detector, "torch", hash_file(info.path), info.path).detect_chip(pixels)
 
 
 def test_a_model_that_was_loaded_before_a_fork_is_an_error(
@@ -414,7 +414,7 @@ def test_a_model_that_was_loaded_before_a_fork_is_an_error(
 
 
 def test_a_pickled_model_is_loaded_where_it_arrives(detector: Any, info: CheckpointInfo) -> None:
-    model = Model(detector, info, Backend("cpu"))
+    model = Model(detector, "torch", hash_file(info.path), info.path)
     sent = pickle.loads(pickle.dumps(model))  # noqa: S301  our own
     assert (sent.card, sent.hash) == (model.card, model.hash)
     (chip,) = chips_with_squares((0, 2, 5))
@@ -423,7 +423,7 @@ def test_a_pickled_model_is_loaded_where_it_arrives(detector: Any, info: Checkpo
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
 def test_a_batch_is_a_number_of_chips(info: CheckpointInfo, batch: Any) -> None:
-    for take in (load_model, partial(runner_of, info=info)):
+    for take in (load_model, runner_of):
         with pytest.raises(ConfigError, match="batch must be a whole number of at least 1, got "):
             take(info.path, batch=batch)
 
@@ -437,7 +437,7 @@ def test_a_device_is_a_name(device: Any) -> None:
 def test_boxes_in_the_padding_are_no_finds(detector: Any, info: CheckpointInfo) -> None:
     """A chip that is no multiple of the stride is padded; a box there has no area on the chip."""
     chip = np.random.default_rng(4).integers(0, 255, (3, 45, 70), dtype=np.uint8)
-    model = Model(detector, info, Backend("cpu"))
+    model = Model(detector, "torch", hash_file(info.path), info.path)
     found = model.detect_chip(chip, score=0.0, nms_iou=1.0)
     assert len(found) > 30
     sides = found.boxes[:, 2:] - found.boxes[:, :2]

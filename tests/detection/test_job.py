@@ -27,7 +27,7 @@ def test_a_job_is_the_raster_the_model_and_the_plan(rgb: Path, blob_model: BlobM
         assert (job.plan.width, job.plan.height) == (200, 100)
         assert (job.plan.chip_px, job.plan.overlap_px) == (96, 16)
         assert job.aoi is None
-        assert job.info.card == detector.card
+        assert job.card == detector.card
     assert detector.calls == 0
 
 

@@ -247,7 +247,7 @@ def test_a_loaded_model_is_called_by_what_was_loaded(
 ) -> None:
     path = write_raster("field.tif", field_of_objects(90, 90)[0])
     detect_to_files(path, [tmp_path / "a.geojson"], model=loaded)
-    loaded.info.path.write_bytes(b"other weights")
+    loaded.file.write_bytes(b"other weights")
     detect_to_files(path, [tmp_path / "b.geojson"], model=loaded)
     detect_to_files(path, [tmp_path / "c.geojson"], model="blobs")
 

@@ -26,6 +26,7 @@ from benchmarking.measuring import spread
 from geo_retina.detection.backends import Backend, Model, load_backend
 from geo_retina.detection.detector import Detector, pad_chips
 from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions, WorkOptions
 from geo_retina.detection.pipeline import run_strips
@@ -74,7 +75,7 @@ def main() -> None:
     on_gpu = job["backend"] == "torch-cuda"
     backend = Backend("cuda" if on_gpu else "cpu", graph)
     detector = watch.time("load", lambda: load_backend(info, backend))
-    model = Model(detector, info, backend)
+    model = Model(detector, backend.name, hash_file(info.path), info.path)
     with ExitStack() as stack:
         opening = open_job(job["raster"], job["model"], DetectOptions())
         work = watch.time("open", lambda: stack.enter_context(opening))
@@ -167,7 +168,7 @@ def stitch(work: Job, strips: Sequence[tuple[int, Iterable[tuple[Window, Detecti
 
 def write(work: Job, found: Detections, path: Path) -> None:
     """Write the objects in the raster's CRS, or WGS 84 for GeoJSON."""
-    names = work.info.card.class_names
+    names = work.card.class_names
     with open_writer(path, grid=work.source.raster.grid, class_names=names) as writer:
         writer.write(found)
 

@@ -1,0 +1,149 @@
+"""A detector of the caller's own, such as a YOLO: what it finds on chips, stitched like ours."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from geo_retina.card import ModelCard
+from geo_retina.detection.backends import Model
+from geo_retina.detection.decoding import with_decay
+from geo_retina.detection.detector import (
+    ChipResult,
+    Thresholds,
+    check_batch,
+    check_chips,
+    fill_chips,
+)
+from geo_retina.detection.fingerprints import hash_bytes
+from geo_retina.errors import ConfigError, ModelError
+from geo_retina.space.detections import Detections
+from geo_retina.space.nms import nms
+from geo_retina.wording import shown
+
+Found = tuple[ArrayLike, ArrayLike, ArrayLike]
+"""Of one chip: boxes (M, 4), scores (M,) and class ids (M,)."""
+FindOnChips = Callable[[NDArray[Any]], Sequence[Found]]
+
+_A_FEW = 3  # boxes that hardly lie in one pixel together
+
+
+def wrap_detector(
+    find: FindOnChips, card: ModelCard, *, version: str, batch: int | None = None
+) -> Model:
+    """Make a model for `detect` and `detect_to_files` of a function that finds objects on chips.
+
+    Windows, georeference, stitching, resuming and outputs are those of any model. Chips have
+    `card.chip_px` on each side, filled with `card.mean` where the raster ends, so that the
+    function sees one scale, unless a larger `chip_px` is asked for.
+
+    Args:
+        find: Takes (N, bands, height, width) chips in the card's band order, data type and GSD,
+            N from 1 to `batch`, and returns for each chip boxes (M, 4) as `x_min, y_min, x_max,
+            y_max` in pixel edges of the chip, scores (M,) in [0, 1] and class ids (M,) from 0, in
+            any order. It should return scores as low as anybody will ask for; NMS is not needed.
+        card: What the chips look like, and what is found. `detections_per_chip` is the most boxes
+            that `find` can return: a chip with so many that score enough is split, not cut short.
+        version: Names these weights. It stands in the outputs, and a broken run is resumed by the
+            same version alone.
+        batch: Most chips at once; None = 1.
+
+    Raises:
+        ConfigError: `find` cannot be called, `version` is empty, or `batch` is no number of chips.
+    """
+    check_batch(batch)
+    if not callable(find):
+        raise ConfigError(f"expected a function of chips as find, got {shown(find)}")
+    if not isinstance(version, str) or not version:
+        raise ConfigError(
+            f"expected a name of these weights as version, such as '2026-03', got {shown(version)}"
+        )
+    detector = OwnDetector(find, card, batch or 1)
+    return Model(detector, "own", hash_bytes(version.encode()), chips_grow=False)
+
+
+@dataclass(frozen=True, slots=True)
+class OwnDetector:
+    """Calls the function, and makes of what it returns what `Detector` promises."""
+
+    find: FindOnChips
+    card: ModelCard
+    batch: int
+
+    def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
+        """Find objects on (N, bands, height, width) chips of the card's data type.
+
+        Raises:
+            ModelError: The chips are not what the card states, or what is found is not what
+                `wrap_detector` expects.
+        """
+        check_chips(pixels, self.card)
+        height, width = (max(side, self.card.chip_px) for side in pixels.shape[-2:])
+        chips = fill_chips(pixels, self.card, height=height, width=width)
+        return [
+            self._result(found, thresholds)
+            for first in range(0, len(chips), self.batch)
+            for found in self._found(chips[first : first + self.batch])
+        ]
+
+    def _found(self, chips: NDArray[Any]) -> Iterator[Detections]:
+        found = list(self.find(chips))
+        if len(found) != len(chips):
+            raise ModelError(
+                f"expected boxes, scores and class ids for each of {len(chips)} chips, the "
+                f"detector returned {len(found)} values"
+            )
+        return (_checked(one, self.card) for one in found)
+
+    def _result(self, found: Detections, thresholds: Thresholds) -> ChipResult:
+        enough = found.select(found.scores >= np.float32(thresholds.score))
+        passed = thresholds.reached(enough)
+        kept = nms(
+            passed.boxes, passed.scores, threshold=thresholds.nms_iou, class_ids=passed.class_ids
+        )
+        saturated = len(enough) >= self.card.detections_per_chip
+        return ChipResult(with_decay(passed.select(kept), thresholds), saturated)
+
+
+def _checked(found: Found, card: ModelCard) -> Detections:
+    try:
+        boxes, scores, class_ids = (np.asarray(part) for part in found)
+    except ValueError as error:
+        raise ModelError(
+            f"expected boxes, scores and class ids of each chip, the detector returned "
+            f"{shown(found)}"
+        ) from error
+    count = len(scores) if scores.ndim else -1
+    if (boxes.shape != (count, 4) and (count or boxes.size)) or class_ids.shape != (count,):
+        raise ModelError(
+            "expected boxes (M, 4), scores (M,) and class ids (M,) of each chip, the detector "
+            f"returned {boxes.shape}, {scores.shape} and {class_ids.shape}"
+        )
+    if count == 0:
+        return Detections.empty()
+    if not ((scores >= 0) & (scores <= 1)).all():
+        raise ModelError(
+            "expected scores in 0 to 1, the detector returned "
+            f"{scores.min():g} to {scores.max():g}; apply the sigmoid or the softmax first"
+        )
+    names = card.class_names
+    if not np.isin(class_ids, range(len(names))).all():
+        raise ModelError(
+            f"expected class ids 0 to {len(names) - 1} ({', '.join(names)}), the detector "
+            f"returned {class_ids.min():g} to {class_ids.max():g}; background is not counted: "
+            "where the network has it as class 0, subtract 1"
+        )
+    if not (boxes[:, 2:] >= boxes[:, :2]).all():
+        raise ModelError(
+            "expected boxes as x_min, y_min, x_max, y_max, the detector returned "
+            f"{shown(boxes[(boxes[:, 2:] < boxes[:, :2]).any(1)][0].tolist())}; is it centre and "
+            "size, or corner and size?"
+        )
+    if count >= _A_FEW and boxes.max() <= 1:
+        raise ModelError(
+            "expected boxes in pixels of the chip, the detector returned boxes that all lie in 0 "
+            "to 1; multiply them by the chip's width and height"
+        )
+    return Detections.of(boxes, scores, class_ids)

@@ -1,0 +1,185 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fixture_types import MakeCard, WriteRaster
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from geo_retina.detection.file_run import detect_to_files
+from geo_retina.detection.options import WorkOptions
+from geo_retina.detection.own_detector import wrap_detector
+from geo_retina.detection.run import detect
+from geo_retina.errors import ConfigError, LedgerError, ModelError
+
+Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
+Found = tuple[Any, Any, Any]
+
+
+class Squares:
+    """Finds bright squares, at most so many on a chip, each of them twice; it counts its chips."""
+
+    def __init__(self, most: int = 10_000) -> None:
+        self.most = most
+        self.shapes: list[tuple[int, ...]] = []
+
+    def __call__(self, chips: NDArray[Any]) -> list[Found]:
+        self.shapes.append(chips.shape)
+        return [self._on(chip[0]) for chip in chips]
+
+    def _on(self, band: NDArray[Any]) -> Found:
+        slices = ndimage.find_objects(ndimage.label(band > 140)[0])
+        boxes = [(s[1].start, s[0].start, s[1].stop, s[0].stop) for s in slices]
+        scores = [float(band[s].max() / 255) for s in slices]
+        twice = [*boxes, *boxes][: self.most]
+        return twice, [*scores, *(score / 2 for score in scores)][: self.most], [0] * len(twice)
+
+
+def _centres(frame: Any) -> list[tuple[float, float]]:
+    points = frame.centroid
+    return sorted(zip(points.x.round(3), points.y.round(3), strict=True))
+
+
+def test_what_it_finds_is_stitched_and_georeferenced(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
+) -> None:
+    pixels, boxes = field_of_objects(300, 210)
+    path = write_raster("field.tif", pixels)
+    squares = Squares()
+    model = wrap_detector(squares, make_card(chip_px=96, overlap_px=32), version="1", batch=3)
+
+    found = detect(path, model=model)
+
+    x, y = (boxes[:, :2] + boxes[:, 2:]).T / 20
+    expected = sorted(
+        zip((500_000 + x).round(3).tolist(), (5_400_000 - y).round(3).tolist(), strict=True)
+    )
+    assert _centres(found) == expected
+    assert {shape[2:] for shape in squares.shapes} == {(96, 96)}
+    assert max(shape[0] for shape in squares.shapes) == 3
+
+
+def test_small_rasters_are_filled_so_that_the_scale_is_one(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
+) -> None:
+    squares = Squares()
+    model = wrap_detector(squares, make_card(chip_px=256, overlap_px=32), version="1")
+    pixels, boxes = field_of_objects(90, 70)
+
+    found = detect(write_raster("small.tif", pixels), model=model)
+    assert len(found) == len(boxes)
+    assert squares.shapes == [(1, 3, 256, 256)]
+    alone = model.detect_chip(pixels)
+    assert sorted(alone.boxes.tolist()) == sorted(boxes.tolist())
+
+
+def test_a_larger_chip_is_what_is_asked_for(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
+) -> None:
+    squares = Squares()
+    model = wrap_detector(squares, make_card(chip_px=96, overlap_px=32), version="1")
+    detect(write_raster("field.tif", field_of_objects(300, 210)[0]), model=model, chip_px=160)
+    assert {shape[2:] for shape in squares.shapes} == {(160, 160)}
+
+
+def test_a_chip_with_as_many_boxes_as_it_returns_is_split(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
+) -> None:
+    pixels, boxes = field_of_objects(300, 300)
+    path = write_raster("field.tif", pixels)
+    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=60)
+    model = wrap_detector(Squares(most=60), card, version="1")
+
+    summary = detect_to_files(path, [tmp_path / "found.gpkg"], model=model)
+    assert summary.counts.objects == len(boxes) > 3 * 60
+    assert summary.counts.windows_split > 0
+    assert summary.counts.windows_saturated == 0
+
+
+def test_boxes_under_the_score_fill_no_limit(
+    make_card: MakeCard, write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    def unsure(chips: NDArray[Any]) -> list[Found]:
+        boxes = [(x, 0, x + 10, 10) for x in range(0, 200, 20)]
+        return [(boxes, [0.9] + [0.01] * 9, np.zeros(10)) for _ in chips]
+
+    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=10)
+    model = wrap_detector(unsure, card, version="1")
+    path = write_raster("a.tif", np.full((3, 256, 256), 9, np.uint8))
+    summary = detect_to_files(path, [tmp_path / "found.gpkg"], model=model)
+    assert (summary.counts.objects, summary.counts.windows_split) == (1, 0)
+
+
+def test_a_broken_run_goes_on_with_the_same_version_alone(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
+) -> None:
+    pixels, boxes = field_of_objects(300, 300)
+    path, card = write_raster("field.tif", pixels), make_card(chip_px=96, overlap_px=32)
+    output = tmp_path / "found.gpkg"
+    squares = Squares()
+
+    def breaking(chips: NDArray[Any]) -> list[Found]:
+        if len(squares.shapes) == 9:
+            raise RuntimeError("the graphics card fell off the bus")
+        return squares(chips)
+
+    with pytest.raises(RuntimeError, match="fell off"):
+        detect_to_files(path, [output], model=wrap_detector(breaking, card, version="1"))
+    other = wrap_detector(Squares(), card, version="2")
+    with pytest.raises(LedgerError, match="hash was"):
+        detect_to_files(path, [output], model=other, work=WorkOptions(resume=True))
+    rest = Squares()
+    summary = detect_to_files(
+        path,
+        [output],
+        model=wrap_detector(rest, card, version="1"),
+        work=WorkOptions(resume=True),
+    )
+    assert summary.counts.objects == len(boxes)
+    assert len(rest.shapes) < summary.windows
+
+
+BOX = [[1, 2, 30, 40]]
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ((BOX, [0.5]), "expected boxes, scores and class ids of each chip"),
+        ((BOX, [0.5, 0.4], [0]), r"returned \(1, 4\), \(2,\) and \(1,\)"),
+        (([1, 2, 30, 40], [0.5], [0]), r"returned \(4,\), \(1,\) and \(1,\)"),
+        ((BOX, [3.5], [0]), "apply the sigmoid"),
+        ((BOX, [float("nan")], [0]), "expected scores in 0 to 1"),
+        ((BOX, [0.5], [2]), "background is not counted"),
+        ((BOX, [0.5], [0.5]), "background is not counted"),
+        (([[100, 90, 30, 40]], [0.5], [0]), r"\[100, 90, 30, 40\].*centre and size"),
+        (([[0.1, 0.2, 0.3, 0.4]] * 3, [0.5] * 3, [0] * 3), "in pixels of the chip"),
+    ],
+)
+def test_what_is_no_detection_is_an_error(make_card: MakeCard, found: Any, message: str) -> None:
+    model = wrap_detector(lambda chips: [found] * len(chips), make_card(), version="1")
+    with pytest.raises(ModelError, match=message):
+        model.detect_chip(np.zeros((3, 64, 64), np.uint8))
+
+
+def test_each_chip_needs_an_answer(make_card: MakeCard) -> None:
+    model = wrap_detector(lambda _chips: [], make_card(), version="1")
+    with pytest.raises(ModelError, match="for each of 1 chips, the detector returned 0"):
+        model.detect_chip(np.zeros((3, 64, 64), np.uint8))
+
+
+@pytest.mark.parametrize("nothing", [([], [], []), (np.zeros((0, 4)), np.zeros(0), np.zeros(0))])
+def test_nothing_is_a_value(make_card: MakeCard, nothing: Found) -> None:
+    model = wrap_detector(lambda chips: [nothing] * len(chips), make_card(), version="1")
+    assert len(model.detect_chip(np.zeros((3, 64, 64), np.uint8))) == 0
+
+
+def test_bad_arguments_are_an_error(make_card: MakeCard) -> None:
+    with pytest.raises(ConfigError, match="expected a function"):
+        wrap_detector("yolo11n.pt", make_card(), version="1")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="as version"):
+        wrap_detector(Squares(), make_card(), version="")
+    with pytest.raises(ConfigError, match="batch must be"):
+        wrap_detector(Squares(), make_card(), version="1", batch=0)
