@@ -4,6 +4,8 @@ import io
 import sys
 from pathlib import Path
 
+from geo_retina.cores import keep_to_usable_cores
+
 
 def run() -> None:
     """Entry point of the program."""
@@ -15,6 +17,7 @@ def run() -> None:
     except FileNotFoundError:
         sys.stderr.write("error: the folder this runs in no longer exists; change to another one\n")
         sys.exit(2)
+    keep_to_usable_cores()
     try:
         from geo_retina.cli.main import app  # here, so that Ctrl-C while it loads leaves one line
 

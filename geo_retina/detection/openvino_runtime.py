@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from geo_retina.cores import usable_cores, visible_cores
 from geo_retina.errors import ModelError
 from geo_retina.model.openvino_import import load_openvino
 
@@ -39,7 +40,12 @@ def compile_graph(path: Path, *, bfloat16: bool = False) -> "ov.CompiledModel":
         model = core.read_model(path)
         # without the hint some processors would take bfloat16 unasked
         precision = "bf16" if bfloat16 else "f32"
-        settings = {"PERFORMANCE_HINT": "THROUGHPUT", "INFERENCE_PRECISION_HINT": precision}
+        settings: dict[str, str | int] = {
+            "PERFORMANCE_HINT": "THROUGHPUT",
+            "INFERENCE_PRECISION_HINT": precision,
+        }
+        if usable_cores() < visible_cores():  # OpenVINO counts the others too
+            settings["INFERENCE_NUM_THREADS"] = usable_cores()
         return core.compile_model(model, "CPU", settings)
     except RuntimeError as error:
         raise ModelError(

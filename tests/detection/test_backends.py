@@ -403,6 +403,21 @@ def test_pixels_that_are_no_array_are_an_error(
         Model(detector, "torch", hash_file(info.path), info.path).detect_chip(pixels)
 
 
+def test_openvino_starts_no_more_threads_than_a_container_may_run(
+    detector: Any, info: CheckpointInfo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(openvino_runtime, "usable_cores", lambda: 1)
+    monkeypatch.setattr(openvino_runtime, "visible_cores", lambda: 2)
+    (artifact,) = matching_artifacts(info)
+    compiled = openvino_runtime.compile_graph(artifact.path)
+    assert compiled.get_property("INFERENCE_NUM_THREADS") == 1
+    chips = chips_with_squares((0, 2, 5))
+    limited = load_backend(info, Backend("cpu", artifact))
+    assert limited.batch == 1
+    (found,), (expected,) = (one.detect(chips, ALL) for one in (limited, detector))
+    assert found.detections.boxes.tolist() == expected.detections.boxes.tolist()
+
+
 def test_a_model_that_was_loaded_before_a_fork_is_an_error(
     detector: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
