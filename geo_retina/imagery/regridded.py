@@ -81,7 +81,7 @@ class RegriddedRaster:
         masks = np.stack([self._raster.read_mask(source, band=band) for band in bands])
         if samples.dtype.kind == "u":
             masks[:] = masks.any(axis=0)
-        masks &= np.isfinite(samples).all(axis=0)
+        masks &= np.isfinite(samples)
         resampled = np.empty((len(bands), window.height, window.width), samples.dtype)
         for band, target, values, valid in zip(bands, resampled, samples, masks, strict=True):
             sums, kept = resample(values[None], valid, rows=rows, cols=cols)
@@ -92,13 +92,15 @@ class RegriddedRaster:
         return resampled
 
     def read_mask(self, window: Window, *, band: int) -> NDArray[np.bool_]:
-        """Mask of one band: (height, width), True = valid.
+        """Mask of one band: (height, width), True = valid, and finite.
 
         Raises:
             RasterReadError: The file cannot be read.
         """
         source, rows, cols = self._footprint(window)
         valid = self._raster.read_mask(source, band=band)
+        if np.dtype(self.dtypes[band - 1]).kind == "f":
+            valid &= np.isfinite(self._raster.read(source, bands=[band])[0])
         nothing = np.zeros((1, *valid.shape), np.float32)
         return resample(nothing, valid, rows=rows, cols=cols)[1]
 

@@ -52,6 +52,22 @@ def test_values_that_are_not_finite_are_nodata(write_raster: WriteRaster) -> Non
     assert (found[0, 5:] == 0).all()
 
 
+def test_masks_and_other_bands_know_of_values_that_are_not_finite(
+    write_raster: WriteRaster,
+) -> None:
+    pixels = np.ones((2, 20, 20), np.float32)
+    pixels[1, 10:] = np.nan
+    path = write_raster("a.tif", pixels)
+    found = regridded(path, 0.2)
+    assert (found[0] == 1).all()
+    assert (found[1, 5:] == 0).all()
+    with open_raster(path) as raster:
+        source = RegriddedRaster(raster, 0.2)
+        whole = Window(0, 0, source.grid.width, source.grid.height)
+        assert source.read_mask(whole, band=1).all()
+        np.testing.assert_array_equal(source.read_mask(whole, band=2), found[1] == 1)
+
+
 def test_whole_numbers_are_rounded(write_raster: WriteRaster) -> None:
     pixels = np.tile(np.array([[2, 3], [3, 3]], np.int16), (10, 10))[None]  # 2.75 on average
     assert (regridded(write_raster("a.tif", pixels), 0.2) == 3).all()
