@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, replace
+from dataclasses import astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,8 @@ def restore(job: Job, ledger: Ledger) -> tuple[Counts, Stitcher]:
     if not last:
         return Counts(), new_stitcher(job)
     changes = (notes["stitcher"]["audit"] for notes in ledger.counters_of_strips())
-    state = StitchState.restore(job.plan, ledger.carried, last["stitcher"])
-    state = replace(state, audit=SeamAudit.of_changes(job.plan, changes))
+    audit = SeamAudit.of_changes(job.plan, changes)
+    state = StitchState.restore(ledger.carried, last["stitcher"], audit)
     return Counts.from_dict(last["counts"]), new_stitcher(job, state)
 
 

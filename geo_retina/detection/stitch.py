@@ -42,12 +42,8 @@ class StitchState:
         return cls(0, Detections.empty(), Detections.empty(), SeamAudit.empty(plan))
 
     @classmethod
-    def restore(cls, plan: WindowPlan, carried: Detections, notes: Mapping[str, Any]) -> Self:
-        """Read back `carried` and what `notes` gave, for the same plan.
-
-        The audit is the one that `notes` tell of; where they were taken strip by strip, sum up
-        those of all strips with `SeamAudit.of_changes`.
-        """
+    def restore(cls, carried: Detections, notes: Mapping[str, Any], audit: SeamAudit) -> Self:
+        """Read back `carried` and what `notes` gave; `audit` is the sum of those of all strips."""
         watched = {name: np.array(values) for name, values in notes["watched"].items()}
         return cls(
             notes["next_strip"],
@@ -58,20 +54,19 @@ class StitchState:
                 watched["class_ids"].astype(np.int64),
                 watched["window_ids"].astype(np.int64),
             ),
-            SeamAudit.of_changes(plan, [notes["audit"]]),
+            audit,
         )
 
-    def notes(self, *, since: SeamAudit | None = None) -> dict[str, Any]:
+    def notes(self, *, since: SeamAudit) -> dict[str, Any]:
         """All but `carried` as plain data, for JSON; numbers come back exactly.
 
         Args:
-            since: Tell of the seams only what happened after this; None = everything.
+            since: Tell of the seams only what happened after this.
         """
-        earlier = SeamAudit.empty(self.audit.plan) if since is None else since
         return {
             "next_strip": self.next_strip,
             "watched": {name: values.tolist() for name, values in asdict(self.watched).items()},
-            "audit": self.audit.changes(earlier),
+            "audit": self.audit.changes(since),
         }
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from geo_retina.detection.seams import SeamAudit
 from geo_retina.detection.stitch import SUSPECT_IOS, Stitcher, StitchState
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space import nms as nms_module
@@ -155,8 +156,9 @@ def test_a_resumed_run_gives_the_same_sequence_and_audit(
 
     broken = Stitcher(plan, merging=merging, margin_px=1)
     results = stitched(broken, strips[: stop % (len(strips) + 1)])
-    notes = json.loads(json.dumps(broken.state.notes()))
-    state = StitchState.restore(plan, broken.carried, notes)
+    notes = json.loads(json.dumps(broken.state.notes(since=SeamAudit.empty(plan))))
+    audit = SeamAudit.of_changes(plan, [notes["audit"]])
+    state = StitchState.restore(broken.carried, notes, audit)
     resumed = Stitcher(plan, merging=merging, margin_px=1, state=state)
     results += [
         resumed.add_strip(index, strips[index]) for index in range(state.next_strip, len(strips))
@@ -357,8 +359,9 @@ def test_what_would_break_the_promise_is_refused(
 def test_state_survives_json_when_nothing_was_found() -> None:
     plan = stacked_plan()
     state = StitchState.start(plan)
-    notes: dict[str, Any] = json.loads(json.dumps(state.notes()))
-    again = StitchState.restore(plan, state.carried, notes)
+    notes: dict[str, Any] = json.loads(json.dumps(state.notes(since=state.audit)))
+    audit = SeamAudit.of_changes(plan, [notes["audit"]])
+    again = StitchState.restore(state.carried, notes, audit)
     assert again.watched.boxes.shape == (0, 4)
     assert again.audit.totals == {"merged": 0, "cut": 0, "suspected": 0}
 
