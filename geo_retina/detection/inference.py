@@ -15,7 +15,7 @@ from geo_retina.detection.detector import (
     Pending,
     Thresholds,
 )
-from geo_retina.detection.reading import WindowRead, WindowState
+from geo_retina.detection.reading import WindowRead
 from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
 from geo_retina.space import boxes as box_arrays
@@ -136,12 +136,10 @@ def _finish(
 ) -> Iterator[WindowFound]:
     results = iter(_checked(batch.pending.result(), batch.chips))
     for read in batch.reads:
-        if read.state is not WindowState.READ or read.chip is None:
+        if read.chip is None:
             yield WindowFound(read, Detections.empty())
             continue
-        height, width = read.chip.pixels.shape[-2:]
-        result = next(results)
-        result = replace(result, detections=_inside(result.detections, width=width, height=height))
+        result = _inside(next(results), read.chip.pixels)
         detections, splits, saturated = _parts_if_full(
             read.chip.pixels, result, detector, thresholds, split_overlap_px
         )
@@ -169,7 +167,7 @@ def _parts_if_full(
     too_small = part_px < SMALLEST_SPLIT_PX or part_px > LARGEST_PART * longest
     if not result.saturated or too_small:
         return result.detections, 0, result.saturated
-    plan = WindowPlan(width, height, part_px, min(overlap_px, part_px - 1))
+    plan = WindowPlan(width, height, part_px, overlap_px)
     windows = [window for strip in plan.strips() for window in strip.windows]
     parts = [pixels[:, w.row_off : w.row_end, w.col_off : w.col_end] for w in windows]
     found, splits, saturated = [], 1, False
@@ -189,13 +187,9 @@ def _parts_if_full(
 def _detect(
     detector: Detector, chips: Sequence[NDArray[np.generic]], thresholds: Thresholds
 ) -> list[ChipResult]:
-    """Run chips of one size; boxes are cut at the chip's edges, those without area dropped."""
+    """Run chips of one size; see `_inside`."""
     results = _checked(detector.detect(np.stack(chips), thresholds), len(chips))
-    height, width = chips[0].shape[-2:]
-    return [
-        replace(result, detections=_inside(result.detections, width=width, height=height))
-        for result in results
-    ]
+    return [_inside(result, pixels) for result, pixels in zip(results, chips, strict=True)]
 
 
 def _checked(results: list[ChipResult], chips: int) -> list[ChipResult]:
@@ -206,37 +200,30 @@ def _checked(results: list[ChipResult], chips: int) -> list[ChipResult]:
     return results
 
 
-def _inside(found: Detections, *, width: int, height: int) -> Detections:
+def _inside(result: ChipResult, pixels: NDArray[np.generic]) -> ChipResult:
+    """What was found, cut at the chip's edges; boxes without area are dropped."""
+    found, (height, width) = result.detections, pixels.shape[-2:]
     if not (np.isfinite(found.boxes).all() and np.isfinite(found.scores).all()):
         raise ModelError(
             "the detector gave boxes or scores that are not finite numbers; look for damaged "
             "weights, or for NaN in the raster that no mask covers"
         )
     boxes = box_arrays.clip(found.boxes, width=width, height=height)
-    return replace(found, boxes=boxes).select(box_arrays.area(boxes) > 0)
+    kept = replace(found, boxes=boxes).select(box_arrays.area(boxes) > 0)
+    return replace(result, detections=kept)
 
 
 def _on_valid_pixels(detections: Detections, chip: Chip) -> Detections:
-    """Drop boxes (chip frame) whose centre or larger part is not valid."""
+    """Drop boxes (chip frame, see `_inside`) whose centre or larger part is not valid."""
     if len(detections) == 0 or chip.valid.all():
         return detections
     height, width = chip.valid.shape
     sums = np.zeros((height + 1, width + 1), dtype=np.int64)
     sums[1:, 1:] = chip.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    limits = np.array([width, height, width, height])
-    x_min, y_min, x_max, y_max = (
-        np.clip(
-            np.concatenate(
-                [np.floor(detections.boxes[:, :2]), np.ceil(detections.boxes[:, 2:])], 1
-            ),
-            0,
-            limits,
-        )
-        .astype(np.int64)
-        .T
-    )
+    x_min, y_min = np.floor(detections.boxes[:, :2]).astype(np.int64).T
+    x_max, y_max = np.ceil(detections.boxes[:, 2:]).astype(np.int64).T
     inside = sums[y_max, x_max] - sums[y_min, x_max] - sums[y_max, x_min] + sums[y_min, x_min]
     pixels = np.maximum((x_max - x_min) * (y_max - y_min), 1)
-    col, row = ((detections.boxes[:, :2] + detections.boxes[:, 2:]) / 2).astype(np.int64).T
-    centre_valid = chip.valid[row.clip(0, height - 1), col.clip(0, width - 1)]
+    col, row = box_arrays.centres(detections.boxes).astype(np.int64).T
+    centre_valid = chip.valid[row.clip(max=height - 1), col.clip(max=width - 1)]
     return detections.select(centre_valid & (inside >= LEAST_VALID_SHARE * pixels))
