@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,8 +23,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from geo_retina.space.windows import Window
-
-_log = logging.getLogger(__name__)
 
 OUTLINE_TOLERANCE_PX = 0.1
 """How far a reprojected edge may stray from its true course, in pixels."""

@@ -66,15 +66,10 @@ class Placement:
     def finest_step(self) -> float:
         """Smallest side of a pixel at the raster's centre, in units of the output's CRS."""
         x, y = self.grid.width / 2, self.grid.height / 2
-        upper_left, upper_right, _, lower_left = self.corners_of_pixel(x, y)
+        pixel = np.array([[x, y, x + 1, y + 1]])
+        upper_left, upper_right, _, lower_left = self._place(self.grid.box_corners(pixel))[0]
         sides = np.array([upper_right - upper_left, lower_left - upper_left])
         return float(np.hypot(sides[:, 0], sides[:, 1]).min())
-
-    def corners_of_pixel(self, x: float, y: float) -> NDArray[np.float64]:
-        """Upper left, upper right, lower right, lower left corner of one pixel: (4, 2)."""
-        pixel = np.array([[x, y, x + 1, y + 1]])
-        corners: NDArray[np.float64] = self._place(self.grid.box_corners(pixel))[0]
-        return corners
 
     def _place(self, world: NDArray[np.float64]) -> NDArray[np.float64]:
         """(N, M, 2) world points in the output's CRS."""

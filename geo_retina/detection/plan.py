@@ -124,7 +124,7 @@ def describe_raster(job: Job) -> RasterReport:
     view = ModelView(
         model=job.card.name,
         bands_read=source.bands,
-        values_shown=tuple(source.radiometry.shown),
+        values_shown=source.radiometry.shown,
         all_valid=source.all_valid,
         resampled_to=(source.grid.width, source.grid.height) if source.is_resampled else None,
         chip_px=plan.chip_px,
@@ -149,12 +149,11 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
     first = plan.window(0)
     order = ReadingOrder.of(job.source, plan)
     cache = block_cache_bound(order.block_cache_bytes(job.source, plan))
-    seconds = None if detector is None else _seconds_per_chip(job, detector, first)
+    minutes = memory_mib = None
     if detector is not None:
+        minutes = _seconds_per_chip(job, detector, first) * to_infer / 60
         _load_as_a_run()
-    memory = (
-        None if detector is None else _peak_bytes() + _chips_bytes(job, order, detector) + cache
-    )
+        memory_mib = (_peak_bytes() + _chips_bytes(job, order, detector) + cache) / 2**20
     return WorkReport(
         chip_px=plan.chip_px,
         overlap_px=plan.overlap_px,
@@ -163,9 +162,9 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
         is_estimate=len(chosen) < len(plan),
         valid_megapixels=job.source.raster.grid.megapixels * float(np.mean(shares)),
         megapixels_to_infer=to_infer * first.width * first.height / 1e6,
-        memory_mib=None if memory is None else memory / 2**20,
+        memory_mib=memory_mib,
         block_cache_mib=cache / 2**20,
-        minutes=None if seconds is None else seconds * to_infer / 60,
+        minutes=minutes,
     )
 
 

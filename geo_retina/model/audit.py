@@ -5,7 +5,7 @@ is responsible for is one the network is never shown, and recall cannot rise abo
 others. It needs boxes only, no pixels.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -56,14 +56,10 @@ class AnchorAudit:
         """Share of the objects that are learnable and separable; NaN without objects."""
         return _share(self.learnable & self.separable)
 
-    def by_size(self, edges_px: Sequence[float] = SIZE_EDGES_PX) -> list["SizeBin"]:
-        """Sum the objects up by size; bins without objects are left out.
-
-        Args:
-            edges_px: Rising edges of the bins, in chip pixels; the upper one is outside.
-        """
+    def by_size(self) -> list["SizeBin"]:
+        """Sum the objects up by `SIZE_EDGES_PX`; bins without objects are left out."""
         bins = []
-        for low, high in pairwise(edges_px):
+        for low, high in pairwise(SIZE_EDGES_PX):
             inside = (self.sizes_px >= low) & (self.sizes_px < high)
             if inside.any():
                 bins.append(

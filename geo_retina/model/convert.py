@@ -38,9 +38,12 @@ TORCHVISION_ANCHORS = AnchorSettings(
 """What torchvision's RetinaNets use, and DeepForest with them."""
 
 _WRAPPER = "model."  # a Lightning module's attribute, as DeepForest saves it
-_BLOCKS = {(True, 6): "resnet50", (True, 23): "resnet101", (False, 2): "resnet18"} | {
-    (False, 6): "resnet34"
-}  # (three convolutions a block, blocks of the third stage)
+_BLOCKS = {  # (three convolutions a block, blocks of the third stage)
+    (True, 6): "resnet50",
+    (True, 23): "resnet101",
+    (False, 2): "resnet18",
+    (False, 6): "resnet34",
+}
 _LOGITS = "head.classification_head.cls_logits.weight"
 _DELTAS = "head.regression_head.bbox_reg.weight"
 _P6 = "backbone.fpn.extra_blocks.p6.weight"

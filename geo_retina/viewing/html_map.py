@@ -11,6 +11,7 @@ import json
 import logging
 import os
 from collections.abc import Sequence
+from html import escape
 from importlib.metadata import version
 from importlib.resources import files
 from math import floor
@@ -62,7 +63,7 @@ class MapWriter:
             raster: What to show.
             class_names: By class id.
             model: Its name, for the page.
-            bands: Three band numbers, from 1, or one; None = the first three, or the only one.
+            bands: Three band numbers, from 1, or one; None = `shown_bands`.
             raster_crs: CRS of a raster that has none.
             skip_errors: Leave parts of the raster black that cannot be read.
 
@@ -116,7 +117,7 @@ class MapWriter:
     def _page(self, shown: Detections) -> str:
         """The template with what it shows: marks that no part of it holds are replaced in turn."""
         parts = {
-            "title": _as_html(f"{raster_name(self._raster)}: {self._model}"),
+            "title": escape(f"{raster_name(self._raster)}: {self._model}", quote=False),
             "about": _as_json(self._about(shown)),
             "boxes": _as_text(shown.boxes, "<f4"),
             "scores": _as_text(shown.scores, "<f4"),
@@ -190,7 +191,3 @@ def _as_text(values: NDArray[Any], dtype: str) -> str:
 def _as_json(value: object) -> str:
     """JSON that cannot end the element it stands in."""
     return json.dumps(value, allow_nan=False).replace("<", "\\u003c")
-
-
-def _as_html(text: str) -> str:
-    return text.replace("&", "&amp;").replace("<", "&lt;")

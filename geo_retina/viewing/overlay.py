@@ -40,7 +40,7 @@ class PictureWriter:
         Args:
             path: PNG to write.
             raster: What to show.
-            bands: Three band numbers, from 1, or one; None = the first three, or the only one.
+            bands: Three band numbers, from 1, or one; None = `shown_bands`.
             skip_errors: Leave parts of the raster black that cannot be read.
 
         Raises:
