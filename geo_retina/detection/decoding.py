@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.errors import ModelError
-from geo_retina.model.settings import AnchorSettings, NetworkSettings
+from geo_retina.model.settings import LOG_SCALE_LIMIT, AnchorSettings, NetworkSettings
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.decay import decayed_scores
 from geo_retina.space.detections import Detections
@@ -21,9 +21,6 @@ from geo_retina.space.nms import nms, rank
 
 Floats = NDArray[np.float32]
 Integers = NDArray[np.int64]
-
-LOG_SCALE_LIMIT = math.log(1000 / 16)
-"""Largest `dw`, `dh` that is decoded; the same as in `model.anchors`."""
 
 _ROUNDING = 1e-6
 """How far a score may move when it goes through a logit and back in float32."""

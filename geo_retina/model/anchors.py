@@ -1,16 +1,12 @@
 """Anchors, and the code that turns boxes into regression targets and back."""
 
-import math
 from collections.abc import Sequence
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from geo_retina.model.settings import AnchorSettings
-
-LOG_SCALE_LIMIT = math.log(1000 / 16)
-"""Largest `dw`, `dh` that is decoded, so that a wild output cannot overflow (as Detectron has)."""
+from geo_retina.model.settings import LOG_SCALE_LIMIT, AnchorSettings
 
 
 def anchor_shapes(sizes: Sequence[float], settings: AnchorSettings) -> Tensor:

@@ -110,8 +110,7 @@ class OnlineHardExamples(_ClassLoss):
     def values(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Loss of each (A, K) problem; 0 for anchors that are not selected."""
         values = losses.cross_entropy(logits, targets)
-        everyone = torch.ones(len(values), dtype=torch.bool, device=values.device)
-        mask = losses.online_hard_examples(values.sum(dim=1), everyone, count=self.count)
+        mask = losses.online_hard_examples(values.sum(dim=1), count=self.count)
         return values * mask[:, None]
 
 

@@ -63,7 +63,7 @@ def quality_focal(logits: Tensor, targets: Tensor, *, beta: float) -> Tensor:
     return (targets - wide.sigmoid()).abs() ** beta * cross
 
 
-def hard_negatives(values: Tensor, positive: Tensor, *, ratio: float = 3.0) -> Tensor:
+def hard_negatives(values: Tensor, positive: Tensor, *, ratio: float) -> Tensor:
     """Select all positives and the hardest negatives, `ratio` to one (SSD, arXiv 1512.02325).
 
     Args:
@@ -78,18 +78,17 @@ def hard_negatives(values: Tensor, positive: Tensor, *, ratio: float = 3.0) -> T
     return positive | _hardest(values, ~positive, wanted)
 
 
-def online_hard_examples(values: Tensor, taking_part: Tensor, *, count: int) -> Tensor:
+def online_hard_examples(values: Tensor, *, count: int) -> Tensor:
     """Select the `count` anchors of highest loss, whatever they are (OHEM, arXiv 1604.03540).
 
     Args:
-        values: (A,) cross entropy of each anchor.
-        taking_part: (A,) mask of the anchors that are not ignored.
+        values: (A,) cross entropy of each anchor that is not ignored.
         count: Anchors to keep.
 
     Returns:
         (A,) mask of the anchors that count.
     """
-    return _hardest(values, taking_part, count)
+    return _hardest(values, torch.ones_like(values, dtype=torch.bool), count)
 
 
 def smooth_l1(deltas: Tensor, targets: Tensor, *, beta: float) -> Tensor:

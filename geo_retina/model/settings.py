@@ -1,5 +1,6 @@
 """What a network is built from, as plain data that a TOML file or a checkpoint carries."""
 
+import math
 from collections.abc import Iterable
 from typing import Any, Literal, Self
 
@@ -11,6 +12,9 @@ from pydantic import (
 )
 
 from geo_retina.plain import Plain
+
+LOG_SCALE_LIMIT = math.log(1000 / 16)
+"""Largest `dw`, `dh` that is decoded, so that a wild output cannot overflow (as Detectron has)."""
 
 GROUPS = 32
 """Groups of a GroupNorm, as in arXiv 1803.08494 and in torchvision's second RetinaNet."""

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from geo_retina.detection import decoding
 from geo_retina.detection.decoding import RawOutputs, decode_chip, level_grids
 from geo_retina.detection.detector import ChipResult, Thresholds
 from geo_retina.errors import ModelError
@@ -237,7 +236,3 @@ def test_outputs_that_are_no_numbers_are_an_error(part: str) -> None:
     getattr(outputs, part)[0, 3] = math.nan
     with pytest.raises(ModelError, match="not a number"):
         by_numpy(settings, outputs, Thresholds(0.3, 0.5, 100, 100), HEIGHT, WIDTH)
-
-
-def test_the_limit_of_growth_is_that_of_torch() -> None:
-    assert decoding.LOG_SCALE_LIMIT == torch_anchors.LOG_SCALE_LIMIT

@@ -7,9 +7,9 @@ from torchvision.models.detection._utils import BoxCoder
 from torchvision.models.detection.anchor_utils import AnchorGenerator
 from torchvision.models.detection.image_list import ImageList
 
-from geo_retina.model.anchors import LOG_SCALE_LIMIT, anchor_shapes, chip_anchors, decode, encode
+from geo_retina.model.anchors import anchor_shapes, chip_anchors, decode, encode
 from geo_retina.model.convert import TORCHVISION_ANCHORS
-from geo_retina.model.settings import AnchorSettings
+from geo_retina.model.settings import LOG_SCALE_LIMIT, AnchorSettings
 
 LEVELS = (3, 4, 5, 6, 7)
 CPU = torch.device("cpu")

@@ -181,7 +181,7 @@ def test_adaptive_gives_a_contested_anchor_to_the_first_of_equals() -> None:
 def test_wasserstein_is_its_formula() -> None:
     objects = torch.tensor([[0.0, 0, 4, 8], [10.0, 10, 14, 14]])
     anchors = torch.tensor([[0.0, 0, 4, 8], [3.0, 4, 7, 12], [0.0, 0, 8, 8]])
-    found = assign.wasserstein(objects, anchors, constant=12.8)
+    found = assign.Wasserstein(12.8).likeness(objects, anchors)
     assert found[0, 0] == 1
     assert found[0, 1].item() == pytest.approx(torch.exp(torch.tensor(-5 / 12.8)).item())
     assert found[0, 2].item() == pytest.approx(torch.exp(torch.tensor(-(8**0.5) / 12.8)).item())
@@ -193,13 +193,13 @@ def test_wasserstein_finds_anchors_for_tiny_objects_that_iou_leaves_out() -> Non
     tiny = torch.tensor([[9.0, 9, 13, 13]])
     by_iou = assign.max_similarity(anchors, tiny, low_quality=False)
     by_distance = assign.max_similarity(
-        anchors, tiny, positive=0.5, low_quality=False, similarity=assign.Wasserstein()
+        anchors, tiny, positive=0.5, low_quality=False, similarity=assign.Wasserstein(12.8)
     )
     assert not (by_iou >= 0).any()
     assert (by_distance >= 0).any()
 
 
-@pytest.mark.parametrize("similarity", [assign.Overlap(), assign.Wasserstein()])
+@pytest.mark.parametrize("similarity", [assign.Overlap(), assign.Wasserstein(12.8)])
 def test_thousands_of_objects_never_meet_all_anchors_at_once(
     monkeypatch: pytest.MonkeyPatch, similarity: assign.Similarity
 ) -> None:

@@ -154,20 +154,14 @@ def test_hard_negatives_keep_positives_and_three_hardest_each() -> None:
 
 
 def test_hard_negatives_need_no_negatives() -> None:
-    mask = losses.hard_negatives(torch.ones(2), torch.ones(2, dtype=torch.bool))
+    mask = losses.hard_negatives(torch.ones(2), torch.ones(2, dtype=torch.bool), ratio=3)
     assert mask.all()
 
 
-def test_online_hard_examples_never_take_ignored_anchors() -> None:
-    values = torch.tensor([9.0, 1, 3, 2])
-    taking_part = torch.tensor([False, True, True, True])
-    assert losses.online_hard_examples(values, taking_part, count=2).tolist() == [
-        False,
-        False,
-        True,
-        True,
-    ]
-    assert losses.online_hard_examples(values, taking_part, count=99).sum() == 3
+def test_online_hard_examples_are_those_of_highest_loss() -> None:
+    values = torch.tensor([1.0, 3, 2])
+    assert losses.online_hard_examples(values, count=2).tolist() == [False, True, True]
+    assert losses.online_hard_examples(values, count=99).all()
 
 
 def test_smooth_l1_is_quadratic_then_linear() -> None:
