@@ -28,6 +28,7 @@ from geo_retina.imagery.quicklook import read_small
 from geo_retina.labels.files import read_grid
 from geo_retina.space.detections import Detections
 from geo_retina.space.grid import Grid
+from geo_retina.viewing.colours import colour_of
 from geo_retina.whole_files import check_place, write_whole
 
 _log = logging.getLogger(__name__)
@@ -38,8 +39,6 @@ MOST_OBJECTS = 500_000
 """Of more the surest are shown, and the page says so: a browser holds them all."""
 
 _JPEG_QUALITY = 85
-_GOLDEN_ANGLE = 137.508
-_COLOURS = ("#ffd60a", "#00c8ff", "#ff5aa0", "#96ff50", "#ff8c00", "#b48cff", "#00e6b4", "#ffffff")
 
 
 class MapWriter:
@@ -145,18 +144,11 @@ class MapWriter:
             "found": self._found,
             "lowest_score": floor(100 * float(shown.scores.min(initial=1))) / 100,
             "classes": [
-                {"name": name, "colour": _colour(number)}
+                {"name": name, "colour": colour_of(number)}
                 for number, name in enumerate(self._class_names)
             ],
             **_ground(grid),
         }
-
-
-def _colour(number: int) -> str:
-    """Colour of a class in CSS; after the chosen ones hues a golden angle apart."""
-    if number < len(_COLOURS):
-        return _COLOURS[number]
-    return f"hsl({number * _GOLDEN_ANGLE % 360:.0f} 90% {60 + 15 * (number % 2)}%)"
 
 
 def _ground(grid: Grid) -> dict[str, Any]:

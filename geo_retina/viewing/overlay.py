@@ -6,18 +6,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from PIL import Image, ImageDraw
+from PIL import Image, ImageColor, ImageDraw
 
 from geo_retina.imagery.quicklook import read_small
 from geo_retina.space.detections import Detections
+from geo_retina.viewing.colours import colour_of
 from geo_retina.whole_files import check_place, whole_file
 
 LARGEST_SIDE_PX = 1600
 """A larger raster is shown smaller."""
 SMALLEST_SIDE_PX = 800
 """A smaller raster is shown larger, so that thin outlines leave the objects visible."""
-
-_COLOURS = ((255, 214, 10), (0, 200, 255), (255, 90, 160), (150, 255, 80), (255, 140, 0))
 
 
 class PictureWriter:
@@ -70,7 +69,7 @@ class PictureWriter:
         opacity = (110 + 145 * detections.scores).astype(int).tolist()
         width = 2 if self._zoom >= 1 else 1
         for box, alpha, class_id in zip(boxes, opacity, detections.class_ids.tolist(), strict=True):
-            colour = (*_COLOURS[class_id % len(_COLOURS)], min(alpha, 255))
+            colour = (*ImageColor.getrgb(colour_of(class_id)), min(alpha, 255))
             self._draw.rectangle(box, outline=colour, width=width)
 
     def __exit__(
