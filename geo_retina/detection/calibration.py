@@ -28,7 +28,7 @@ def read_calibration_chips(
         paths: Rasters, or folders of which every raster is taken. Without georeference the model's
             own GSD is assumed.
         card: What the model needs.
-        most: How many chips at most, at least one of each raster.
+        most: How many chips at most; of more rasters so many are read, evenly spread.
         options: How rasters are read.
 
     Returns:

@@ -37,7 +37,7 @@ def decayed_scores(
         (N,) in the order of the boxes.
 
     Raises:
-        ValueError: Boxes or scores are NaN or infinite, or the threshold is not in [0, 1].
+        ValueError: Boxes are NaN or infinite, scores are NaN, or the threshold is not in [0, 1].
     """
     exact = checked_boxes(boxes, threshold)
     check_scores(scores, len(boxes))

@@ -48,7 +48,7 @@ class Merging(Protocol):
             unread_from: y in pixels above which no unread detection reaches (their least `y_min`).
 
         Raises:
-            ValueError: Boxes or scores are NaN or infinite.
+            ValueError: Boxes are NaN or infinite, or scores are NaN.
         """
 
 

@@ -7,8 +7,8 @@ window), so that the result does not depend on the order in which they come.
 `settle` is the same for a part of the boxes: it tells which ones are decided whatever the rest may
 hold. That makes stitching a stream, and it makes large inputs fast: first each sector of the plane
 is settled on its own, in the processor's cache, several of them side by side where there are cores
-for that, then what is left is settled at once. What little
-work there is, such as the boxes of one chip, is done in numpy: compiled code takes long to load.
+for that, then what is left is settled at once. What little work there is, such as the boxes of one
+chip, is done in numpy: compiled code takes long to load.
 """
 
 import sys
@@ -110,8 +110,8 @@ def nms(
         (K,) positions of the boxes that stay, in rank order.
 
     Raises:
-        ValueError: The arrays do not fit each other, hold NaN or infinity, or the threshold is not
-            in [0, 1].
+        ValueError: The arrays do not fit each other, boxes are NaN or infinite, scores are NaN, or
+            the threshold is not in [0, 1].
     """
     ranked = _Ranked.of(boxes, scores, threshold, class_ids, window_ids)
     unread = np.zeros(len(ranked.order), np.bool_)
