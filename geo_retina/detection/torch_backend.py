@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, TypeVarTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-_Arguments = ParamSpec("_Arguments")
+_Arguments = TypeVarTuple("_Arguments")
 
 _FIRST_CUDA_BATCH = 4  # its peak memory tells how many chips fit
 _FEW_BOXES = Thresholds(score=0.5, nms_iou=0.5, candidates_per_level=1000, detections_per_chip=300)
@@ -180,14 +180,12 @@ class TorchDetector:
             for raw in _raw_outputs(found)
         ]
 
-    def _attempt(
-        self, work: "Callable[_Arguments, _T]", *args: _Arguments.args, **kwargs: _Arguments.kwargs
-    ) -> "_T | Exception":
+    def _attempt(self, work: "Callable[[*_Arguments], _T]", *args: *_Arguments) -> "_T | Exception":
         """What `work` gives, or the error that fewer chips or a wider type may mend."""
         from geo_retina.model.decode import NotFiniteError
 
         try:
-            return work(*args, **kwargs)
+            return work(*args)
         except NotFiniteError as error:
             if self._pipe is None:
                 raise
