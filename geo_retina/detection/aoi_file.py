@@ -13,7 +13,8 @@ import numpy as np
 import pyproj
 import shapely
 
-from geo_retina.errors import AoiError
+from geo_retina.errors import AoiError, GeoreferenceError
+from geo_retina.imagery.georeference import horizontal
 from geo_retina.labels.features import PARQUET_SUFFIXES, UNREADABLE, layers_with_geometries
 from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.wording import counted
@@ -86,6 +87,7 @@ def _read_once(
 def _read_polygons(path: str, layer: str | None) -> tuple[Polygons, pyproj.CRS | None]:
     is_parquet = Path(path).suffix.lower() in PARQUET_SUFFIXES
     geometries, crs = (_parquet_shapes if is_parquet else _layer_shapes)(path, layer)
+    crs = None if crs is None else _on_the_ground(path, crs)
     present = [one for one in geometries if one]
     if crs is not None and crs.is_geographic and present:
         _refuse_metres(path, crs, shapely.total_bounds(present))
@@ -141,6 +143,17 @@ def _parquet_shapes(path: str, layer: str | None) -> tuple[NDArray[np.object_], 
     except UNREADABLE as error:
         raise AoiError(f"expected GeoParquet as AOI, got {path} ({error})") from error
     return shapely.force_2d(frame.geometry.to_numpy()), frame.crs
+
+
+def _on_the_ground(path: str, crs: pyproj.CRS) -> pyproj.CRS:
+    """A CRS without its heights, or the error that says that it has nothing but them."""
+    try:
+        return horizontal(crs)
+    except GeoreferenceError as error:
+        raise AoiError(
+            f"the AOI {path} says that it is in {crs.name}, which has no horizontal plane; state "
+            f"the CRS it was drawn in: `ogr2ogr -a_srs EPSG:<code> aoi.gpkg {path}`"
+        ) from error
 
 
 def _refuse_metres(path: str, crs: pyproj.CRS, bounds: NDArray[np.float64]) -> None:

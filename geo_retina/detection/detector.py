@@ -22,7 +22,7 @@ class Thresholds:
     """What counts as found on one chip, and how many boxes are kept."""
 
     score: float
-    """Boxes that do not score higher are dropped, as in torchvision; in [0, 1]."""
+    """Boxes with a lower score are dropped; in [0, 1]."""
     nms_iou: float
     """Of two boxes of one class that overlap more, the lower-scored one is dropped; in (0, 1]."""
     candidates_per_level: int

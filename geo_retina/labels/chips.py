@@ -286,9 +286,9 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
     import rasterio
 
     valid, bands = _valid(raster, window), list(range(1, raster.band_count + 1))
-    if not valid.any():
-        return False
     pixels = raster.read(window, bands=bands)
+    if not (valid & np.isfinite(pixels).any(axis=0)).any():
+        return False
     profile: dict[str, Any] = {
         "driver": "PNG" if path.suffix == ".png" else "GTiff",
         "count": len(bands),

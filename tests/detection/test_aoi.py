@@ -190,6 +190,14 @@ def test_a_raster_whose_corners_lie_off_the_earth(tmp_path: Path) -> None:
     assert right < east < right + 10  # the edge along a meridian bulges
 
 
+@pytest.mark.parametrize("code", [5773, 4978])
+def test_a_crs_without_a_plane_is_an_error(tmp_path: Path, code: int) -> None:
+    square = shapely.transform(shapely.box(100, 100, 200, 200), GRID.pixel_to_world)
+    path = write(tmp_path / "a.gpkg", [square], pyproj.CRS.from_epsg(code))
+    with pytest.raises(AoiError, match=r"no horizontal plane; state the CRS it was drawn in"):
+        read_aoi(path, GRID)
+
+
 def test_outside_the_raster_is_empty_not_an_error(tmp_path: Path) -> None:
     for name, crs in (("a.gpkg", UTM33), ("b.gpkg", LON_LAT)):
         away = shapely.box(5000, 5000, 6000, 6000)

@@ -138,10 +138,13 @@ def test_empty_chips_are_kept_by_share_and_the_choice_is_stable(
     assert names[1] < names[2]
 
 
-def test_chips_without_valid_pixels_are_left_out(tmp_path: Path, write_raster_at: Writer) -> None:
-    pixels = np.zeros((1, 32, 64), np.uint8)
+@pytest.mark.parametrize(("empty", "nodata"), [(0, 0), (np.nan, None)])
+def test_chips_without_valid_pixels_are_left_out(
+    tmp_path: Path, write_raster_at: Writer, empty: float, nodata: int | None
+) -> None:
+    pixels = np.full((1, 32, 64), empty, np.float32)
     pixels[:, :, 40:] = 7
-    path = write_raster_at(tmp_path / "half.tif", pixels, nodata=0)
+    path = write_raster_at(tmp_path / "half.tif", pixels, nodata=nodata)
     item = LabelledRaster(str(path), Labels.empty(["tree"]))
     found = cut_chips([item], tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
     assert found.chips == 1
