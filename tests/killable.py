@@ -92,7 +92,10 @@ def _run(
     if most_bytes is not None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (most_bytes, most_bytes))
     with ExitStack() as stack:
-        stack.enter_context(patch("geo_retina.detection.job.read_info", lambda _model: info))
+        for module in ("job", "backends"):
+            stack.enter_context(
+                patch(f"geo_retina.detection.{module}.read_info", lambda _model: info)
+            )
         stack.enter_context(patch("geo_retina.detection.chip_size.LARGEST_GROWTH", 1))
         stub = SimpleNamespace(name="stub")
         stack.enter_context(patch.object(backends, "choose_backend", lambda *_, **__: stub))

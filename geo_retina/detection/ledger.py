@@ -23,6 +23,7 @@ that the result depends on; a ledger of another job is refused, naming what diff
 from __future__ import annotations
 
 import contextlib
+import glob
 import logging
 import os
 from pathlib import Path
@@ -80,12 +81,13 @@ class Ledger:
         begun = path.with_name(f".{path.name}.{os.getpid()}.part")
         locked: BinaryIO | None = None
         try:
+            begun.touch()
+            if not disk.IS_WINDOWS:  # where open files cannot be renamed
+                locked = _open_locked(begun)  # before anyone takes it for a leftover
             with begun.open("wb") as file:
                 file.write(MAGIC + framed(header.to_json().encode()))
                 file.flush()
                 os.fsync(file.fileno())
-            if not disk.IS_WINDOWS:  # where open files cannot be renamed
-                locked = _open_locked(begun)  # before anyone can see it
             disk.put_new(begun, path)
             disk.sync_folder(path.parent)
         except OSError as error:
@@ -231,8 +233,14 @@ class Ledger:
         self._file.close()
 
     def remove(self) -> None:
-        """Delete the ledger: the outputs are in place and nothing is left to resume."""
+        """Delete the ledger: the outputs are in place and nothing is left to resume.
+
+        With it goes what runs left that were killed while they began it.
+        """
         disk.remove_locked(self._path, self._file)
+        for begun in self._path.parent.glob(f".{glob.escape(self._path.name)}.*.part"):
+            with contextlib.suppress(OSError, LedgerError):  # another run is beginning one
+                disk.remove_locked(begun, _open_locked(begun))
 
     def __enter__(self) -> Self:
         return self

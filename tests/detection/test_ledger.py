@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from geo_retina.detection import disk
 from geo_retina.detection import ledger as ledgers
 from geo_retina.detection.fingerprints import LedgerHeader, hash_file, raster_fingerprint
 from geo_retina.detection.ledger import Ledger
@@ -274,6 +275,18 @@ def test_removing_leaves_nothing(tmp_path: Path) -> None:
     ledger.commit(0, strip_of(0, 3), Detections.empty())
     ledger.remove()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="there a ledger has one name")
+def test_with_it_goes_what_killed_runs_left_but_not_what_another_begins(tmp_path: Path) -> None:
+    path = tmp_path / "[a].ledger"
+    ledger = Ledger.create(path, HEADER)
+    (tmp_path / ".[a].ledger.12.part").hardlink_to(path)  # killed between two names
+    (tmp_path / ".[a].ledger.13.part").write_bytes(b"GEO")  # killed before
+    with (tmp_path / ".[a].ledger.14.part").open("wb") as of_other:
+        assert disk.lock(of_other)
+        ledger.remove()
+        assert [file.name for file in tmp_path.iterdir()] == [".[a].ledger.14.part"]
 
 
 KILLED = """
