@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult
 from geo_retina.model.checkpoint import CheckpointInfo
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.detections import Detections
 
 

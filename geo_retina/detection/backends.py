@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from geo_retina import defaults
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import Detector, Thresholds, check_batch
+from geo_retina.detection.detector import Detector, check_batch
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.openvino_backend import OpenVinoDetector
 from geo_retina.detection.openvino_runtime import has_bfloat16
@@ -23,6 +23,7 @@ from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
 from geo_retina.model.artifacts import Artifact, matching_artifacts
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.wording import shown

@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult
 from geo_retina.errors import ModelError
 from geo_retina.model.settings import LOG_SCALE_LIMIT, AnchorSettings, NetworkSettings
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.decay import decayed_scores
 from geo_retina.space.detections import Detections

@@ -7,17 +7,11 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.detection.detector import (
-    BackgroundDetector,
-    ChipResult,
-    Detector,
-    Done,
-    Pending,
-    Thresholds,
-)
+from geo_retina.detection.detector import BackgroundDetector, ChipResult, Detector, Done, Pending
 from geo_retina.detection.reading import WindowRead
 from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan

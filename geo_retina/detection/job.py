@@ -20,7 +20,6 @@ from geo_retina.detection.aoi import Aoi, read_aoi
 from geo_retina.detection.aoi_file import only_polygons
 from geo_retina.detection.backends import Model
 from geo_retina.detection.chip_size import fitting_chip_px
-from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.options import DetectOptions, expect_kind
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.errors import AoiError
@@ -28,6 +27,7 @@ from geo_retina.imagery.gdal import block_cache, session
 from geo_retina.imagery.raster import open_raster
 from geo_retina.imagery.source import ChipSource, open_chip_source
 from geo_retina.model.checkpoint import read_info
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.windows import CUT_MARGIN_PX, WindowPlan
 
 _log = logging.getLogger(__name__)

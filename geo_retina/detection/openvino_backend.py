@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.decoding import LevelGrid, RawOutputs, decode_chip, level_grids
-from geo_retina.detection.detector import ChipResult, Thresholds, check_chips, pad_chips
+from geo_retina.detection.detector import ChipResult, check_chips, pad_chips
 from geo_retina.detection.openvino_runtime import compile_graph
 from geo_retina.errors import ModelError
 from geo_retina.model.artifacts import Artifact
 from geo_retina.model.checkpoint import CheckpointInfo
+from geo_retina.model.thresholds import Thresholds
 
 if TYPE_CHECKING:
     import openvino as ov

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Self
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import Thresholds, check_batch
+from geo_retina.detection.detector import check_batch
 from geo_retina.errors import ConfigError
 from geo_retina.imagery.read_options import ReadOptions, make_plain
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.merging import AcrossClasses, Merging, build_merging
 from geo_retina.wording import shown
 

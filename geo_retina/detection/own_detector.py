@@ -10,15 +10,10 @@ from numpy.typing import ArrayLike, NDArray
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Model
 from geo_retina.detection.decoding import with_decay
-from geo_retina.detection.detector import (
-    ChipResult,
-    Thresholds,
-    check_batch,
-    check_chips,
-    fill_chips,
-)
+from geo_retina.detection.detector import ChipResult, check_batch, check_chips, fill_chips
 from geo_retina.detection.fingerprints import hash_bytes
 from geo_retina.errors import ConfigError, ModelError
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.detections import Detections
 from geo_retina.space.nms import nms
 from geo_retina.wording import shown

@@ -11,17 +11,11 @@ from numpy.typing import NDArray
 from geo_retina.card import ModelCard
 from geo_retina.detection.cuda_pipe import CudaPipe
 from geo_retina.detection.decoding import RawOutputs, decode_chip, level_grids, with_decay
-from geo_retina.detection.detector import (
-    ChipResult,
-    Done,
-    Pending,
-    Thresholds,
-    check_chips,
-    pad_chips,
-)
+from geo_retina.detection.detector import ChipResult, Done, Pending, check_chips, pad_chips
 from geo_retina.detection.torch_device import ran_out_of_memory, setting_up
 from geo_retina.errors import DeviceError
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.detections import Detections
 
 if TYPE_CHECKING:
@@ -252,7 +246,7 @@ class TorchDetector:
         """Boxes of a batch, chosen on the GPU."""
         import torch
 
-        from geo_retina.model.decode import DecodeSettings, decode_chips
+        from geo_retina.model.decode import decode_chips
 
         found, (height, width) = outputs.found, outputs.chips[0].shape[-2:]
         tensors = [found.logits, found.deltas, *outputs.anchors]
@@ -263,13 +257,7 @@ class TorchDetector:
                 outputs.anchors,
                 height=height,
                 width=width,
-                settings=DecodeSettings(
-                    score=thresholds.score,
-                    nms_iou=thresholds.nms_iou,
-                    candidates_per_level=thresholds.candidates_per_level,
-                    detections_per_chip=thresholds.detections_per_chip,
-                    class_scores=thresholds.class_scores,
-                ),
+                thresholds=thresholds,
             )
             return _to_results(boxes, thresholds)
 

@@ -10,6 +10,7 @@ from torchvision.ops import batched_nms, clip_boxes_to_image
 from geo_retina.errors import ModelError
 from geo_retina.model.anchors import decode
 from geo_retina.model.heads import HeadOutputs
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.nms import nms
 
 _MOST_AT_ONCE = 20_000
@@ -18,34 +19,6 @@ _MOST_AT_ONCE = 20_000
 
 class NotFiniteError(ModelError):
     """What a network gave are not numbers."""
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeSettings:
-    """Thresholds and limits of decoding (paper, section 4, Inference)."""
-
-    score: float = 0.05
-    """Least score of a candidate."""
-    nms_iou: float = 0.5
-    """Overlap above which the lower-scored box of one class is dropped."""
-    candidates_per_level: int = 1000
-    """Highest-scored (anchor, class) pairs of each level that are decoded."""
-    detections_per_chip: int = 300
-    """Most boxes kept for a chip."""
-    class_scores: tuple[float, ...] | None = None
-    """Least score of a candidate of each class id; None = `score` holds for all."""
-
-    def __post_init__(self) -> None:
-        if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
-            raise ModelError(
-                "expected a score in [0, 1] and nms_iou in (0, 1], got "
-                f"{self.score} and {self.nms_iou}"
-            )
-        if self.candidates_per_level < 1 or self.detections_per_chip < 1:
-            raise ModelError(
-                "candidates_per_level and detections_per_chip must be at least 1, got "
-                f"{self.candidates_per_level} and {self.detections_per_chip}"
-            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +41,7 @@ def decode_chips(
     *,
     height: int,
     width: int,
-    settings: DecodeSettings,
+    thresholds: Thresholds,
 ) -> list[ChipBoxes]:
     """Decode a batch of chips of `height` x `width` pixels.
 
@@ -77,7 +50,7 @@ def decode_chips(
         anchors: (A_l, 4) for each level.
         height: Rows of a chip: boxes are clipped there.
         width: Columns of a chip.
-        settings: Thresholds and limits.
+        thresholds: Scores and limits.
 
     Raises:
         NotFiniteError: The outputs are not numbers: the pixels or the weights are not finite.
@@ -90,9 +63,9 @@ def decode_chips(
             "the network's outputs are not a number (NaN), so no score means anything; look for "
             "NaN or infinite pixels (nodata that is not masked?) or damaged weights"
         )
-    least: float | Tensor = settings.score
-    if settings.class_scores is not None:
-        least = scores.new_tensor(settings.class_scores)
+    least: float | Tensor = thresholds.score
+    if thresholds.class_scores is not None:
+        least = scores.new_tensor(thresholds.class_scores)
     return [
         _decode_chip(
             chip_scores.split(outputs.anchors_per_level),
@@ -101,7 +74,7 @@ def decode_chips(
             height=height,
             width=width,
             least=least,
-            settings=settings,
+            thresholds=thresholds,
         )
         for chip_scores, chip_deltas in zip(scores, outputs.deltas, strict=True)
     ]
@@ -115,7 +88,7 @@ def _decode_chip(
     height: int,
     width: int,
     least: float | Tensor,
-    settings: DecodeSettings,
+    thresholds: Thresholds,
 ) -> ChipBoxes:
     """Decode one chip; `least` is the least score, one for all or (K,) of each class."""
     found_boxes, found_scores, found_classes = [], [], []
@@ -124,7 +97,7 @@ def _decode_chip(
         num_classes = level_scores.shape[1]
         flat = level_scores.flatten()  # (A_l * K,)
         passing = torch.nonzero((level_scores >= least).flatten()).squeeze(1)
-        kept = min(len(passing), settings.candidates_per_level)
+        kept = min(len(passing), thresholds.candidates_per_level)
         saturated |= kept < len(passing)
         values, order = flat[passing].topk(kept)
         chosen = passing[order]
@@ -135,9 +108,9 @@ def _decode_chip(
         found_classes.append(chosen % num_classes)
     boxes, values = torch.cat(found_boxes), torch.cat(found_scores)
     class_ids = torch.cat(found_classes)
-    keep = _kept_by_nms(boxes, values, class_ids, settings.nms_iou)
-    saturated |= len(keep) > settings.detections_per_chip
-    keep = keep[: settings.detections_per_chip]
+    keep = _kept_by_nms(boxes, values, class_ids, thresholds.nms_iou)
+    saturated |= len(keep) > thresholds.detections_per_chip
+    keep = keep[: thresholds.detections_per_chip]
     return ChipBoxes(boxes[keep], values[keep], class_ids[keep], saturated)
 
 

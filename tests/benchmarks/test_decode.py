@@ -7,8 +7,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from geo_retina.detection.decoding import LevelGrid, RawOutputs, decode_chip, level_grids
-from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult
 from geo_retina.model.settings import AnchorSettings, NetworkSettings
+from geo_retina.model.thresholds import Thresholds
 
 pytestmark = pytest.mark.benchmark
 

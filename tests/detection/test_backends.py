@@ -26,7 +26,7 @@ from geo_retina.detection.backends import (
     load_model,
     runner_of,
 )
-from geo_retina.detection.detector import CHIP_MULTIPLE_PX, Thresholds, pad_chips
+from geo_retina.detection.detector import CHIP_MULTIPLE_PX, pad_chips
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
@@ -53,6 +53,7 @@ from geo_retina.model.settings import (
     HeadSettings,
     NetworkSettings,
 )
+from geo_retina.model.thresholds import Thresholds
 
 ov = pytest.importorskip("openvino")
 

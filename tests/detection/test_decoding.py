@@ -10,12 +10,13 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from geo_retina.detection.decoding import RawOutputs, decode_chip, level_grids
-from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult
 from geo_retina.errors import ModelError
 from geo_retina.model import anchors as torch_anchors
-from geo_retina.model.decode import ChipBoxes, DecodeSettings, decode_chips
+from geo_retina.model.decode import ChipBoxes, decode_chips
 from geo_retina.model.heads import HeadOutputs
 from geo_retina.model.settings import AnchorSettings, HeadSettings, NetworkSettings
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.decay import decayed_scores
 from geo_retina.space.detections import Detections
 
@@ -62,13 +63,7 @@ def by_torch(
         anchors,
         height=height,
         width=width,
-        settings=DecodeSettings(
-            limits.score,
-            limits.nms_iou,
-            limits.candidates_per_level,
-            limits.detections_per_chip,
-            limits.class_scores,
-        ),
+        thresholds=limits,
     )
     return found
 

@@ -11,11 +11,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
-from geo_retina.detection.detector import ChipResult, Thresholds
+from geo_retina.detection.detector import ChipResult
 from geo_retina.detection.inference import HEADROOM, MOST_WAITING, WindowFound, find_objects
 from geo_retina.detection.reading import WindowRead, WindowState
 from geo_retina.errors import ModelError
 from geo_retina.imagery.source import Chip
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
 

@@ -8,11 +8,11 @@ import shapely
 from fixture_types import BlobModel, WriteRaster
 from rasterio.env import get_gdal_config
 
-from geo_retina.detection.detector import Thresholds
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import AoiError, ConfigError
 from geo_retina.imagery.gdal import SMALLEST_BLOCK_CACHE_BYTES
+from geo_retina.model.thresholds import Thresholds
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from blobs import BlobDetector
 from fixture_types import BlobModel, MakeCard, WriteRaster
 from numpy.typing import NDArray
 
-from geo_retina.detection.detector import BackgroundDetector, ChipResult, Thresholds
+from geo_retina.detection.detector import BackgroundDetector, ChipResult
 from geo_retina.detection.inference import find_objects
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
@@ -20,6 +20,7 @@ from geo_retina.detection.pipeline import run_strips
 from geo_retina.detection.reading import ReadingOrder, WindowRead, WindowState
 from geo_retina.detection.run import new_stitcher
 from geo_retina.imagery.source import Chip, ChipSource
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.windows import Window
 
 SECONDS = 0.03

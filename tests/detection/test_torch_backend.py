@@ -12,12 +12,7 @@ import rasterio
 import torch
 from fixture_types import MakeCard
 
-from geo_retina.detection.detector import (
-    BackgroundDetector,
-    ChipResult,
-    PreparingDetector,
-    Thresholds,
-)
+from geo_retina.detection.detector import BackgroundDetector, ChipResult, PreparingDetector
 from geo_retina.detection.job import open_job
 from geo_retina.detection.options import DetectOptions
 from geo_retina.detection.run import find_in_raster
@@ -31,6 +26,7 @@ from geo_retina.model.settings import (
     HeadSettings,
     NetworkSettings,
 )
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.boxes import iou
 from geo_retina.space.decay import decayed_scores
 

@@ -1,16 +1,20 @@
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 
 from geo_retina.errors import ModelError
-from geo_retina.model.decode import ChipBoxes, DecodeSettings, decode_chips
+from geo_retina.model.decode import ChipBoxes, decode_chips
 from geo_retina.model.heads import HeadOutputs
+from geo_retina.model.thresholds import Thresholds
 
 ANCHORS = [
     torch.tensor([[0.0, 0, 16, 16], [20, 0, 36, 16], [0, 20, 16, 36]]),
     torch.tensor([[0.0, 0, 40, 40]]),
 ]
+
+THRESHOLDS = Thresholds(0.05, 0.5, 1000, 300)
 
 
 def outputs_of(
@@ -26,7 +30,7 @@ def outputs_of(
 
 def decode_one(outputs: HeadOutputs, **limits: Any) -> ChipBoxes:
     (found,) = decode_chips(
-        outputs, ANCHORS, height=40, width=40, settings=DecodeSettings(**limits)
+        outputs, ANCHORS, height=40, width=40, thresholds=replace(THRESHOLDS, **limits)
     )
     return found
 
@@ -80,10 +84,10 @@ def test_many_boxes_are_compared_with_the_same_outcome(
     anchors = [torch.cat([corners, corners + 8 + 30 * torch.rand(900, 2, generator=random)], 1)]
     logits = torch.randn(1, 900, classes, generator=random)
     outputs = HeadOutputs(logits, torch.zeros(1, 900, 4), None, (900,))
-    wanted = DecodeSettings(0.3, 0.4, 5000, 5000)
-    (expected,) = decode_chips(outputs, anchors, height=340, width=340, settings=wanted)
+    wanted = Thresholds(0.3, 0.4, 5000, 5000)
+    (expected,) = decode_chips(outputs, anchors, height=340, width=340, thresholds=wanted)
     monkeypatch.setattr("geo_retina.model.decode._MOST_AT_ONCE", 10)
-    (found,) = decode_chips(outputs, anchors, height=340, width=340, settings=wanted)
+    (found,) = decode_chips(outputs, anchors, height=340, width=340, thresholds=wanted)
     assert 100 < len(found.boxes) < 900 * classes
     assert torch.equal(found.boxes, expected.boxes)
     assert torch.equal(found.scores, expected.scores)
@@ -114,7 +118,7 @@ def test_chips_of_a_batch_do_not_meet() -> None:
         ANCHORS,
         height=40,
         width=40,
-        settings=DecodeSettings(),
+        thresholds=THRESHOLDS,
     )
     for number, found in enumerate(batch):
         alone = HeadOutputs(
@@ -147,4 +151,4 @@ def test_outputs_that_are_no_numbers_are_an_error_not_an_empty_result(part: str)
 )
 def test_impossible_settings_are_an_error(wrong: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="got"):
-        DecodeSettings(**wrong)
+        replace(THRESHOLDS, **wrong)

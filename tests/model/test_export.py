@@ -13,7 +13,6 @@ import torch
 
 from geo_retina.card import ModelCard
 from geo_retina.detection.backends import Backend, load_backend
-from geo_retina.detection.detector import Thresholds
 from geo_retina.errors import DependencyError
 from geo_retina.model import export
 from geo_retina.model.artifacts import Artifact, artifact_path, network_hash, read_artifact
@@ -23,7 +22,7 @@ from geo_retina.model.checkpoint import (
     read_info,
     save_checkpoint,
 )
-from geo_retina.model.decode import DecodeSettings, decode_chips
+from geo_retina.model.decode import decode_chips
 from geo_retina.model.heads import HeadOutputs
 from geo_retina.model.retinanet import build_retinanet, normalise
 from geo_retina.model.settings import (
@@ -32,6 +31,7 @@ from geo_retina.model.settings import (
     HeadSettings,
     NetworkSettings,
 )
+from geo_retina.model.thresholds import Thresholds
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "niwot_ridge.tif"
 EVERYTHING = Thresholds(0.02, 0.5, 300, 200)
@@ -221,7 +221,7 @@ def _boxes_by_torch(info: CheckpointInfo, pixels: Any) -> Any:
                 [torch.cat(anchors)[[number]]],
                 height=card.chip_px,
                 width=card.chip_px,
-                settings=DecodeSettings(),
+                thresholds=Thresholds(0.05, 0.5, 1000, 300),
             )
             found.append(torch.cat([chip.boxes for chip in decoded]))
         boxes = torch.stack(found, dim=2)  # (N, 4, A)

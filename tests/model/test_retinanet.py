@@ -4,9 +4,10 @@ import torch
 from geo_retina.config import load_settings
 from geo_retina.errors import ModelError
 from geo_retina.model.criterion import Criterion, LossSettings, Targets
-from geo_retina.model.decode import DecodeSettings, decode_chips
+from geo_retina.model.decode import decode_chips
 from geo_retina.model.retinanet import RetinaNet, build_retinanet, normalise
 from geo_retina.model.settings import NetworkSettings
+from geo_retina.model.thresholds import Thresholds
 
 RECIPE = """
 num_classes = 4
@@ -72,17 +73,17 @@ def test_it_trains_also_on_a_chip_without_objects(network: RetinaNet) -> None:
 
 def test_batched_equals_single(network: RetinaNet) -> None:
     images = torch.randn(3, 5, 64, 64, generator=torch.Generator().manual_seed(1))
-    settings = DecodeSettings(score=1e-4)
+    thresholds = Thresholds(1e-4, 0.5, 1000, 300)
     with torch.inference_mode():
         network.eval()
         anchors = network.anchors(images)
         batch = network(images)
-        found = decode_chips(batch, anchors, height=64, width=64, settings=settings)
+        found = decode_chips(batch, anchors, height=64, width=64, thresholds=thresholds)
         for number, chip in enumerate(images):
             alone = network(chip[None])
             torch.testing.assert_close(alone.logits[0], batch.logits[number], atol=1e-5, rtol=1e-5)
             torch.testing.assert_close(alone.deltas[0], batch.deltas[number], atol=1e-5, rtol=1e-5)
-            (single,) = decode_chips(alone, anchors, height=64, width=64, settings=settings)
+            (single,) = decode_chips(alone, anchors, height=64, width=64, thresholds=thresholds)
             assert len(single.boxes) == len(found[number].boxes)
 
 

@@ -31,14 +31,15 @@ from geo_retina.model.criterion import (
     SmoothL1,
     Targets,
 )
-from geo_retina.model.decode import DecodeSettings, decode_chips
+from geo_retina.model.decode import decode_chips
 from geo_retina.model.retinanet import RetinaNet, normalise
 from geo_retina.model.settings import octave_sizes
+from geo_retina.model.thresholds import Thresholds
 
 HEIGHT, WIDTH = 160, 192  # no multiple of 128: the coarse levels' spacing shows
 CLASSES = 7
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
-LIMITS = DecodeSettings(score=0.05, nms_iou=0.5, candidates_per_level=1000, detections_per_chip=300)
+LIMITS = Thresholds(score=0.05, nms_iou=0.5, candidates_per_level=1000, detections_per_chip=300)
 
 
 @dataclass
@@ -116,7 +117,7 @@ def test_detections_are_equal_in_order(pair: Pair) -> None:
             pair.ours.anchors(pair.images),
             height=HEIGHT,
             width=WIDTH,
-            settings=LIMITS,
+            thresholds=LIMITS,
         )
     for mine, other in zip(found, expected, strict=True):
         assert len(other["boxes"]) > 20
