@@ -20,8 +20,8 @@ from geo_retina.evaluation.pairs import Pair, label_boxes, rasters_of_sites
 from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import outcome_markdown
+from geo_retina.labels.ground import to_lon_lat
 from geo_retina.space import boxes as box_arrays
-from geo_retina.space.grid import WGS84, reproject
 from geo_retina.space.spread import evenly_spread
 from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
@@ -239,12 +239,12 @@ def _maps(maps: Sequence[MistakeMap], at: str) -> str:
 
 def _place(pair: Pair) -> str:
     """Longitude and latitude of a raster's centre."""
-    if pair.grid is None or pair.grid.crs is None:
+    if pair.grid is None:
         return ""
-    middle = pair.grid.pixel_to_world(np.array([pair.grid.width / 2, pair.grid.height / 2]))
+    middle = np.array([pair.grid.width / 2, pair.grid.height / 2])
     try:
-        lon, lat = reproject(middle, source=pair.grid.crs, target=WGS84).tolist()
-    except GeoreferenceError:  # a local CRS
+        lon, lat = to_lon_lat(pair.grid, middle).tolist()
+    except GeoreferenceError:  # no CRS, or a local one
         return ""
     return f", {abs(lat):.5f}° {'NS'[lat < 0]} {abs(lon):.5f}° {'EW'[lon < 0]}"
 

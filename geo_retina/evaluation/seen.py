@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import pyproj
 import shapely
 from shapely.errors import ShapelyError
 from shapely.geometry.base import BaseGeometry
@@ -13,7 +12,7 @@ from shapely.geometry.base import BaseGeometry
 from geo_retina.errors import GeoRetinaError
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.ground import footprint
+from geo_retina.labels.ground import known_footprint
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.splits import TRAIN, VAL
 from geo_retina.wording import counted
@@ -40,8 +39,8 @@ def known_raster(labelled: LabelledRaster, side: str, *, sure: bool) -> KnownRas
     """A raster whose labels were read again; its ground is left out where it cannot be told."""
     try:
         grid = read_grid(labelled.raster, pixel_coordinates=True)
-        ground = None if grid.crs is None else footprint(grid, labelled.area)
-    except (GeoRetinaError, OSError, pyproj.exceptions.ProjError):
+        ground = known_footprint(grid, labelled.area)
+    except (GeoRetinaError, OSError):
         ground = None
     return KnownRaster(labelled.raster, side, ground, sure)
 
@@ -92,7 +91,7 @@ def cautions(pairs: Sequence[Pair], known: Sequence[KnownRaster]) -> list[str]:
 
 def _is_same(pair: Pair, known: KnownRaster) -> bool:
     """Whether rasters of the same file name may be the same."""
-    own = _ground(pair)
+    own = None if pair.grid is None else known_footprint(pair.grid, pair.area)
     if own is not None and known.ground is not None:
         mine, theirs = own.buffer(0), known.ground.buffer(0)
         shared = mine.intersection(theirs).area  # neighbours touch, and differ by rounding
@@ -102,15 +101,6 @@ def _is_same(pair: Pair, known: KnownRaster) -> bool:
         return here.samefile(there) or here.stat().st_size == there.stat().st_size
     except OSError:  # one of them is not there: the names are all there is
         return True
-
-
-def _ground(pair: Pair) -> BaseGeometry | None:
-    if pair.grid is None or pair.grid.crs is None:
-        return None
-    try:
-        return footprint(pair.grid, pair.area)
-    except pyproj.exceptions.ProjError:  # a local CRS
-        return None
 
 
 def _sentence(seen: Sequence[Pair], pairs: Sequence[Pair], side: str, *, sure: bool) -> str:

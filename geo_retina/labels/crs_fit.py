@@ -13,6 +13,7 @@ from pyproj.database import query_crs_info
 from pyproj.enums import PJType
 
 from geo_retina.errors import GeoreferenceError
+from geo_retina.labels.ground import to_lon_lat
 from geo_retina.space.grid import WGS84, Grid, reproject
 
 _SAMPLE = 200
@@ -77,8 +78,8 @@ def _candidates(grid: Grid) -> Iterator[tuple[Fit, pyproj.CRS | None, bool]]:
     yield _swapped(own), own, True
     yield _PIXELS, None, False
     try:
-        lon, lat = _centre(grid)
-    except pyproj.exceptions.ProjError:  # a local CRS, from which nothing leads to the Earth
+        lon, lat = to_lon_lat(grid, np.array([grid.width / 2, grid.height / 2])).tolist()
+    except GeoreferenceError:  # a local CRS, from which nothing leads to the Earth
         return
     if abs(lat) < _POLAR_LATITUDE:
         zone = int((lon + 180) // 6) % 60
@@ -115,13 +116,6 @@ def _swapped(crs: pyproj.CRS) -> Fit:
 def _name(crs: pyproj.CRS) -> str:
     authority = crs.to_authority()
     return crs.name if authority is None else f"{':'.join(authority)} ({crs.name})"
-
-
-def _centre(grid: Grid) -> tuple[float, float]:
-    """Longitude and latitude of the raster's centre."""
-    x, y = grid.pixel_to_world(np.array([grid.width / 2, grid.height / 2]))
-    lon, lat = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True).transform(x, y)
-    return float(lon), float(lat)
 
 
 def _share_on(points: NDArray[np.float64], crs: pyproj.CRS | None, grids: Sequence[Grid]) -> float:

@@ -9,8 +9,10 @@ import pyproj
 import shapely
 from numpy.typing import NDArray
 from shapely.affinity import translate
+from shapely.errors import GEOSException
 from shapely.geometry.base import BaseGeometry
 
+from geo_retina.errors import GeoreferenceError
 from geo_retina.space.grid import WGS84, Grid, reproject
 
 METRES_PER_DEGREE = 111_320.0
@@ -79,28 +81,47 @@ def blocks_over(ring: NDArray[np.float64], *, size_m: float, margin_m: float) ->
     return found
 
 
+def to_lon_lat(grid: Grid, points: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Longitude and latitude (..., 2) of pixel points of a raster.
+
+    Raises:
+        GeoreferenceError: The grid has no CRS, or a local one, which is not tied to the Earth.
+    """
+    if grid.crs is None:
+        raise GeoreferenceError("a raster without CRS has no place on the Earth")
+    return reproject(grid.pixel_to_world(points), source=grid.crs, target=WGS84)
+
+
 def footprint(grid: Grid, area: BaseGeometry | None) -> BaseGeometry:
     """Polygon of a georeferenced raster, or of its labelled area, in longitude and latitude.
 
     Across the antimeridian longitudes go on beyond 180.
+
+    Raises:
+        GeoreferenceError: See `to_lon_lat`.
     """
     shape = shapely.box(0, 0, grid.width, grid.height) if area is None else area
-    transformer = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
-
-    def to_lon_lat(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.stack(transformer.transform(*grid.pixel_to_world(points).T), axis=-1)
 
     def without_leaps(points: NDArray[np.float64]) -> NDArray[np.float64]:
-        lon, lat = to_lon_lat(points).T
+        lon, lat = to_lon_lat(grid, points).T
         return np.stack([np.unwrap(lon, period=_TURN), lat], axis=-1)
 
-    moved: BaseGeometry = shapely.transform(shape, to_lon_lat)
+    moved: BaseGeometry = shapely.transform(shape, lambda points: to_lon_lat(grid, points))
     if np.ptp(moved.bounds[::2]) <= _TURN / 2:
         return moved
     # across the antimeridian, or wider than half the Earth: steps along the outline tell which
     stepped = shapely.segmentize(shape, max(grid.width, grid.height) / _STEPS)
     moved = shapely.transform(stepped, without_leaps)
     return translate(moved, _TURN) if moved.bounds[0] < -_TURN / 2 else moved
+
+
+def known_footprint(grid: Grid, area: BaseGeometry | None) -> BaseGeometry | None:
+    """`footprint`, or None: no CRS, a local one, one not valid there, or ground around a pole."""
+    try:
+        with np.errstate(invalid="ignore"):
+            return footprint(grid, area)
+    except (GeoreferenceError, GEOSException):  # the latter: its outline is not closed
+        return None
 
 
 def in_metres(shape: BaseGeometry, *, centre: tuple[float, float]) -> BaseGeometry:
@@ -134,9 +155,7 @@ def pixel_to_ground(grid: Grid) -> NDArray[np.float64]:
     """
     metres = grid.gsd_m()
     centre = np.array([grid.width / 2, grid.height / 2])
-    points = grid.pixel_to_world(centre + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]]))
-    assert grid.crs is not None  # noqa: S101  # gsd_m has checked it
-    lon, lat = reproject(points, source=grid.crs, target=WGS84).T
+    lon, lat = to_lon_lat(grid, centre + np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]])).T
     azimuth, _, _ = pyproj.Geod(ellps="WGS84").inv(lon[[0, 0]], lat[[0, 0]], lon[1:], lat[1:])
     turned = np.radians(azimuth)
     steps: NDArray[np.float64] = np.stack([np.sin(turned), np.cos(turned)]) * np.array(metres)

@@ -14,7 +14,7 @@ from shapely.affinity import translate
 from shapely.geometry.base import BaseGeometry
 
 from geo_retina.imagery.raster import Raster, open_raster
-from geo_retina.labels.ground import distances_m, footprint, in_metres
+from geo_retina.labels.ground import distances_m, in_metres, known_footprint
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space.grid import Grid
 from geo_retina.space.windows import Window
@@ -78,8 +78,8 @@ class LeakageReport:
     shared_sites: tuple[str, ...]
     """Sites in more than one split: no fault, but then val says nothing about new sites."""
     unplaced: int
-    """Rasters without georeference, around a pole, or outside the area of their CRS: only their
-    pixels could be compared."""
+    """Rasters without georeference or with a local CRS, around a pole, or outside the area of their
+    CRS: only their pixels could be compared."""
 
     @property
     def leaks(self) -> bool:
@@ -229,16 +229,14 @@ def _divided(one: LabelledRaster, other: LabelledRaster) -> bool:
 
 
 def _place(item: LabelledRaster, grid: Grid) -> _Place | None:
-    """Where a raster lies; None where its CRS has no place for it, or it goes around a pole."""
+    """Where a raster lies; None where nothing tells, see `known_footprint`."""
     whole = shapely.box(0, 0, grid.width, grid.height)
     area = whole if item.area is None else shapely.make_valid(item.area)
     # Straight edges in pixels are bent in another projection: four corners alone would cut them
     # short, and neighbours of different lengths that only touch would seem to overlap.
     edge_px = max(grid.width, grid.height) / _POINTS_PER_SIDE
-    try:
-        with np.errstate(invalid="ignore"):
-            shape = footprint(grid, shapely.segmentize(area, edge_px))
-    except shapely.errors.GEOSException:  # its outline does not end where it begins
+    shape = known_footprint(grid, shapely.segmentize(area, edge_px))
+    if shape is None:
         return None
     corners = shapely.get_coordinates(shape)
     centre = corners.mean(axis=0)

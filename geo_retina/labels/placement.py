@@ -10,10 +10,11 @@ import shapely
 from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
-from geo_retina.errors import LabelError
+from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.crs_fit import fitting_crs
+from geo_retina.labels.ground import to_lon_lat
 from geo_retina.labels.labels import Labels
-from geo_retina.space.grid import WGS84, Grid
+from geo_retina.space.grid import WGS84, Grid, reproject
 from geo_retina.wording import counted, fid_list
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def _world_frame(
     if grid.crs is None:
         return frame  # coordinates are pixels of the raster
     if frame.crs is None:
-        fit = fitting_crs(_corner_points(frame), [grid])
+        fit = fitting_crs(_middles(frame), [grid])
         hint = "" if fit is None else f"; the coordinates would fit the raster as {fit.name}"
         if fit is not None and not fit.is_crs:
             raise LabelError(f"{source}: states no CRS{hint}: {fit.remedy}")
@@ -132,14 +133,14 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
         )
     try:
         metres = min(_distance_m(frame, grid) for grid in referenced)
-    except pyproj.exceptions.ProjError as error:
+    except GeoreferenceError as error:
         raise LabelError(
             f"{source}: no feature lies on a raster; is it the right raster?"
         ) from error
     if metres <= FAR_M:
         logger.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
         return
-    fit = fitting_crs(_corner_points(frame), referenced)
+    fit = fitting_crs(_middles(frame), referenced)
     hint = (
         "; is it the right raster?"
         if fit is None
@@ -184,11 +185,8 @@ def tell_of_degrees(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source:
 def _distance_m(frame: "gpd.GeoDataFrame", grid: Grid) -> float:
     """Metres from the raster's centre to the nearest feature's middle, less the half diagonal."""
     ends = np.array([[0.0, 0.0], [grid.width / 2, grid.height / 2]])
-    x, y = grid.pixel_to_world(ends).T
-    lon, lat = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True).transform(x, y)
-    middles = _corner_points(frame)
-    to_wgs84 = pyproj.Transformer.from_crs(frame.crs, WGS84, always_xy=True)
-    to_lon, to_lat = to_wgs84.transform(middles[:, 0], middles[:, 1])
+    lon, lat = to_lon_lat(grid, ends).T
+    to_lon, to_lat = reproject(_middles(frame), source=frame.crs, target=WGS84).T
     known = np.isfinite(to_lon) & np.isfinite(to_lat) & (np.abs(to_lat) <= 90)  # noqa: PLR2004
     if not known.any():
         return float("inf")
@@ -199,7 +197,7 @@ def _distance_m(frame: "gpd.GeoDataFrame", grid: Grid) -> float:
     return max(float(np.min(away)) - float(radius), 0.0)
 
 
-def _corner_points(frame: "gpd.GeoDataFrame") -> NDArray[np.float64]:
+def _middles(frame: "gpd.GeoDataFrame") -> NDArray[np.float64]:
     bounds = frame.bounds.to_numpy()
     middle: NDArray[np.float64] = (bounds[:, :2] + bounds[:, 2:]) / 2
     return middle

@@ -14,16 +14,22 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import pyproj
 import shapely
 from shapely.geometry import MultiPolygon, Polygon
 from shapely.geometry.base import BaseGeometry
 
 from geo_retina.errors import GeoreferenceError, LabelError
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.ground import Block, block_at, blocks_over, footprint, pixel_to_ground
+from geo_retina.labels.ground import (
+    Block,
+    block_at,
+    blocks_over,
+    footprint,
+    pixel_to_ground,
+    to_lon_lat,
+)
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.space.grid import WGS84, Grid
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 TRAIN, VAL = "train", "val"
 """The splits that a training learns from and is measured on."""
@@ -68,10 +74,7 @@ def by_block(block_m: float) -> KeyOf:
 
     def key_of(item: LabelledRaster) -> str:
         grid = _placed(item)
-        middle = np.array([grid.width / 2, grid.height / 2])
-        x, y = grid.pixel_to_world(middle)
-        transformer = pyproj.Transformer.from_crs(grid.crs, WGS84, always_xy=True)
-        lon, lat = transformer.transform(x, y)
+        lon, lat = to_lon_lat(grid, np.array([grid.width / 2, grid.height / 2])).tolist()
         return block_at(lon, lat, size_m=block_m).key
 
     return key_of
@@ -234,12 +237,11 @@ def _areas(item: LabelledRaster, grid: Grid, division: _Division) -> dict[str, M
 
 
 def _in_pixels(block: Block, grid: Grid) -> BaseGeometry:
-    transformer = pyproj.Transformer.from_crs(WGS84, grid.crs, always_xy=True)
+    assert grid.crs is not None  # noqa: S101  # checked by `_placed`
     ring = Polygon(block.ring())
     # Parallels are curved on most grids, and blocks of different rows share no corners.
     dense = shapely.get_coordinates(shapely.segmentize(ring, ring.length / _POINTS_PER_BLOCK))
-    x, y = transformer.transform(*dense.T)
-    outline = Polygon(grid.world_to_pixel(np.stack([x, y], axis=-1)))
+    outline = Polygon(grid.world_to_pixel(reproject(dense, source=WGS84, target=grid.crs)))
     # Grown a little, so that neighbours of one split grow together.
     grown: BaseGeometry = shapely.buffer(outline, _SEAM_PX, join_style="mitre")
     return grown
@@ -258,8 +260,9 @@ def _shrunk(shape: BaseGeometry, grid: Grid, metres: float) -> BaseGeometry:
 
 def _placed(item: LabelledRaster) -> Grid:
     grid = read_grid(item.raster)
-    if grid.crs is None:
+    if grid.known_gsd_m() is None:
         raise GeoreferenceError(
-            f"{item.raster}: has no CRS, so that its place is unknown; split by file or by site"
+            f"{item.raster}: has no CRS that is valid there and tied to the Earth, so that its "
+            "place is unknown; split by file or by site"
         )
     return grid

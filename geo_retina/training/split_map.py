@@ -11,7 +11,7 @@ from shapely.geometry.polygon import orient
 
 from geo_retina.errors import OutputError
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.ground import footprint
+from geo_retina.labels.ground import known_footprint
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.whole_files import write_whole
 
@@ -24,7 +24,7 @@ _DECIMALS = 8  # of a degree: a millimetre
 def write_split_map(folder: Path, labelled: Sequence[LabelledRaster]) -> Path:
     """Write the ground of every raster, or of its part that was divided, with its split.
 
-    A raster without georeference has no geometry.
+    A raster without georeference, or with a local CRS, has no geometry.
 
     Args:
         folder: Where `SPLIT_NAME` goes.
@@ -43,12 +43,10 @@ def write_split_map(folder: Path, labelled: Sequence[LabelledRaster]) -> Path:
 
 
 def _feature(item: LabelledRaster) -> dict[str, Any]:
-    grid = read_grid(item.raster, pixel_coordinates=True)
-    ground = None
-    if grid.crs is not None:
-        ground = shapely.set_precision(footprint(grid, item.area), 10**-_DECIMALS)
-        parts = [part for part in shapely.get_parts(ground) if isinstance(part, Polygon)]
-        ground = MultiPolygon([orient(part) for part in parts])
+    ground = known_footprint(read_grid(item.raster, pixel_coordinates=True), item.area)
+    if ground is not None:
+        rounded = shapely.get_parts(shapely.set_precision(ground, 10**-_DECIMALS))
+        ground = MultiPolygon([orient(part) for part in rounded if isinstance(part, Polygon)])
     return {
         "type": "Feature",
         "properties": {

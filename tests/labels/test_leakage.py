@@ -258,7 +258,12 @@ def test_many_rasters_of_one_place_are_compared(
 
 
 @pytest.mark.parametrize(
-    ("crs", "origin"), [("EPSG:3413", (-20_000, 20_000)), ("EPSG:32633", (9e9, 9e9))]
+    ("crs", "origin"),
+    [
+        ("EPSG:3413", (-20_000, 20_000)),
+        ("EPSG:32633", (9e9, 9e9)),
+        ('LOCAL_CS["site",UNIT["metre",1]]', (0, 0)),
+    ],
 )
 def test_a_raster_without_a_place_on_the_earth_is_compared_by_its_pixels(
     tmp_path: Path, write_raster_at: Writer, crs: str, origin: tuple[float, float]

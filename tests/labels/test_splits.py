@@ -151,8 +151,11 @@ def test_neighbours_share_a_block(tmp_path: Path, write_raster_at: Writer) -> No
     assert len(apart) > 3
 
 
-def test_ground_is_needed_for_blocks(tmp_path: Path, write_raster_at: Writer) -> None:
-    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint8), crs=None)
+@pytest.mark.parametrize("crs", [None, 'LOCAL_CS["site",UNIT["metre",1]]'])
+def test_ground_is_needed_for_blocks(
+    tmp_path: Path, write_raster_at: Writer, crs: str | None
+) -> None:
+    path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint8), crs=crs)
     items = [LabelledRaster(str(path), NONE)]
     with pytest.raises(GeoreferenceError, match="split by file or by site"):
         split_rasters(items, key_of=by_block(100))

@@ -41,5 +41,8 @@ def test_a_raster_of_unknown_place_has_no_geometry(
     pixels = np.zeros((1, 9, 9), np.uint8)
     plain = write_raster("plain.tif", pixels, crs=None)
     half = write_raster("half.tif", pixels, transform=Affine.identity())  # a CRS alone
-    rasters = [LabelledRaster(str(path), Labels.empty(["tree"])) for path in (plain, half)]
+    local = write_raster("local.tif", pixels, crs='LOCAL_CS["site",UNIT["metre",1]]')
+    off = write_raster("off.tif", pixels, transform=Affine.translation(9e9, 9e9))
+    paths = (plain, half, local, off)
+    rasters = [LabelledRaster(str(path), Labels.empty(["tree"])) for path in paths]
     assert gpd.read_file(write_split_map(tmp_path, rasters)).geometry.isna().all()
