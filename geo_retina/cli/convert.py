@@ -27,6 +27,7 @@ def convert(
     """Convert a RetinaNet of torchvision or DeepForest."""
     with exit_codes(quiet=quiet):
         from geo_retina.config import load_settings
+        from geo_retina.detection.paths import refuse_overwriting
         from geo_retina.errors import OutputError
         from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
         from geo_retina.model.convert import ConvertedModel, convert_file
@@ -34,6 +35,7 @@ def convert(
 
         if out.suffix != SUFFIX:
             raise OutputError(f"expected a name that ends in {SUFFIX}, got {out}")
+        refuse_overwriting([weights, described], [out])
         check_place(out)
         model = load_settings(described, ConvertedModel)
         network = convert_file(weights, anchors=model.anchors, batch_norm_eps=model.batch_norm_eps)

@@ -61,10 +61,15 @@ def outputs(
     for path in (report, as_json, calibrated):
         if path is not None:
             check_place(path)
-    if report is not None and report.suffix.lower() != ".html":
+    if report is None:
+        return
+    if report.suffix.lower() != ".html":
         raise OutputError(
             f"--report writes a page: expected a name that ends in .html, got {report}"
         )
+    from geo_retina.evaluation.report import ReportFiles
+
+    refuse_overwriting(read, [ReportFiles(report).json])
 
 
 def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:

@@ -41,12 +41,14 @@ def check(
     Exit codes: 0 nothing to mend, 1 something to mend, 2 bad usage or input.
     """
     with exit_codes(quiet=quiet):
+        from geo_retina.detection.paths import refuse_overwriting
         from geo_retina.errors import OutputError
         from geo_retina.labels.checks import check_labels
         from geo_retina.labels.leakage import audit_splits
         from geo_retina.labels.pictures import contact_sheet
         from geo_retina.whole_files import check_place, write_whole
 
+        refuse_overwriting([path], [sheet, as_json])
         if sheet is not None:
             check_place(sheet, ending=".png")
         if as_json is not None:

@@ -49,10 +49,14 @@ overflow-wrap: anywhere; }}
 
 @dataclass(frozen=True, slots=True)
 class ReportFiles:
-    """What `write_report` wrote."""
+    """What `write_report` writes."""
 
     html: Path
-    json: Path
+
+    @property
+    def json(self) -> Path:
+        """The numbers, beside the page."""
+        return self.html.with_suffix(".json")
 
 
 def write_report(
@@ -98,14 +102,13 @@ def write_report(
             cut,
         ),
     ]
-    html = Path(path)
     if title is None:
         title = (
             "Evaluation" if evaluation.about is None else f"Evaluation of {evaluation.about.name}"
         )
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
-    files = ReportFiles(html, html.with_suffix(".json"))
+    files = ReportFiles(Path(path))
     write_whole(files.html, page, error=OutputError)
     write_whole(files.json, numbers, error=OutputError)
     return files

@@ -45,6 +45,7 @@ def test_a_checkpoint_of_deepforest_becomes_a_model(tmp_path: Path) -> None:
         ("none.pt", CONFIG, "a.safetensors", "none.pt"),
         ("none.pt", CONFIG, "a.pt", "ends in .safetensors"),
         ("none.pt", "none.toml", "a.safetensors", "none.toml"),
+        ("a.safetensors", CONFIG, "a.safetensors", "would be overwritten"),
         ("none.pt", CONFIG, "missing/a.safetensors", "does not exist"),
     ],
 )

@@ -282,6 +282,7 @@ def test_the_report_names_the_model_and_what_it_was_evaluated_on(field: Path, mo
         (["--labels", "boxes.csv", "--report", "r.json"], "ends in .html"),
         (["--labels", "boxes.csv", "--report", "q.html", "--json", "q.html"], "different outputs"),
         (["--labels", "boxes.csv", "--json", "boxes.csv"], "boxes.csv would be overwritten"),
+        (["--labels", "boxes.json", "--report", "boxes.html"], "boxes.json would be overwritten"),
         (["--labels", "boxes.csv", "--data", "x"], "--data"),
         (["--labels", "boxes.csv", "--score-column", "x"], "--score-column"),
         (["--labels", "boxes.csv", "--detections-class-column", "x"], "--detections-class-column"),

@@ -112,6 +112,14 @@ def test_a_missing_or_damaged_raster_is_a_fault_among_others(
     assert (folder / "sheet.png").exists()
 
 
+def test_labels_are_not_overwritten(labelled: Path) -> None:
+    before = labelled.read_bytes()
+    done = run(labelled, "--json", labelled)
+    assert done.exit_code == 2
+    assert "would be overwritten" in done.stderr
+    assert labelled.read_bytes() == before
+
+
 def test_a_sheet_is_a_png(labelled: Path) -> None:
     done = run(labelled, "--sheet", "sheet")
     assert done.exit_code == 2
