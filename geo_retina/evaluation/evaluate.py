@@ -104,7 +104,7 @@ def evaluate_detections(
             are points. Such an evaluation has no AP50 and AP50:95.
         score: Threshold at which precision, recall, counts and mistakes are taken; None = the one
             with the best F1 on these very data, which flatters: better choose it on others. Without
-            any label none is best, and all detections are taken.
+            any hit none is best, and all detections are taken.
         class_scores: Classes with another threshold than a stated `score`; names that are not among
             the class names are passed over.
         options: Details.
@@ -127,7 +127,6 @@ def evaluate_detections(
             for sizes in ([] if _are_points(pairs, rule) else options.sizes())
         ],
     )
-    is_best_f1 = score is None and matches.counted_labels > 0
     cut = _cut_at(score, class_scores or {}, matches)
     groups = choose_groups(pairs, matches, block_px=options.block_px)
     counted = ~matches.ignored
@@ -135,7 +134,7 @@ def evaluate_detections(
         rule=rule,
         score=cut.score,
         class_scores=_others(cut, matches.class_names),
-        score_is_best_f1=is_best_f1,
+        score_is_best_f1=score is None and bool(matches.hits.any()),
         quality=_quality("all", tables, cut),
         classes=_by_class(tables, cut),
         sites=_by_site(pairs, tables, cut),
@@ -172,7 +171,7 @@ def _cut_at(score: float | None, class_scores: Mapping[str, float], matches: Mat
     """The thresholds that are stated, or else the one with the best F1."""
     if score is None:
         best = best_f1(precision_recall(matches)).score
-        return Cut(best if matches.counted_labels else 0.0)
+        return Cut(0.0 if math.isnan(best) else best)
     each = tuple(as_detected(class_scores.get(name, score)) for name in matches.class_names)
     if len(set(each)) < _SEVERAL:
         return Cut(each[0] if each else as_detected(score))

@@ -65,7 +65,7 @@ class OperatingPoint:
     """What one gets with all detections of at least some score."""
 
     score: float
-    """Least score."""
+    """Least score; NaN where it is the best one and none gives a hit."""
     detections: int
     hits: int
     """Detections that found an object."""
@@ -124,9 +124,9 @@ def at_score(curve: PrecisionRecall, score: float) -> OperatingPoint:
 
 
 def best_f1(curve: PrecisionRecall) -> OperatingPoint:
-    """The threshold with the highest F1, the higher of equally good ones; 1 without detections."""
-    if not len(curve.scores):
-        return OperatingPoint(1.0, 0, 0, curve.labels)
+    """The threshold with the highest F1, the higher of equally good ones; NaN where none hits."""
+    if not curve.hits.any():
+        return OperatingPoint(float("nan"), 0, 0, curve.labels)
     cuts = curve.cuts
     f1 = 2 * curve.hits[cuts] / (cuts + 1 + curve.labels)
     return at_score(curve, float(curve.scores[cuts[np.argmax(f1)]]))

@@ -120,7 +120,6 @@ def _about(evaluation: Evaluation) -> str:
     if about is None:
         return ""
     labels, rasters = evaluation.quality.labels, len(evaluation.rasters)
-    origin = "the best F1 on these data" if evaluation.score_is_best_f1 else about.score_origin
     made = "detections" if about.model is None else "model"
     rows = [
         (made, about.source),
@@ -128,7 +127,7 @@ def _about(evaluation: Evaluation) -> str:
         ("part", about.part or "all"),
         ("number", f"{counted(labels, 'label')} on {counted(rasters, 'raster')}"),
         ("match by", str(evaluation.rule)),
-        ("score", f"{evaluation.cut_words} ({origin})"),
+        ("score", f"{evaluation.cut_words} ({evaluation.score_origin})"),
         ("date", about.date),
         ("versions", ", ".join(f"{name} {text}" for name, text in about.versions.items())),
     ]

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field, fields, is_dataclass
 from typing import Any
 
-from geo_retina.evaluation.about import About
+from geo_retina.evaluation.about import BEFOREHAND, About
 from geo_retina.evaluation.calibration import Calibration, ScoreMap
 from geo_retina.evaluation.confusion import Confusion
 from geo_retina.evaluation.cut import Cut
@@ -127,6 +127,15 @@ class Evaluation:
             return Cut(self.score)
         names = [item.name for item in self.classes]
         return Cut(self.score, tuple(self.class_scores.get(name, self.score) for name in names))
+
+    @property
+    def score_origin(self) -> str:
+        """Where `score` comes from, for people."""
+        if self.score_is_best_f1:
+            return "the best F1 on these data"
+        if not self.score:
+            return "all detections"
+        return BEFOREHAND if self.about is None else self.about.score_origin
 
     @property
     def cut_words(self) -> str:

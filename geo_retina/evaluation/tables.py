@@ -2,7 +2,6 @@
 
 import math
 
-from geo_retina.evaluation.about import BEFOREHAND
 from geo_retina.evaluation.confusion import Confusion
 from geo_retina.evaluation.mistakes import Mistakes
 from geo_retina.evaluation.summary import CountError, Evaluation, Quality
@@ -72,14 +71,15 @@ def _false_alarms_only(evaluation: Evaluation) -> str:
 
 
 def _point_line(evaluation: Evaluation) -> str:
-    about = evaluation.about
-    origin = BEFOREHAND if about is None else about.score_origin
-    if evaluation.score_is_best_f1:
-        origin = "the best F1 on these data"
-    point = evaluation.quality.at_score
+    quality, point = evaluation.quality, evaluation.quality.at_score
+    at = f"At score {evaluation.cut_words} ({evaluation.score_origin})"
+    if not quality.detections:
+        return "Nothing was found."
+    if not quality.best.hits:
+        return f"No score gives a hit. {at}: {counted(point.detections, 'detection')}."
     return (
-        f"At score {evaluation.cut_words} ({origin}): precision {_number(point.precision)}, "
-        f"recall {_number(point.recall)}, F1 {_number(point.f1)}."
+        f"{at}: precision {_number(point.precision)}, recall {_number(point.recall)}, "
+        f"F1 {_number(point.f1)}."
     )
 
 

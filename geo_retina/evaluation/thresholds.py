@@ -205,7 +205,7 @@ def _measure(parts: Sequence[_Part], weights: NDArray[np.int64]) -> NDArray[np.f
 
 
 def _interval(values: NDArray[np.float64]) -> Interval:
-    """Of the draws that define it: without labels there is no F1, without detections no score."""
+    """Of the draws that define it: without labels there is no F1, without hits no best score."""
     known = values[np.isfinite(values)]
     low, high = np.quantile(known, _TAILS) if len(known) else (_NAN, _NAN)
     return Interval(float(low), float(high))
@@ -229,7 +229,7 @@ class _Draw:
         labels = int(weights @ self.labels)
         if not labels:
             return _NAN, _NAN, _NAN
-        if not len(kept) or not kept[-1]:
+        if not hits.any():
             return _NAN, 0.0, 0.0
         f1 = 2 * hits / (kept + labels)
         ends = np.diff(self.scores, append=-np.inf) != 0

@@ -73,7 +73,7 @@ def measured_card(card: ModelCard, evaluation: Evaluation, *, chosen_by_val: boo
     where = (
         f"val ({counted(len(evaluation.rasters), 'raster')}, {counted(quality.labels, 'label')})"
     )
-    found = np.isfinite(best.score) and best.hits > 0
+    found = best.hits > 0
     note = f"match by {evaluation.rule}; " + _chosen(found=found, weights=chosen_by_val)
     values = {
         "AP": quality.ap,

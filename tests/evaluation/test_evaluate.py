@@ -202,6 +202,32 @@ def test_without_labels_only_false_alarms_are_counted() -> None:
     assert "At score 0.500: 0 false alarms" in evaluation_markdown(nothing)
 
 
+@pytest.mark.parametrize(
+    ("score", "said"),
+    [
+        (None, "No score gives a hit. At score 0.000 (all detections): 2 detections."),
+        (0.9, "No score gives a hit. At score 0.900 (chosen beforehand): 1 detection."),
+    ],
+)
+def test_where_nothing_is_hit_no_score_is_the_best(score: float | None, said: str) -> None:
+    far = pair(found=0, known=1)
+    boxes = np.array([[150, 60, 170, 80], [100, 60, 120, 80]])
+    strays = Detections.of(boxes, np.array([0.95, 0.5]), np.zeros(2))
+    found = evaluate_detections([replace(far, detections=strays)], score=score)
+    text = evaluation_markdown(found)
+    assert said in text
+    assert "best F1 on these data" not in text
+    assert "| all | 1 " in text
+    assert found.to_dict()["quality"]["best"]["score"] is None
+    assert np.isnan(found.thresholds[0].score.high)
+
+
+def test_nothing_found_is_said() -> None:
+    found = evaluate_detections([pair(found=0, known=2)])
+    assert "Nothing was found." in evaluation_markdown(found)
+    assert not found.score_is_best_f1
+
+
 def test_the_outcome_is_plain_data() -> None:
     plain = evaluate_detections([pair("a.tif"), pair("b.tif")]).to_dict()
     assert json.loads(json.dumps(plain, allow_nan=False)) == plain

@@ -58,9 +58,11 @@ def test_cuts_are_the_last_of_equal_scores() -> None:
     assert curve([], 5).cuts.tolist() == []
 
 
-def test_best_f1_without_detections() -> None:
-    best = best_f1(curve([], 3))
-    assert (best.score, best.hits, best.f1) == (1.0, 0, 0.0)
+@pytest.mark.parametrize("hits", [[], [False, False]])
+def test_no_score_is_best_where_none_gives_a_hit(hits: list[bool]) -> None:
+    best = best_f1(curve(hits, 3))
+    assert np.isnan(best.score)
+    assert (best.hits, best.f1) == (0, 0.0)
     assert np.isnan(best_f1(curve([], 0)).f1)
 
 
