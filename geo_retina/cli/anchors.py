@@ -33,7 +33,8 @@ def anchors(
 ) -> None:
     """Propose pyramid levels and anchors that fit labels.
 
-    The share of the objects that they can find is compared with that of the RetinaNet paper's.
+    The share of the objects that they can find is compared with that of the RetinaNet paper's, of
+    many objects on a sample of the chips.
     """
     with exit_codes(quiet=quiet):
         from geo_retina.training.anchors import propose_anchors

@@ -26,18 +26,19 @@ class ProposedAnchors:
     """Anchors fitted to labels, and what they and the paper's could find."""
 
     proposal: AnchorProposal
+    objects: int
+    """Number of the labels; audited are those on a sample of the chips."""
     fitted: AnchorAudit
     paper: AnchorAudit
 
     def to_text(self) -> str:
         """The TOML to put into a recipe, and both audits."""
-        return "\n".join(
-            [
-                self.proposal.toml(),
-                f"# these: {audit_text(self.fitted)}".replace("\n", "\n# "),
-                f"# the paper's: {audit_text(self.paper)}".replace("\n", "\n# "),
-            ]
-        )
+        audits = {"these": self.fitted, "the paper's": self.paper}
+        lines = [
+            f"# {name}: {audit_text(audit, objects=self.objects)}".replace("\n", "\n# ")
+            for name, audit in audits.items()
+        ]
+        return "\n".join([self.proposal.toml(), *lines])
 
     def draw(self, path: Path) -> Path:
         """Save a figure of both audits by object size."""
@@ -56,6 +57,8 @@ def propose_anchors(
 ) -> ProposedAnchors:
     """Fit anchors to labels and audit them, at the paper's IoU thresholds of 0.5 and 0.4.
 
+    The fit takes all labels; of many, the audit takes those on a sample of the chips.
+
     Args:
         labelled: Rasters and labels; only headers are read.
         gsd_m: GSD of the model, metres per pixel; None takes boxes in the rasters' own pixels.
@@ -68,18 +71,15 @@ def propose_anchors(
         GeoreferenceError: A raster tells no GSD, and `gsd_m` is given.
     """
     scaled = [_objects(item, gsd_m) for item in labelled]
-    proposal = fit_anchors(
-        np.concatenate([boxes for boxes, _ in scaled]),
-        sizes_per_level=sizes_per_level,
-        ratios=ratios,
-    )
+    known = np.concatenate([boxes for boxes, _ in scaled])
+    proposal = fit_anchors(known, sizes_per_level=sizes_per_level, ratios=ratios)
     paper = NetworkSettings(num_classes=max(len(labelled[0].labels.class_names), 1))
     chips = [chip for boxes, ids in scaled for chip in chips_of(boxes, ids, chip_px=chip_px)]
-    fitted, known = (
+    fitted, usual = (
         audit_chips(chips, network=network, assignment=MaxIou(), chip_px=chip_px, nms_iou=_NMS_IOU)
         for network in (proposal.apply(paper), paper)
     )
-    return ProposedAnchors(proposal, fitted, known)
+    return ProposedAnchors(proposal, len(known), fitted, usual)
 
 
 def _objects(

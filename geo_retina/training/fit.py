@@ -179,7 +179,8 @@ def _start(settings: TrainingSettings, data: TrainingData, state: Path | None) -
             "score that is a product has no temperature; leave calibrate out"
         )
     audit = audit_network(network, settings, data.train)
-    _log.info("anchors: %s", audit_text(audit))
+    objects = sum(int((~item.ignored).sum()) for item in data.train)
+    _log.info("anchors: %s", audit_text(audit, objects=objects))
     learnable = audit.learnable.mean() if len(audit) else 1.0
     if learnable < _FEW_LEARNABLE:
         _log.warning(

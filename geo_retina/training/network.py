@@ -88,10 +88,18 @@ def audit_chips(
     )
 
 
-def audit_text(audit: AnchorAudit) -> str:
-    """An audit in some lines of plain text."""
+def audit_text(audit: AnchorAudit, *, objects: int) -> str:
+    """An audit in some lines of plain text.
+
+    Args:
+        audit: Of some chips, or of all.
+        objects: Number of them on all chips.
+    """
+    whole = len(audit) == objects
+    counts = f"{objects} objects" if whole else f"{len(audit)} of {objects} objects"
+    sample = "" if whole else " (a sample of the chips)"
     lines = [
-        f"{len(audit)} objects audited; recall cannot exceed {audit.recall_ceiling:.1%}"
+        f"{counts} audited{sample}; recall cannot exceed {audit.recall_ceiling:.1%}"
         if len(audit)
         else "no objects to audit the anchors with"
     ]

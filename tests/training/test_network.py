@@ -57,7 +57,8 @@ def test_anchors_are_fitted_unless_stated(recipe: Callable[..., Any], field_data
     audit = audit_network(fitted, settings, rasters)
     assert len(audit) == sum(len(item) for item in rasters)
     assert audit.recall_ceiling > 0.9
-    assert "objects audited; recall cannot exceed" in audit_text(audit)
+    told = audit_text(audit, objects=len(audit))
+    assert told.startswith(f"{len(audit)} objects audited; recall cannot exceed")
 
 
 def test_of_many_objects_some_are_audited(
@@ -71,6 +72,9 @@ def test_of_many_objects_some_are_audited(
         monkeypatch.setattr(network_module, "_ENOUGH_AUDITED_OBJECTS", most)
         audit = _audited(chips, settings)
         assert len(audit) == expected
+        told = audit_text(audit, objects=80).splitlines()[0]
+        assert ("a sample of the chips" in told) == (expected < 80)
+    assert told.startswith("8 of 80 objects audited (a sample of the chips); recall")
 
 
 def test_objects_that_lie_in_one_of_many_chips_are_audited(
