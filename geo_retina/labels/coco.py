@@ -2,7 +2,7 @@
 
 import json
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -13,38 +13,39 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
+_ANNOTATIONS, _IMAGES = "annotations", "images"
+_INSTANCES = "instances_"
+"""How the files in `annotations` are called, before the name of the split."""
+
 
 def read_coco(
     path: str | PathLike[str],
     image_folder: str | PathLike[str] | None = None,
     *,
     class_names: Sequence[str] | None = None,
-    results: str | PathLike[str] | None = None,
 ) -> list[LabelledRaster]:
-    """Read a COCO instance file, or COCO results beside it.
+    """Read a COCO instance file.
 
     Args:
         path: JSON file with `images`, `annotations` and `categories`.
-        image_folder: Where the images lie; None = beside the JSON file. An image whose `file_name`
-            leads nowhere is taken from this folder by its name.
+        image_folder: Where the images lie; None = beside the JSON file, or in the folders of COCO's
+            layout, see `_folder_of_images`. An image whose `file_name` leads nowhere is taken from
+            this folder by its name.
         class_names: Names of class ids 0..K-1; None takes the file's categories in the order of
             their ids.
-        results: JSON list of detections (`image_id, category_id, bbox, score`) to read in place of
-            the annotations.
 
     Returns:
         One entry an image in the file's order, also for images without objects. `iscrowd` marks
         ignored objects. A `score` in annotations is kept.
 
     Raises:
-        LabelError: A file cannot be read, or contradicts itself: two images or two categories have
-            one id, or two images are one file.
+        LabelError: The file cannot be read, or contradicts itself: two images or two categories
+            have one id, or two images are one file. Or its images lie in several folders.
     """
-    content = _read_json(Path(path))
+    source = Path(path)
+    content = read_json(source)
     if not isinstance(content, dict) or not {"images", "categories"} <= content.keys():
         raise LabelError(f"{path}: expected a COCO file with images, annotations and categories")
-    source = Path(path if results is None else results)
-    rows = content.get("annotations", []) if results is None else _read_json(source)
     try:
         categories = {
             key: name.strip() for key, name in _by_id(content, "categories", "name", path).items()
@@ -53,8 +54,8 @@ def read_coco(
             names = (categories[key] for key in sorted(categories))
             class_names = list(dict.fromkeys(names))  # two categories of one name are one class
         images = _by_id(content, "images", "file_name", path)
-        of_image = _by_image(rows, images, source)
-        folder = Path(path).parent if image_folder is None else image_folder
+        of_image = _by_image(content.get("annotations", []), images, source)
+        folder = image_folder or _folder_of_images(source, images.values())
         paths = locate_images(images.values(), folder, source=path)
         refuse_same_image(
             ((f"image id {key}", paths[name]) for key, name in images.items()),
@@ -74,11 +75,44 @@ def read_coco(
         ) from error
 
 
-def _read_json(path: Path) -> Any:  # noqa: ANN401
+def read_json(path: Path) -> Any:  # noqa: ANN401
+    """Content of a JSON file.
+
+    Raises:
+        LabelError: It cannot be read, or is none.
+    """
     try:
         return json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError, RecursionError) as error:
         raise LabelError(f"{path}: expected a JSON file: {error}") from error
+
+
+def _folder_of_images(path: Path, names: Collection[str]) -> Path:
+    """Where the images of a file lie, as COCO and annotation programs lay them out.
+
+    Beside the file; otherwise in `images/SPLIT`, `images` or `SPLIT` beside it or beside its folder
+    `annotations`, where the file is called `SPLIT.json` or `instances_SPLIT.json`.
+
+    Raises:
+        LabelError: They lie in several of the latter.
+    """
+    beside = path.parent
+    root = beside.parent if beside.name == _ANNOTATIONS else beside
+    split = path.stem.removeprefix(_INSTANCES)
+    folders = (root / _IMAGES / split, root / _IMAGES, root / split)
+    found = [folder for folder in folders if _holds(folder, names)]
+    if not found or _holds(beside, names):
+        return beside
+    if len(found) > 1:
+        raise LabelError(
+            f"{path}: expected its images in one folder, found them in "
+            f"{' and in '.join(map(str, found))}; state which with --images (images in a recipe)"
+        )
+    return found[0]
+
+
+def _holds(folder: Path, names: Iterable[str]) -> bool:
+    return folder.is_dir() and any((folder / name).is_file() for name in names)
 
 
 def _by_id(

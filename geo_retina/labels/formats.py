@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.coco import read_coco
+from geo_retina.labels.coco import read_coco, read_json
 from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import list_images, read_grid
@@ -240,10 +240,7 @@ def _has_wkt(file: Path) -> bool:
 
 
 def _json_format(file: Path) -> str:
-    try:
-        content = json.loads(file.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise LabelError(f"{file}: expected a JSON file: {error}") from error
+    content = read_json(file)
     if isinstance(content, dict) and "images" in content:
         return "coco"
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":

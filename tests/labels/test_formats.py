@@ -177,15 +177,38 @@ def test_coco_boxes_classes_crowds_and_empty_images(tmp_path: Path) -> None:
     assert full.labels.counted.tolist() == [True, False, True]
 
 
-def test_coco_results_bring_scores(tmp_path: Path) -> None:
-    path, results = tmp_path / "labels.json", tmp_path / "results.json"
+@pytest.mark.parametrize(
+    ("file", "folder"),
+    [
+        ("annotations/instances_default.json", "images/default"),  # CVAT
+        ("annotations/instances_default.json", "images"),  # CVAT before subsets
+        ("annotations/instances_train2017.json", "train2017"),  # COCO's own
+        ("annotations/instances_default.json", "annotations"),
+        ("labels.json", "images"),
+    ],
+)
+def test_coco_images_are_found_in_the_usual_folders(tmp_path: Path, file: str, folder: str) -> None:
+    for place in (tmp_path / file, tmp_path / folder / "a.png"):
+        place.parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / "a.png").touch()
+    (tmp_path / folder / "b.png").touch()
+    (tmp_path / file).write_text(json.dumps(coco_dict()))
+    found = [item.raster for item in read_coco(tmp_path / file)]
+    assert found == [str(tmp_path / folder / name) for name in ("b.png", "a.png")]
+
+
+def test_coco_images_in_two_folders_are_not_chosen_from(tmp_path: Path) -> None:
+    for folder in ("annotations", "images/val"):
+        (tmp_path / folder).mkdir(parents=True)
+    for folder in ("images", "images/val"):
+        (tmp_path / folder / "a.png").touch()
+    path = tmp_path / "annotations" / "instances_val.json"
     path.write_text(json.dumps(coco_dict()))
-    row = {"image_id": 7, "category_id": 2, "bbox": [0, 0, 2, 2], "score": 0.5}
-    results.write_text(json.dumps([row]))
-    found, none = read_coco(path, results=results)
-    assert found.labels.scores is not None
-    assert found.labels.scores.tolist() == [0.5]
-    assert len(none.labels) == 0
+    with pytest.raises(LabelError, match=r"images.val and in .*images; state which with --images"):
+        read_coco(path)
+    assert len(read_coco(path, tmp_path / "images")) == 2
+    (tmp_path / "annotations" / "b.png").touch()
+    assert read_coco(path)[0].raster == str(tmp_path / "annotations" / "b.png")
 
 
 def test_coco_says_what_is_wrong(tmp_path: Path) -> None:
