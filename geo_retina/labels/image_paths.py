@@ -20,7 +20,7 @@ IMAGE = "image_path"
 """Column of a table of labels that names the raster of each object."""
 
 _SEPARATORS = re.compile(r"[/\\]")
-_UPLOADED = re.compile(r"[0-9a-f]{8}-")
+_UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 """What Label Studio puts before the name of an uploaded image."""
 _ELSEWHERE = re.compile(r".*://|/vsi|[A-Za-z0-9_]{2,}:")
 """How URLs, GDAL's virtual files and its datasets (`NETCDF:...`) begin."""
@@ -81,7 +81,7 @@ def locate_images(
 def _beside(folder: str | PathLike[str], name: str) -> Path:
     """Where an image would lie in the folder itself."""
     beside = Path(folder) / base_name(name)
-    original = beside.with_name(_UPLOADED.sub("", beside.name, count=1))
+    original = beside.with_name(_UPLOADED.sub("", beside.name))
     return original if original.exists() and not beside.exists() else beside
 
 
@@ -149,14 +149,24 @@ def named_images(
         where no object names an image of the folder, so that only their ground can tell.
 
     Raises:
-        LabelError: Some name images of the folder and others do not.
+        LabelError: Some name images of the folder and others do not, or a name without ending is
+            that of several.
     """
-    paths = [str(image) for image in images]
-    by_name = {Path(path).stem: path for path in paths} | {Path(path).name: path for path in paths}
+    by_name: dict[str, list[str]] = {}
+    for path in map(str, images):
+        by_name.setdefault(Path(path).stem, []).append(path)
+    by_name |= {Path(path).name: [path] for path in map(str, images)}
     stated = [base_name(name) if isinstance(name, str) and name else None for name in names]
-    found = [
-        None if name is None else by_name.get(name, by_name.get(Path(name).stem)) for name in stated
-    ]
+    found = []
+    for name in stated:
+        fitting = [] if name is None else by_name.get(name) or by_name.get(Path(name).stem, [])
+        if len(fitting) > 1:
+            raise LabelError(
+                f"{source}: its column image_path names {name}, which may be any of "
+                f"{listed(Path(path).name for path in fitting)} in {folder}; write the ending of "
+                'one, or choose by a pattern: --images "images/*.tif" (images in a recipe)'
+            )
+        found.append(fitting[0] if fitting else None)
     pairs = list(zip(stated, found, strict=True))
     lost = sorted({name for name, image in pairs if name is not None and image is None})
     if not any(found):

@@ -163,13 +163,13 @@ def refuse_empty_side(labelled: Sequence[LabelledRaster], division: Division) ->
         if not any(len(item.labels) for item in members):
             found = ", ".join(sorted({item.split or "(none)" for item in labelled})) or "none"
             raise LabelError(
-                f"{side} has {len(members)} raster{'s' * (len(members) != 1)} and no object "
+                f"{side} has {counted(len(members), 'raster')} and no object "
                 f"(splits found: {found}); {_remedy(labelled, division)}"
             )
 
 
 def warn_of_few_labels(labelled: Sequence[LabelledRaster], division: Division) -> None:
-    """Warn where val got much less of few labels than its share, and name a seed that gives more.
+    """Warn where val got much less of few labels than its share; name a seed that gives more.
 
     Args:
         labelled: The rasters of train and val.
@@ -186,10 +186,12 @@ def warn_of_few_labels(labelled: Sequence[LabelledRaster], division: Division) -
         for seed in range(_SEEDS_TRIED)
     }
     best = min(others, key=lambda seed: abs(others[seed] - wanted))
+    advice = f"divide.seed={best} gives it {others[best]}"
+    if others[best] <= known:
+        advice = "no other divide.seed would help: label more, or divide into more groups"
     _log.warning(
         "val holds %s, where its share is about %.0f: weights and score chosen on so few are left "
-        "to chance; divide.seed=%d gives it %d",
-        counted(known, "label"), wanted, best, others[best],
+        "to chance; %s", counted(known, "label"), wanted, advice,
     )  # fmt: skip
 
 

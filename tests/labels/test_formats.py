@@ -136,13 +136,16 @@ def test_images_are_found_without_what_label_studio_put_before_their_names(
     content["images"] = [
         {"id": 3, "file_name": r"..\media\upload\4\cb0618f6-a.png"},
         {"id": 7, "file_name": "images\\cb0618f6-gone.png"},
+        {"id": 8, "file_name": "other/bcb0618f6-.png"},
     ]
     path.write_text(json.dumps(content))
     found = read_coco(path, images)
     assert [item.raster for item in found] == [
-        str(images / "a.png"), str(images / "cb0618f6-gone.png")
-    ]  # fmt: skip
-    assert "1 of 2 images" in caplog.text
+        str(images / "a.png"),
+        str(images / "cb0618f6-gone.png"),
+        str(images / "other" / "bcb0618f6-.png"),
+    ]
+    assert "1 of 3 images" in caplog.text
 
 
 def test_an_image_of_another_ending_is_named(tmp_path: Path, images: Path) -> None:

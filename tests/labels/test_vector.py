@@ -563,6 +563,20 @@ def test_the_column_image_path_names_the_rasters(
     assert len(one.labels) == 2
 
 
+def test_an_image_path_that_may_be_two_images_is_refused(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.tif", "a.png"):
+        raster = write_raster_at(folder / name, np.zeros((3, 40, 60), np.uint8))
+    path = tmp_path / "labels.gpkg"
+    polygons(raster, image_path=["a.jpg"] * 2).to_file(path)
+    source = LabelSource(path=str(path), images=str(folder))
+    with pytest.raises(LabelError, match=r"names a\.jpg, which may be any of a\.png, a\.tif"):
+        read_labels(source)
+
+
 def test_image_paths_of_no_image_leave_it_to_the_ground(
     tmp_path: Path, raster: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

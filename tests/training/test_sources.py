@@ -349,6 +349,19 @@ def test_a_val_side_of_few_labels_is_warned_of_with_a_seed_that_helps(
             assert wanted / 2 < given < 2 * wanted
 
 
+def test_no_seed_is_named_where_none_gives_val_more(caplog: pytest.LogCaptureFixture) -> None:
+    boxes = np.array([[0, 0, 9, 9]] * 900, np.float64)
+    plots = [
+        LabelledRaster(f"{count}.tif", Labels.of(boxes[:count], [0] * count, ("tree",)))
+        for count in (10, 900)
+    ]
+    of_all = (ByRaster(kind="file", seed=seed) for seed in range(20))
+    poor = next(it for it in of_all if it.divide(plots)[0].split == "val")
+    warn_of_few_labels(poor.divide(plots), poor)
+    assert "no other divide.seed would help" in caplog.text
+    assert "divide.seed=" not in caplog.text
+
+
 def test_a_class_that_a_side_lacks_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
     """What is ignored is no object; a single class is not told."""
     names = ("car", "bus 2", "Zug")
