@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from geo_retina.errors import LabelError
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.labels.cleaning import Changes
+from geo_retina.labels.ground import pixel_to_ground
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.grid import Grid
 from geo_retina.space.pairs import Pairs, near_pairs, overlapping_pairs, pair_intersection, pair_iou
@@ -19,6 +20,11 @@ COCO_BOUNDS_PX = (32.0, 96.0)
 COCO_NAMES = ("small", "medium", "large")
 
 _LARGEST = 1e5
+_NEAR_IOU = 0.1
+"""From here up to the IoU of a match a detection counts as badly placed rather than as a false alarm
+(TIDE, arXiv 2008.08115, section 2.2)."""
+_NEAR_FACTOR = 2.0
+"""Up to this many times the distance of a match a detection counts as badly placed."""
 _JUST_UNDER_ONE = 1 - 1e-10
 """Largest threshold, as in COCO: an IoU of 1 must not fail by rounding."""
 
@@ -39,9 +45,6 @@ class IouRule:
 
     iou: float
     """Least intersection over union."""
-    near_iou: float = 0.1
-    """From here to `iou` a detection counts as badly placed rather than as a false alarm (TIDE,
-    arXiv 2008.08115, section 2.2)."""
 
     def __post_init__(self) -> None:
         if not 0 < self.iou <= 1:
@@ -55,7 +58,7 @@ class IouRule:
     @property
     def near_threshold(self) -> float:
         """Least closeness of a near miss."""
-        return min(self.near_iou, self.threshold)
+        return min(_NEAR_IOU, self.threshold)
 
     def candidates(self, pair: Pair) -> Candidates:
         """Every overlapping pair. For ignored labels, the share of the detection that lies in it.
@@ -81,8 +84,6 @@ class DistanceRule:
 
     distance_m: float
     """Largest distance of the centres, metres on the ground."""
-    near_factor: float = 2.0
-    """Up to this many times `distance_m` a detection counts as badly placed."""
 
     def __post_init__(self) -> None:
         if not self.distance_m > 0:
@@ -96,7 +97,7 @@ class DistanceRule:
     @property
     def near_threshold(self) -> float:
         """Least closeness of a near miss."""
-        return -self.distance_m * self.near_factor
+        return -self.distance_m * _NEAR_FACTOR
 
     def candidates(self, pair: Pair) -> Candidates:
         """Every pair of near centres, and of an ignored label with a centre inside it.
@@ -108,9 +109,9 @@ class DistanceRule:
             raise LabelError(
                 f"{pair.name}: distances in metres need a georeferenced raster; match by IoU"
             )
-        gsd = np.array(pair.grid.gsd_m())
-        found = box_arrays.centres(pair.detections.boxes) * gsd
-        known = box_arrays.centres(pair.labels.boxes) * gsd
+        to_ground = pixel_to_ground(pair.grid)
+        found = box_arrays.centres(pair.detections.boxes) @ to_ground.T
+        known = box_arrays.centres(pair.labels.boxes) @ to_ground.T
         pairs = near_pairs(found, known, distance=-self.near_threshold)
         away = np.hypot(*(found[pairs.first] - known[pairs.second]).T)
         inside = _centres_in_ignored(pair)
@@ -191,8 +192,7 @@ class GroundSizeRange:
             raise LabelError(
                 "sizes in metres need georeferenced rasters; state them in pixels (--sizes-px)"
             )
-        x, y = grid.gsd_m()
-        area = box_arrays.area(boxes) * x * y
+        area = box_arrays.area(boxes) * abs(np.linalg.det(pixel_to_ground(grid)))
         return (area >= self.low_m**2) & (area <= self.high_m**2)
 
 

@@ -25,6 +25,17 @@ def test_sizes_in_metres_use_both_sides_of_a_pixel() -> None:
     ]
 
 
+def test_a_sheared_grid_is_measured_along_the_ground() -> None:
+    """A step down leads as far to the right: a square of ten pixels' sides has ten metres' area."""
+    grid = Grid(200, 100, Affine(1, 1, 500_000, 0, -1, 5_000_000), CRS.from_epsg(32633))
+    known = np.array([[10, 10, 20, 20.0]])
+    assert ground_size_ranges((9, 11))[1].contains(known, grid).tolist() == [True]
+    shifted = known + np.array([3, -3, 3, -3])  # 3 m north, where 3 and 4.2 m seem to add up
+    detections = Detections.of(shifted, np.array([0.9]), np.zeros(1))
+    pair = Pair("a", detections, Labels.of(known, [0], ("tree",)), grid=grid)
+    assert DistanceRule(4).candidates(pair).closeness == pytest.approx([-3], rel=1e-2)
+
+
 def test_cocos_sizes_have_cocos_names_and_both_ends() -> None:
     names = [item.name for item in size_ranges((32, 96))]
     assert names == ["small", "medium", "large"]
