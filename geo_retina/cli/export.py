@@ -11,7 +11,6 @@ from geo_retina import defaults
 from geo_retina.cli import detect_options as shared
 from geo_retina.cli import export_int8 as int8
 from geo_retina.cli import label_options as options
-from geo_retina.cli.export_int8 import tell_written
 from geo_retina.cli.reporting import band_numbers, exit_codes, refuse_given
 
 if TYPE_CHECKING:
@@ -215,7 +214,7 @@ def _export_onnx(info: "CheckpointInfo", folder: Path) -> None:
 
     path = folder / f"{info.path.stem}.onnx"
     export_onnx(info, path)
-    tell_written(path)
+    int8.tell_written(path)
 
 
 def _export_fp32(info: "CheckpointInfo", folder: Path) -> None:
@@ -224,4 +223,4 @@ def _export_fp32(info: "CheckpointInfo", folder: Path) -> None:
 
     path = artifact_path(info.path, "fp32", folder=folder)
     write_openvino(export_openvino(info), Artifact(path, "fp32", network_hash(info)))
-    tell_written(path)
+    int8.tell_written(path)

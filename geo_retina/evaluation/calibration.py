@@ -105,7 +105,6 @@ def fit_score_map(
     hits: NDArray[np.bool_],
     *,
     groups: NDArray[np.int64],
-    bins: int = 10,
 ) -> ScoreMap | None:
     """Fit the map with the highest likelihood of what was hit, and measure it on held-out groups.
 
@@ -113,7 +112,6 @@ def fit_score_map(
         scores: (N,) in [0, 1].
         hits: (N,) True where the detection found an object.
         groups: (N,) number of the raster or block, which stay together when parts are held out.
-        bins: Of the calibration error.
 
     Returns:
         None where higher scores are not more often right: no map could help then.
@@ -130,7 +128,7 @@ def fit_score_map(
             slope, shift = others
             mapped[held_out] = _sigmoid(slope * _logit(scores[held_out]) + shift)
     known = np.isfinite(mapped)
-    ece = calibration(mapped, hits, bins=bins).ece if known.all() else float("nan")
+    ece = calibration(mapped, hits).ece if known.all() else float("nan")
     slope, shift = fitted
     return ScoreMap(temperature=1 / slope, shift=shift, ece=ece)
 

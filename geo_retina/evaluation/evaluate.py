@@ -57,7 +57,6 @@ class EvaluationOptions:
     block_px: float | None = None
     """Draw blocks of this side, pixels; None draws whole rasters where there are enough of them,
     and otherwise blocks of a side that `thresholds.choose_groups` takes."""
-    calibration_bins: int = 10
     seed: int = 0
     """Of the bootstrap."""
 
@@ -148,14 +147,11 @@ def evaluate_detections(
             thresholds=NearThresholds(rule.threshold, rule.near_threshold),
             cut=cut,
         ),
-        calibration=calibration(
-            matches.scores[counted], matches.hits[counted], bins=options.calibration_bins
-        ),
+        calibration=calibration(matches.scores[counted], matches.hits[counted]),
         score_map=fit_score_map(
             matches.scores[counted],
             matches.hits[counted],
             groups=groups.of_detections[counted],
-            bins=options.calibration_bins,
         ),
         drawn=groups.what,
         offset_px=_offset(pairs, matches, cut),

@@ -34,12 +34,11 @@ class ComparedFiles:
 
     labels: LabelSource
     detections: LabelSource
-    """With scores. For vector files, `images` may be left out: the labels name the rasters. May be
-    a folder with one vector file a raster, of the raster's name."""
+    """With scores; their format is told by the file. For vector files, `images` may be left out:
+    the labels name the rasters. May be a folder with one vector file a raster, of the raster's
+    name, or with YOLO's files beside labels in YOLO."""
     label_format: str | None = None
     """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
-    detection_format: str | None = None
-    """Likewise; a folder holds vector files, or YOLO's beside labels in YOLO."""
     detections_class_column: str | None = None
     """Column with the class of the detections; None = the labels' column where the detections have
     it, otherwise what their format takes by default."""
@@ -62,7 +61,7 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
         RasterError: A raster cannot be opened.
     """
     label_format = files.label_format or format_of(files.labels.path)
-    detection_format = _detection_format(files, label_format)
+    detection_format = _detection_format(files.detections.path, label_format)
     labels = files.labels
     column, own = labels.vector.class_column, files.detections_class_column
     vector = replace(files.detections.vector, class_option="--detections-class-column")
@@ -101,17 +100,15 @@ def read_pairs(files: ComparedFiles) -> list[Pair]:
     return pair_up(known, found, grid_of=partial(read_grid, crs=labels.vector.raster_crs))
 
 
-def _detection_format(files: ComparedFiles, label_format: str) -> str:
+def _detection_format(path: str, label_format: str) -> str:
     """The format of the detections.
 
     Raises:
         LabelError: A folder does not tell its format, and cannot have that of the labels.
     """
-    folder = Path(files.detections.path)
-    if files.detection_format is not None:
-        return files.detection_format
+    folder = Path(path)
     if not folder.is_dir():
-        return format_of(files.detections.path)
+        return format_of(path)
     if any(file.suffix.lower() in _OF_FOLDERS for file in folder.iterdir()):
         return VECTOR
     if label_format == YOLO and any(folder.glob("*.txt")):

@@ -21,8 +21,8 @@ COCO_NAMES = ("small", "medium", "large")
 
 _LARGEST = 1e5
 _NEAR_IOU = 0.1
-"""From here up to the IoU of a match a detection counts as badly placed rather than as a false alarm
-(TIDE, arXiv 2008.08115, section 2.2)."""
+"""From here up to the IoU of a match a detection counts as badly placed rather than as a false
+alarm (TIDE, arXiv 2008.08115, section 2.2)."""
 _NEAR_FACTOR = 2.0
 """Up to this many times the distance of a match a detection counts as badly placed."""
 _JUST_UNDER_ONE = 1 - 1e-10
@@ -192,7 +192,8 @@ class GroundSizeRange:
             raise LabelError(
                 "sizes in metres need georeferenced rasters; state them in pixels (--sizes-px)"
             )
-        area = box_arrays.area(boxes) * abs(np.linalg.det(pixel_to_ground(grid)))
+        pixel_m2 = float(abs(np.linalg.det(pixel_to_ground(grid))))
+        area = box_arrays.area(boxes) * pixel_m2
         return (area >= self.low_m**2) & (area <= self.high_m**2)
 
 

@@ -13,7 +13,7 @@ from geo_retina.labels.check_report import LabelReport, RasterProblems
 from geo_retina.labels.cleaning import Changes, clean_labels, look_like_sizes
 from geo_retina.labels.labelled_part import labelled_share
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.outlines import median_sides, suspect_boxes
+from geo_retina.labels.outlines import median_sides, sides_of, suspect_boxes
 from geo_retina.labels.raster_kinds import RasterKind, blank_note, unlike_gsd, unlike_rasters
 from geo_retina.labels.registration import Shift, estimate_shift
 
@@ -150,12 +150,9 @@ def _alike(names: Iterable[str]) -> tuple[tuple[str, ...], ...]:
 
 
 def _sides(labelled: Sequence[LabelledRaster]) -> tuple[float, float, float]:
-    parts = [np.zeros((0, 4)), *(item.labels.boxes for item in labelled)]
-    boxes = np.concatenate(parts)
-    sides = np.abs(boxes[:, 2:] - boxes[:, :2])
-    areas = sides.prod(axis=1)
-    areas = areas[np.isfinite(areas)]
-    if not len(areas):
+    sides = np.concatenate([np.zeros(0), *(sides_of(item.labels) for item in labelled)])
+    sides = sides[np.isfinite(sides)]
+    if not len(sides):
         return 0.0, 0.0, 0.0
-    low, middle, high = np.quantile(np.sqrt(areas), [0.05, 0.5, 0.95]).tolist()
+    low, middle, high = np.quantile(sides, [0.05, 0.5, 0.95]).tolist()
     return low, middle, high

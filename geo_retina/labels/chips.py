@@ -168,13 +168,7 @@ def labels_in_window(labels: Labels, window: Window, *, min_visible: float) -> L
     shown, whole = box_arrays.area(cut), box_arrays.area(moved)
     kept = shown > 0
     ignored = ~labels.counted | (shown < min_visible * whole)
-    return Labels(
-        cut[kept],
-        labels.class_ids[kept],
-        labels.class_names,
-        None if labels.scores is None else labels.scores[kept],
-        ignored[kept],
-    )
+    return replace(labels, boxes=cut, ignored=ignored).select(kept)
 
 
 class _Book:

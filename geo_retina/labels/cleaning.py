@@ -9,8 +9,12 @@ from geo_retina.labels.labels import Labels
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.pairs import overlapping_pairs, pair_iou
 
-MIN_VISIBLE = 0.1
-"""Least share of a box's area that must lie on the raster."""
+_LEAST_VISIBLE = 0.1
+"""Share of a box's area that must lie on the raster."""
+_LEAST_SIDE_PX = 1.0
+"""Width and height of a box after cutting, pixels."""
+_SAME_IOU = 0.9
+"""Of two boxes of one class that overlap more than this, the later is left out."""
 _LEAST_BOXES = 10
 _MOST, _NEARLY_ALL = 0.5, 0.95
 
@@ -63,9 +67,6 @@ def clean_labels(
     *,
     width: int,
     height: int,
-    min_side_px: float = 1.0,
-    min_visible: float = MIN_VISIBLE,
-    duplicate_iou: float = 0.9,
 ) -> CleanedLabels:
     """Mend what can be mended, leave out the rest, and count both.
 
@@ -73,22 +74,19 @@ def clean_labels(
         labels: In the raster's frame; not changed.
         width: Columns of the raster.
         height: Rows of the raster.
-        min_side_px: Least width and height of a box after cutting, pixels.
-        min_visible: Least share of a box's area that must lie inside the raster.
-        duplicate_iou: Of two boxes of one class that overlap more than this, the later is left out.
     """
     finite = np.asarray(np.isfinite(labels.boxes).all(axis=1))
     kept = labels.select(finite)
     boxes = ordered_corners(kept.boxes)
     swapped = (boxes != kept.boxes).any(axis=1)
     cut = box_arrays.clip(boxes, width=width, height=height).astype(np.float64)
-    outside = mostly_outside(boxes, width=width, height=height, min_visible=min_visible)
-    small = ((cut[:, 2:] - cut[:, :2]) < min_side_px).any(axis=1) & ~outside
+    outside = mostly_outside(boxes, width=width, height=height)
+    small = ((cut[:, 2:] - cut[:, :2]) < _LEAST_SIDE_PX).any(axis=1) & ~outside
     usable = ~outside & ~small
     twice = np.zeros(len(kept), np.bool_)
     rank = np.flatnonzero(usable)
     rank = rank[np.argsort(~kept.counted[rank], kind="stable")]  # ignored ones give way
-    twice[rank] = duplicates(cut[rank], kept.class_ids[rank], iou=duplicate_iou)
+    twice[rank] = duplicates(cut[rank], kept.class_ids[rank], iou=_SAME_IOU)
     usable &= ~twice
     changes = Changes(
         swapped=int((swapped & usable).sum()),
@@ -101,21 +99,18 @@ def clean_labels(
     return CleanedLabels(kept.with_boxes(cut).select(usable), changes)
 
 
-def mostly_outside(
-    boxes: NDArray[np.float64], *, width: int, height: int, min_visible: float = MIN_VISIBLE
-) -> NDArray[np.bool_]:
-    """Mark the boxes of which less than a share lies on a raster of `width` x `height` pixels.
+def mostly_outside(boxes: NDArray[np.float64], *, width: int, height: int) -> NDArray[np.bool_]:
+    """Mark the boxes of which less than a tenth lies on a raster of `width` x `height` pixels.
 
     Args:
         boxes: (N, 4) in the raster's frame, corners in order.
         width: Columns of the raster.
         height: Rows of the raster.
-        min_visible: Least share of a box's area.
     """
     cut = box_arrays.clip(boxes, width=width, height=height)
     beyond = (boxes[:, :2] >= [width, height]).any(axis=1) | (boxes[:, 2:] <= 0).any(axis=1)
     marked: NDArray[np.bool_] = beyond | (
-        box_arrays.area(cut) < min_visible * box_arrays.area(boxes)
+        box_arrays.area(cut) < _LEAST_VISIBLE * box_arrays.area(boxes)
     )
     return marked
 

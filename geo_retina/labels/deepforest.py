@@ -22,7 +22,7 @@ from geo_retina.labels.csv_table import (
 )
 from geo_retina.labels.features import CLASS_OPTION
 from geo_retina.labels.image_paths import IMAGE, is_elsewhere, locate_images, same_file_key
-from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.labels.labels import ANY_CLASS, LabelledRaster, Labels, class_ids_of
 from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -107,7 +107,7 @@ def _class_of_rows(
     column = class_column or LABEL
     if class_column != "" and column in table:
         return table[column].astype(str).to_numpy(dtype=object)
-    known = tuple(class_names or ("object",))
+    known = tuple(class_names or (ANY_CLASS,))
     if class_column == "" and len(known) > 1:
         raise LabelError(
             f"{source}: nothing tells {', '.join(known)} apart; state the column with the class, "

@@ -12,7 +12,7 @@ from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_c
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.image_paths import is_elsewhere
-from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.labels import ANY_CLASS, LabelledRaster
 from geo_retina.labels.placement import areas_on
 from geo_retina.labels.points import read_point_csvs
 from geo_retina.labels.text import read_dota, read_yolo
@@ -89,7 +89,7 @@ def _read_points(source: LabelSource) -> list[LabelledRaster]:
             f"{source.path}: state the side of the box around each point, metres: --point-size-m, "
             "or point_size_m in a recipe"
         )
-    names = tuple(source.class_names or ("object",))
+    names = tuple(source.class_names or (ANY_CLASS,))
     if len(names) != 1:
         raise LabelError(f"{source.path}: points have one class, got {', '.join(names)}")
     return read_point_csvs(

@@ -118,9 +118,9 @@ class Labels:
         """The same labels at other places; `boxes` is (N, 4)."""
         return replace(self, boxes=boxes)
 
-    def as_one_class(self, name: str = ANY_CLASS) -> "Labels":
+    def as_one_class(self) -> "Labels":
         """The same objects, all of one class."""
-        return replace(self, class_ids=np.zeros(len(self), np.int64), class_names=(name,))
+        return replace(self, class_ids=np.zeros(len(self), np.int64), class_names=(ANY_CLASS,))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -52,7 +52,7 @@ def median_sides(
     """
     sides: dict[str, list[NDArray[np.float64]]] = {}
     for item in labelled:
-        own = _sides(item.labels) * pixel_sides.get(item.raster, 1.0)
+        own = sides_of(item.labels) * pixel_sides.get(item.raster, 1.0)
         for class_id, name in enumerate(item.labels.class_names):
             sides.setdefault(name, []).append(own[item.labels.class_ids == class_id])
     joined = {name: np.concatenate(parts) for name, parts in sides.items()}
@@ -75,7 +75,7 @@ def suspect_boxes(
         medians: Side of each class, pixels of this raster; see `median_sides`.
     """
     boxes = ordered_corners(labels.boxes)
-    sides = _sides(labels)
+    sides = sides_of(labels)
     usual = np.array([medians.get(name, np.nan) for name in labels.class_names])[labels.class_ids]
     finite = np.isfinite(boxes).all(axis=1)
     cover = box_arrays.area(box_arrays.clip(boxes, width=width, height=height)) / (width * height)
@@ -113,7 +113,8 @@ def _reasons(times: float, cover: float, inside: int) -> str:
     )
 
 
-def _sides(labels: Labels) -> NDArray[np.float64]:
+def sides_of(labels: Labels) -> NDArray[np.float64]:
+    """(N,) side of each box, the square root of its area, pixels; not finite where it is not."""
     edges = np.abs(labels.boxes[:, 2:] - labels.boxes[:, :2])
     sides: NDArray[np.float64] = np.sqrt(edges.prod(axis=1))
     return sides

@@ -65,8 +65,7 @@ def _joined(
     places = _unwrapped(parts, owners) if turns else parts
     groups = _groups(places, owners)
     order = np.argsort(groups, kind="stable")
-    first = np.unique(groups[order], return_index=True)[1]
-    numbers = np.unique(groups[order], return_inverse=True)[1]
+    _, first, numbers = np.unique(groups[order], return_index=True, return_inverse=True)
     joined: NDArray[Any] = np.asarray(shapely.multipolygons(parts[order], indices=numbers))
     return joined, owners[order][first]
 

@@ -64,7 +64,7 @@ def features_near(
     for numbers in by_crs.values():
         world = _world_frame(frame, grids[numbers[0]], source=source, assign=assign)
         for number in numbers:
-            rows = np.sort(world.sindex.query(shapely.polygons(grids[number].corners)))
+            rows = world.sindex.query(shapely.polygons(grids[number].corners), sort=True)
             flat = shapely.force_2d(world.geometry.to_numpy()[rows])
             yield number, rows, shapely.transform(flat, grids[number].world_to_pixel)
 

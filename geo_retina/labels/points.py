@@ -7,7 +7,7 @@ import numpy as np
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import list_images, read_grid, refuse_strays, refuse_twins
-from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.labels import ANY_CLASS, LabelledRaster, Labels
 from geo_retina.space.grid import Grid
 
 
@@ -16,7 +16,7 @@ def read_point_csvs(
     image_folder: str | PathLike[str],
     *,
     size_m: float,
-    class_name: str = "object",
+    class_name: str = ANY_CLASS,
 ) -> list[LabelledRaster]:
     """Read CSV files of pixel points named like the images; an image without CSV has no objects.
 

@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median_high
 
 import numpy as np
 from numpy.typing import NDArray
@@ -50,7 +51,7 @@ def unlike_gsd(kinds: Mapping[str, RasterKind]) -> str:
     known = {raster: kind.gsd_m for raster, kind in kinds.items() if kind.gsd_m is not None}
     if not known:
         return ""
-    middle = float(np.sort(list(known.values()))[len(known) // 2])
+    middle = median_high(known.values())
     return _unlike(
         {
             raster: f"{middle if max(gsd / middle, middle / gsd) <= _SAME_GSD else gsd:.3g} m/px"

@@ -115,9 +115,7 @@ def _yolo_labels(
             "classes of the source), or in the data set's own file"
         )
     ids, known = class_ids_of([own[row[0]] for row in rows], wanted, source=str(file))
-    return Labels.of(
-        boxes, ids, known, scores=np.array(scores, dtype=np.float32) if has_scores else None
-    )
+    return Labels.of(boxes, ids, known, scores=np.array(scores) if has_scores else None)
 
 
 def _yolo_row(

@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 _AIRLIGHT = (0.7, 1.0)
-_LEAST_SIGMA_PX = 0.3
+_THICKEST = 0.4
+"""Share of the light that a veil of haze may hide."""
+_SIGMA_PX = (0.3, 1.0)
 _MOST_BANDS_AT_ONCE = 4  # of OpenCV
 
 Image = NDArray[np.float32]
@@ -45,14 +47,10 @@ class Haze(A.ImageOnlyTransform):  # type: ignore[misc]
     (CVPR 2009), equation 1, with a transmission t that changes evenly across the chip.
     """
 
-    def __init__(self, *, thickest: float = 0.4, p: float) -> None:
-        super().__init__(p=p)
-        self.thickest = thickest
-
     def get_params(self) -> dict[str, Any]:
         """Draw the veil's two ends, its direction and its brightness."""
         return {
-            "ends": [self.py_random.uniform(0, self.thickest) for _ in range(2)],
+            "ends": [self.py_random.uniform(0, _THICKEST) for _ in range(2)],
             "turn": self.py_random.uniform(0, 2 * np.pi),
             "airlight": self.py_random.uniform(*_AIRLIGHT),
         }
@@ -76,13 +74,9 @@ class Haze(A.ImageOnlyTransform):  # type: ignore[misc]
 class Blur(A.ImageOnlyTransform):  # type: ignore[misc]
     """A slight Gaussian blur: other optics, motion, an orthophoto's resampling."""
 
-    def __init__(self, *, most_px: float = 1.0, p: float) -> None:
-        super().__init__(p=p)
-        self.most_px = most_px
-
     def get_params(self) -> dict[str, Any]:
         """Draw the width of the kernel."""
-        return {"sigma": self.py_random.uniform(_LEAST_SIGMA_PX, self.most_px)}
+        return {"sigma": self.py_random.uniform(*_SIGMA_PX)}
 
     def apply(self, img: Image, sigma: float, **_: Any) -> Image:  # noqa: ANN401
         """Change one image."""
