@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.space.pairs import overlapping_pairs, pair_iou
 from geo_retina.space.windows import WindowPlan
 
 MARGIN_PX = 8
@@ -49,19 +50,15 @@ def _alone(
     """Which intervals touch neither an overlap of two windows nor its margin."""
     starts, ends = offsets[1:] - MARGIN_PX, offsets[:-1] + plan.chip_px + MARGIN_PX
     touching = (high[:, None] >= starts) & (low[:, None] <= ends)
-    return np.array([not any(row) for row in touching], dtype=np.bool_)
+    return np.asarray(~touching.any(axis=1))
 
 
 def _share_found(some: NDArray[np.float64], others: NDArray[np.float64]) -> float:
     """Share of boxes with a counterpart of about the same place and score."""
     if len(some) == 0:
         return 1.0
-    found = 0
-    for box in some:
-        near = others[np.abs(others[:, 4] - box[4]) < SCORE_STEP]
-        low = np.maximum(box[:2], near[:, :2])
-        high = np.minimum(box[2:4], near[:, 2:4])
-        shared = np.clip(high - low, 0, None).prod(axis=1)
-        areas = (near[:, 2:4] - near[:, :2]).prod(axis=1) + (box[2:4] - box[:2]).prod()
-        found += bool(np.any(shared >= LEAST_IOU * (areas - shared)))
-    return found / len(some)
+    boxes = some[:, :4], others[:, :4]
+    pairs = overlapping_pairs(*boxes)
+    same = pair_iou(*boxes, pairs) >= LEAST_IOU
+    same &= np.abs(some[pairs.first, 4] - others[pairs.second, 4]) < SCORE_STEP
+    return len(np.unique(pairs.first[same])) / len(some)

@@ -36,9 +36,8 @@ def choose_graph(info: CheckpointInfo, backend: str, folder: Path) -> Artifact |
         return None
     precision = backend.removeprefix("openvino-")
     beside = {found.precision: found for found in matching_artifacts(info)}
-    for known, found in beside.items():
-        if known == precision:
-            return found
+    if precision in beside:
+        return beside[precision]
     if precision != "fp32":
         raise SystemExit(f"no {precision} graph lies beside {info.path}; see `geo-retina export`")
     path = artifact_path(info.path, "fp32", folder=folder)

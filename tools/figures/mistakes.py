@@ -19,6 +19,7 @@ from geo_retina.evaluation.cut import Cut
 from geo_retina.evaluation.evaluate import match_rule
 from geo_retina.evaluation.maps import draw_map, mistake_maps
 from geo_retina.evaluation.match import match_pairs
+from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, model_pairs
 from geo_retina.labels.choice import LabelChoice
 from geo_retina.labels.formats import LabelSource, VectorOptions
@@ -55,8 +56,8 @@ def main() -> None:
         listed.write_text("\n".join(names))
         labels = LabelChoice(source=source, label_format=arguments.format, only=listed)
         pairs = model_pairs(labels, arguments.model, how)
-    pairs.sort(key=lambda pair: names.index(Path(pair.name).stem))
     rule = match_rule(iou=arguments.iou, distance_m=arguments.distance_m)
+    pairs, _ = ready_pairs(pairs, rule)
     matches = match_pairs(
         pairs, [rule.candidates(pair) for pair in pairs], threshold=rule.threshold
     )
