@@ -1,5 +1,6 @@
 """The rows of a CSV with one object each, as DeepForest writes them: checked, with boxes."""
 
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -141,4 +142,12 @@ def _numbers(column: "pd.Series[str]", *, csv: Path) -> "pd.Series[float]":
 def _refuse_row(csv: Path, bad: "pd.Series[bool] | NDArray[np.bool_]", what: str) -> None:
     wrong = np.flatnonzero(np.asarray(bad))
     if len(wrong):
-        raise LabelError(f"{csv}, line {int(wrong[0]) + 2}: {what}; complete or remove the row")
+        line = _line_of(csv, int(wrong[0]))
+        raise LabelError(f"{csv}, line {line}: {what}; complete or remove the row")
+
+
+def _line_of(csv: Path, row: int) -> int:
+    """Number in the file, from 1, of a row of the table, which knows no blank lines."""
+    with csv.open(encoding="utf-8-sig") as file:
+        filled = (number for number, line in enumerate(file, 1) if line.strip())
+        return next(islice(filled, row + 1, None), row + 2)  # behind the header

@@ -154,7 +154,7 @@ def _names(root: ET.Element) -> list[str]:
 
 
 def _image(file: Path, root: ET.Element) -> str:
-    image = root.findtext("filename")
+    image = (root.findtext("filename") or "").strip()
     if not image:
         raise LabelError(f"{file}: expected a <filename> element that names the image")
     return image

@@ -86,7 +86,7 @@ def _objects(
     item: LabelledRaster, gsd_m: float | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
     """Cleaned boxes in pixels of the model, and their class ids."""
-    grid = read_grid(item.raster)
+    grid = read_grid(item.raster, pixel_coordinates=gsd_m is None)
     labels = clean_labels(item.labels, width=grid.width, height=grid.height).labels
     labels = labels.select(labels.counted)
     if gsd_m is None:

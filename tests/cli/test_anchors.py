@@ -2,6 +2,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from affine import Affine
 from PIL import Image
 
 
@@ -16,3 +18,14 @@ def test_rasters_without_crs_cannot_be_brought_to_a_gsd(
     assert "plain.png has no CRS" in done.stderr
     assert "leave --gsd out" in done.stderr
     assert run("anchors", csv, "-q").exit_code == 0
+
+
+def test_own_pixels_need_no_georeference(
+    run: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path
+) -> None:
+    raster = np.zeros((1, 64, 64), np.uint8)
+    write_raster("half.tif", raster, transform=Affine.identity())  # a CRS alone
+    csv = tmp_path / "labels.csv"
+    csv.write_text("image_path,xmin,ymin,xmax,ymax,label\nhalf.tif,8,8,24,24,tank\n")
+    assert run("anchors", csv, "-q").exit_code == 0
+    assert "no transform" in run("anchors", csv, "--gsd", "1.2", "-q").stderr

@@ -21,6 +21,12 @@ def written(folder: Path, *lines: str, header: str = HEADER) -> Path:
     return path
 
 
+def test_a_faulty_row_is_named_by_its_line_in_the_file(tmp_path: Path) -> None:
+    lines = ("a.tif,1,1,2,2,Tree", "", "  ", "b.tif,1,1,2,2,Tree", "a.tif,1,,2,2,Tree")
+    with pytest.raises(LabelError, match="line 6: a box with empty coordinates"):
+        read_deepforest_csv(written(tmp_path, *lines))
+
+
 def test_gdals_own_names_of_rasters_are_written_as_they_are(tmp_path: Path) -> None:
     raster = 'NETCDF:"a.nc":band/1'
     labels = LabelledRaster(raster, Labels.empty(("tree",)))

@@ -68,6 +68,15 @@ def test_voc_folder_shares_class_names_and_keeps_empty_images(tmp_path: Path) ->
     assert empty.labels.class_names == ("tank",)
 
 
+def test_blanks_around_a_voc_filename_are_none_of_it(tmp_path: Path) -> None:
+    (tmp_path / "a.xml").write_text(voc_text().replace("a.png", "\n  a.png\n"))
+    (item,) = read_voc(tmp_path / "a.xml")
+    assert item.raster == str(tmp_path / "a.png")
+    (tmp_path / "a.xml").write_text(voc_text().replace("a.png", " "))
+    with pytest.raises(LabelError, match="<filename>"):
+        read_voc(tmp_path / "a.xml")
+
+
 def test_voc_says_what_is_wrong(tmp_path: Path) -> None:
     (tmp_path / "a.xml").write_text("<annotation>")
     with pytest.raises(LabelError, match=r"a\.xml: expected a VOC annotation"):
