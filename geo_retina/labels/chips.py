@@ -18,7 +18,7 @@ from geo_retina.errors import LabelError, OutputError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.imagery.regridded import RegriddedRaster
 from geo_retina.labels.cleaning import Changes, clean_labels
-from geo_retina.labels.earlier_chips import CHIPS, CUT_HERE, clear_chips
+from geo_retina.labels.earlier_chips import CHIPS, CUT_HERE, clear_chips, coco_file
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
@@ -105,7 +105,8 @@ def cut_chips(
     Raises:
         LabelError: A raster's bands cannot be written as PNG, the classes differ, or no chip fits
             into the areas of a split.
-        OutputError: The folder cannot be written, or holds chips of an earlier call.
+        OutputError: The folder cannot be written, holds chips of an earlier call, or a file that a
+            COCO file would replace.
         GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
@@ -118,10 +119,10 @@ def cut_chips(
         (target / CHIPS).mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise OutputError(f"{target}: the folder cannot be made: {error}") from error
-    books: dict[str, _Book] = {}
+    books: dict[Path, _Book] = {}
     changes: list[Changes] = []
     for item, name in zip(labelled, _chip_stems(labelled), strict=True):
-        book = books.setdefault(item.split or "all", _Book(class_names))
+        book = books.setdefault(coco_file(target, item), _Book(class_names))
         with open_raster(item.raster, pixel_coordinates=True) as opened:
             clean = clean_labels(item.labels, width=opened.grid.width, height=opened.grid.height)
             changes.append(clean.changes)
@@ -130,13 +131,11 @@ def cut_chips(
                 file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
                 if _write_chip(raster, window, target / CHIPS / file):
                     book.add(f"{CHIPS}/{file}", own, window, labels)
-    paths = []
-    for split, book in sorted(books.items()):
-        paths.append(target / f"{split}.json")
-        write_whole(paths[-1], json.dumps(book.content()), error=OutputError)
+    for path, book in books.items():
+        write_whole(path, json.dumps(book.content()), error=OutputError)
     _tell_of_mending(labelled, changes, target)
     return CutChips(
-        tuple(paths),
+        tuple(sorted(books)),
         chips=sum(len(book.images) for book in books.values()),
         empty_chips=sum(book.empty for book in books.values()),
         labels=sum(len(book.annotations) - book.ignored for book in books.values()),

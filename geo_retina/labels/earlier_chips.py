@@ -19,6 +19,11 @@ _BESIDE = ".aux.xml"
 """What GDAL may add to a chip's name."""
 
 
+def coco_file(folder: Path, item: LabelledRaster) -> Path:
+    """The COCO file that describes the chips of a raster, with those of its split."""
+    return folder / f"{item.split or 'all'}.json"
+
+
 def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: bool) -> None:
     """Make sure that a folder holds no chips of an earlier call.
 
@@ -28,8 +33,8 @@ def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: 
         overwrite: Remove the COCO files that an earlier call wrote, and the chips that they name.
 
     Raises:
-        OutputError: There are chips and `overwrite` is False, they are what is about to be cut, or
-            they cannot be removed.
+        OutputError: There are chips and `overwrite` is False, they are what is about to be cut,
+            they cannot be removed, or a file of another origin would be overwritten.
     """
     earlier = [file for book in folder.glob("*.json") for file in _written(book)]
     present = list((folder / CHIPS).iterdir()) if (folder / CHIPS).is_dir() else []
@@ -42,6 +47,12 @@ def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: 
     own = next((file for file in {*earlier, *present} if file.resolve() in cut), None)
     if own is not None:
         raise OutputError(f"{own}: is to be cut, and might be overwritten; name another folder")
+    books = {coco_file(folder, item) for item in labelled}
+    foreign = next((book for book in sorted(books) if book.exists() and book not in earlier), None)
+    if foreign is not None:
+        raise OutputError(
+            f"{foreign}: is not of an earlier cut, and would be overwritten; name another folder"
+        )
     _remove(earlier)
     others = set(present) - set(earlier)
     if others:

@@ -348,6 +348,17 @@ def test_earlier_chips_stay_where_the_next_ones_cannot_be_cut(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_labels_in_the_folder_are_not_overwritten(
+    tmp_path: Path, labelled: LabelledRaster, *, overwrite: bool
+) -> None:
+    book, content = tmp_path / f"{labelled.split}.json", '{"images": [], "annotations": []}'
+    book.write_text(content)
+    with pytest.raises(OutputError, match=r"train\.json: is not of an earlier cut"):
+        cut_chips([labelled], tmp_path, options=ChipOptions(chip_px=32), overwrite=overwrite)
+    assert book.read_text() == content
+
+
 def test_a_coco_file_of_an_earlier_cut_without_images_is_removed(
     tmp_path: Path, labelled: LabelledRaster
 ) -> None:
