@@ -175,9 +175,14 @@ def runner_of(
             chosen.name, hash_file(info.path), lambda: load_backend(info, chosen, batch=batch)
         )
     if (device, backend, batch) != ("auto", "auto", None):
+        remedy = (
+            "give them to load_model"
+            if model.file is not None
+            else "give batch to wrap_detector; the device is your function's matter"
+        )
         raise ConfigError(
             f"the model is loaded, so device={device!r}, backend={backend!r}, batch={batch!r} have "
-            "no effect; give them to load_model"
+            f"no effect; {remedy}"
         )
     return Runner(model.backend, model.hash, lambda: model.detector)
 

@@ -1,7 +1,7 @@
 """A detector of the caller's own, such as a YOLO: what it finds on chips, stitched like ours."""
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from geo_retina.detection.detector import ChipResult, check_batch, check_chips, 
 from geo_retina.detection.fingerprints import hash_bytes
 from geo_retina.errors import ConfigError, ModelError
 from geo_retina.model.thresholds import Thresholds
+from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.nms import nms
 from geo_retina.wording import shown
@@ -41,22 +42,26 @@ def wrap_detector(
             any order. It should return scores as low as anybody will ask for; NMS is not needed.
         card: What the chips look like, and what is found. `detections_per_chip` is the most boxes
             that `find` can return: a chip with so many that score enough is split, not cut short.
-        version: Names these weights. It stands in the outputs, and a broken run is resumed by the
-            same version alone.
+        version: Names these weights. A broken run is resumed by the same version and card alone,
+            and their hash stands in the outputs.
         batch: Most chips at once; None = 1.
 
     Raises:
-        ConfigError: `find` cannot be called, `version` is empty, or `batch` is no number of chips.
+        ConfigError: `find` cannot be called, `card` is no ModelCard, `version` is empty, or `batch`
+            is no number of chips.
     """
     check_batch(batch)
     if not callable(find):
         raise ConfigError(f"expected a function of chips as find, got {shown(find)}")
+    if not isinstance(card, ModelCard):
+        raise ConfigError(f"expected a geo_retina.ModelCard as card, got {shown(card)}")
     if not isinstance(version, str) or not version:
         raise ConfigError(
             f"expected a name of these weights as version, such as '2026-03', got {shown(version)}"
         )
     detector = OwnDetector(find, card, batch or 1)
-    return Model(detector, "own", hash_bytes(version.encode()), chips_grow=False)
+    stated = f"{version}\n{card.model_dump_json()}"  # a checkpoint's hash covers its card, too
+    return Model(detector, "own", hash_bytes(stated.encode()), chips_grow=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,20 +80,23 @@ class OwnDetector:
                 `wrap_detector` expects.
         """
         check_chips(pixels, self.card)
-        height, width = (max(side, self.card.chip_px) for side in pixels.shape[-2:])
-        chips = fill_chips(pixels, self.card, height=height, width=width)
+        height, width = pixels.shape[-2:]
+        least = self.card.chip_px
+        chips = fill_chips(pixels, self.card, height=max(height, least), width=max(width, least))
         return [
-            self._result(found, thresholds)
+            self._result(_clipped(found, height=height, width=width), thresholds)
             for first in range(0, len(chips), self.batch)
             for found in self._found(chips[first : first + self.batch])
         ]
 
     def _found(self, chips: NDArray[Any]) -> Iterator[Detections]:
-        found = list(self.find(chips))
+        returned = self.find(chips)
+        found = list(returned) if isinstance(returned, Iterable) else []
         if len(found) != len(chips):
+            got = shown(returned) if returned is None else f"{len(found)} values"
             raise ModelError(
                 f"expected boxes, scores and class ids for each of {len(chips)} chips, the "
-                f"detector returned {len(found)} values"
+                f"detector returned {got}"
             )
         return (_checked(one, self.card) for one in found)
 
@@ -102,15 +110,20 @@ class OwnDetector:
         return ChipResult(with_decay(passed.select(kept), thresholds), saturated)
 
 
+def _clipped(found: Detections, *, height: int, width: int) -> Detections:
+    """Boxes cut where the raster ends, before NMS compares them: what is filled holds nothing."""
+    return replace(found, boxes=box_arrays.clip(found.boxes, width=width, height=height))
+
+
 def _checked(found: Found, card: ModelCard) -> Detections:
     try:
-        boxes, scores, class_ids = (np.asarray(part) for part in found)
-    except ValueError as error:
+        boxes, scores, class_ids = (np.asarray(part).astype(np.float64) for part in found)
+    except (TypeError, ValueError, RuntimeError) as error:  # torch: on a GPU, or needs a gradient
         raise ModelError(
-            f"expected boxes, scores and class ids of each chip, the detector returned "
-            f"{shown(found)}"
+            "expected boxes, scores and class ids of each chip as arrays of numbers, the detector "
+            f"returned {shown(found)}: {error}"
         ) from error
-    count = len(scores) if scores.ndim else -1
+    count = len(scores) if scores.ndim == 1 else -1
     if (boxes.shape != (count, 4) and (count or boxes.size)) or class_ids.shape != (count,):
         raise ModelError(
             "expected boxes (M, 4), scores (M,) and class ids (M,) of each chip, the detector "
@@ -121,7 +134,7 @@ def _checked(found: Found, card: ModelCard) -> Detections:
     if not ((scores >= 0) & (scores <= 1)).all():
         raise ModelError(
             "expected scores in 0 to 1, the detector returned "
-            f"{scores.min():g} to {scores.max():g}; apply the sigmoid or the softmax first"
+            f"{scores.min():.9g} to {scores.max():.9g}; apply the sigmoid or the softmax first"
         )
     names = card.class_names
     if not np.isin(class_ids, range(len(names))).all():
@@ -130,11 +143,17 @@ def _checked(found: Found, card: ModelCard) -> Detections:
             f"returned {class_ids.min():g} to {class_ids.max():g}; background is not counted: "
             "where the network has it as class 0, subtract 1"
         )
-    if not (boxes[:, 2:] >= boxes[:, :2]).all():
+    if not np.isfinite(boxes).all():
         raise ModelError(
-            "expected boxes as x_min, y_min, x_max, y_max, the detector returned "
-            f"{shown(boxes[(boxes[:, 2:] < boxes[:, :2]).any(1)][0].tolist())}; is it centre and "
-            "size, or corner and size?"
+            "expected boxes of finite numbers, the detector returned NaN or infinity; look for "
+            "damaged weights, or for an overflow in float16"
+        )
+    swapped = (boxes[:, 2:] < boxes[:, :2]).any(axis=1)
+    if swapped.any():
+        sides = ", ".join(f"{side:g}" for side in boxes[swapped][0])
+        raise ModelError(
+            f"expected boxes as x_min, y_min, x_max, y_max, the detector returned [{sides}]; is it "
+            "centre and size, or corner and size?"
         )
     if count >= _A_FEW and boxes.max() <= 1:
         raise ModelError(

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from fixture_types import MakeCard, WriteRaster
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -112,7 +113,43 @@ def test_boxes_under_the_score_fill_no_limit(
     assert (summary.counts.objects, summary.counts.windows_split) == (1, 0)
 
 
-def test_a_broken_run_goes_on_with_the_same_version_alone(
+def test_boxes_end_where_the_raster_ends_before_they_are_compared(make_card: MakeCard) -> None:
+    def overhanging(chips: NDArray[Any]) -> list[Found]:
+        boxes = [[0, 0, 64, 64], [0, 30, 64, 64], [10, 45, 64, 64]]  # IoU 0.53; 0.25 in the chip
+        return [(boxes, [0.9, 0.8, 0.7], [0, 0, 0]) for _ in chips]
+
+    model = wrap_detector(overhanging, make_card(chip_px=64, overlap_px=16), version="1")
+    found = model.detect_chip(np.zeros((3, 40, 64), np.uint8))
+    assert found.boxes.tolist() == [[0, 0, 64, 40], [0, 30, 64, 40]]
+
+
+def test_chips_that_it_changes_are_its_own(
+    make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
+) -> None:
+    squares = Squares(most=60)
+
+    def spoiling(chips: NDArray[Any]) -> list[Found]:
+        found = squares(chips)
+        chips[:] = 0
+        return found
+
+    pixels, boxes = field_of_objects(300, 300)
+    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=60)
+    path = write_raster("field.tif", pixels)
+    found = detect(path, model=wrap_detector(spoiling, card, version="1", batch=2))
+    assert len(found) == len(boxes)  # though chips were split and run again
+
+
+def test_what_it_runs_on_is_the_callers_matter(
+    make_card: MakeCard, write_raster: WriteRaster
+) -> None:
+    model = wrap_detector(Squares(), make_card(), version="1")
+    path = write_raster("a.tif", np.zeros((3, 64, 64), np.uint8))
+    with pytest.raises(ConfigError, match=r"batch=4 have no effect; give batch to wrap_detector"):
+        detect(path, model=model, batch=4)
+
+
+def test_a_broken_run_goes_on_with_the_same_version_and_card_alone(
     make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field, tmp_path: Path
 ) -> None:
     pixels, boxes = field_of_objects(300, 300)
@@ -127,9 +164,13 @@ def test_a_broken_run_goes_on_with_the_same_version_alone(
 
     with pytest.raises(RuntimeError, match="fell off"):
         detect_to_files(path, [output], model=wrap_detector(breaking, card, version="1"))
-    other = wrap_detector(Squares(), card, version="2")
-    with pytest.raises(LedgerError, match="hash was"):
-        detect_to_files(path, [output], model=other, work=WorkOptions(resume=True))
+    renamed = card.model_copy(update={"class_names": ("house",)})
+    for other in (
+        wrap_detector(Squares(), card, version="2"),
+        wrap_detector(Squares(), renamed, version="1"),
+    ):
+        with pytest.raises(LedgerError, match="hash was"):
+            detect_to_files(path, [output], model=other, work=WorkOptions(resume=True))
     rest = Squares()
     summary = detect_to_files(
         path,
@@ -148,6 +189,14 @@ BOX = [[1, 2, 30, 40]]
     ("found", "message"),
     [
         ((BOX, [0.5]), "expected boxes, scores and class ids of each chip"),
+        (None, "returned None"),
+        ({"boxes": BOX, "labels": [0], "scores": [0.5]}, r"returned \{'boxes'.*could not"),
+        ((BOX, [0.5], ["car"]), "could not convert string to float"),
+        ((torch.ones((1, 4), requires_grad=True), [0.5], [0]), r"tensor\.detach\(\)"),
+        ((torch.ones((1, 4), device="meta"), [0.5], [0]), r"Tensor\.cpu\(\)"),
+        ((BOX, [[0.5]], [0]), r"returned \(1, 4\), \(1, 1\) and \(1,\)"),
+        (([[1, 2, float("nan"), 40]], [0.5], [0]), "finite numbers"),
+        (([[1, 2, float("inf"), 40]], [0.5], [0]), "finite numbers"),
         ((BOX, [0.5, 0.4], [0]), r"returned \(1, 4\), \(2,\) and \(1,\)"),
         (([1, 2, 30, 40], [0.5], [0]), r"returned \(4,\), \(1,\) and \(1,\)"),
         ((BOX, [3.5], [0]), "apply the sigmoid"),
@@ -155,6 +204,7 @@ BOX = [[1, 2, 30, 40]]
         ((BOX, [0.5], [2]), "background is not counted"),
         ((BOX, [0.5], [0.5]), "background is not counted"),
         (([[100, 90, 30, 40]], [0.5], [0]), r"\[100, 90, 30, 40\].*centre and size"),
+        (([[100.123456, 90.123456, 30.1, 40]], [0.5], [0]), r"\[100\.123, 90\.1235, 30\.1, 40\]"),
         (([[0.1, 0.2, 0.3, 0.4]] * 3, [0.5] * 3, [0] * 3), "in pixels of the chip"),
     ],
 )
@@ -164,9 +214,10 @@ def test_what_is_no_detection_is_an_error(make_card: MakeCard, found: Any, messa
         model.detect_chip(np.zeros((3, 64, 64), np.uint8))
 
 
-def test_each_chip_needs_an_answer(make_card: MakeCard) -> None:
-    model = wrap_detector(lambda _chips: [], make_card(), version="1")
-    with pytest.raises(ModelError, match="for each of 1 chips, the detector returned 0"):
+@pytest.mark.parametrize(("answers", "returned"), [([], "0 values"), (None, "None")])
+def test_each_chip_needs_an_answer(make_card: MakeCard, answers: Any, returned: str) -> None:
+    model = wrap_detector(lambda _chips: answers, make_card(), version="1")
+    with pytest.raises(ModelError, match=f"for each of 1 chips, the detector returned {returned}"):
         model.detect_chip(np.zeros((3, 64, 64), np.uint8))
 
 
@@ -179,6 +230,8 @@ def test_nothing_is_a_value(make_card: MakeCard, nothing: Found) -> None:
 def test_bad_arguments_are_an_error(make_card: MakeCard) -> None:
     with pytest.raises(ConfigError, match="expected a function"):
         wrap_detector("yolo11n.pt", make_card(), version="1")  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match=r"expected a geo_retina\.ModelCard as card, got a dict"):
+        wrap_detector(Squares(), make_card().model_dump(), version="1")  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="as version"):
         wrap_detector(Squares(), make_card(), version="")
     with pytest.raises(ConfigError, match="batch must be"):
