@@ -23,9 +23,15 @@ from geo_retina.labels.formats import (
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.vector import read_vector
+from geo_retina.wording import counted
 
 _OF_FOLDERS = (*VECTOR_SUFFIXES, ".csv")
 """Endings of the files that a folder of detections may hold; a CSV has outlines as text."""
+
+_EXPECTED = (
+    f"expected one vector file ({' '.join(_OF_FOLDERS)}) of detections for each raster, of the "
+    "raster's name"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -113,10 +119,7 @@ def _detection_format(path: str, label_format: str) -> str:
         return VECTOR
     if label_format == YOLO and any(folder.glob("*.txt")):
         return YOLO
-    raise LabelError(
-        f"{folder}: expected one vector file ({' '.join(_OF_FOLDERS)}) of detections for each "
-        "raster, of the raster's name, or YOLO text files beside labels in YOLO"
-    )
+    raise LabelError(f"{folder}: {_EXPECTED}, or YOLO text files beside labels in YOLO")
 
 
 def _read_detections(
@@ -138,10 +141,16 @@ def _read_detections(
     folder = Path(source.path)
     options = source.vector
     if name == VECTOR and folder.is_dir():
+        files = {item.raster: _files_of(folder, Path(item.raster).stem) for item in known}
+        if not any(files.values()):
+            raise LabelError(
+                f"{folder}: {_EXPECTED}, such as {Path(known[0].raster).stem}.gpkg; none of its "
+                f"files is called like one of {counted(len(known), 'raster')}"
+            )
         return [
             item
-            for raster in (item.raster for item in known)
-            for file in _files_of(folder, Path(raster).stem)
+            for raster, of_raster in files.items()
+            for file in of_raster
             for item in read_vector(
                 file,
                 [raster],

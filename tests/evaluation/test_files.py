@@ -147,6 +147,9 @@ def test_a_folder_that_holds_no_detections_is_no_empty_result(folder: Path) -> N
     (folder / "none").mkdir()
     with pytest.raises(LabelError, match="expected one vector file"):
         read_pairs(compared(folder, "none"))
+    (folder / "none" / "a.coco.json").write_text("{}")  # of no raster, by its name
+    with pytest.raises(LabelError, match=r"such as a\.gpkg; none of its files .* one of 2 rasters"):
+        read_pairs(compared(folder, "none"))
 
 
 def test_all_classes_may_count_as_one(folder: Path) -> None:
