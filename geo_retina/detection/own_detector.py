@@ -17,7 +17,7 @@ from geo_retina.model.thresholds import Thresholds
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.detections import Detections
 from geo_retina.space.nms import nms
-from geo_retina.wording import shown
+from geo_retina.wording import listed, shown
 
 Found = tuple[ArrayLike, ArrayLike, ArrayLike]
 """Of one chip: boxes (M, 4), scores (M,) and class ids (M,)."""
@@ -139,7 +139,7 @@ def _checked(found: Found, card: ModelCard) -> Detections:
     names = card.class_names
     if not np.isin(class_ids, range(len(names))).all():
         raise ModelError(
-            f"expected class ids 0 to {len(names) - 1} ({', '.join(names)}), the detector "
+            f"expected class ids 0 to {len(names) - 1} ({listed(names)}), the detector "
             f"returned {class_ids.min():g} to {class_ids.max():g}; background is not counted: "
             "where the network has it as class 0, subtract 1"
         )
