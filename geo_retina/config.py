@@ -7,6 +7,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from importlib import resources
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -121,9 +122,15 @@ def _override(values: dict[str, Any], text: str) -> None:
     key, separator, value = text.partition("=")
     if not separator or not key:
         raise ConfigError(f"expected key=value, such as schedule.steps=200, got {text!r}")
-    *parents, last = key.strip().split(".")
+    path = key.strip().split(".")
+    last = path[-1]
     place: Any = values
-    for parent in parents:
+    for parent, child in pairwise(path):
+        if isinstance(place, dict) and parent not in place and child.isdecimal():
+            raise ConfigError(
+                f"{key!r}: there is no table [[{parent}]] to change; write one into a copy of the "
+                "file (of a bundled recipe: `geo-retina recipes NAME > my.toml`)"
+            )
         place = _enter(place, parent, key)
     try:
         parsed = tomllib.loads(f"value = {value}")["value"]

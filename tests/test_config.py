@@ -50,6 +50,7 @@ def test_overrides_are_toml_or_words() -> None:
         ("train.99.weight=3", "expected an entry 0 to"),
         ("train.first.weight=3", "expected an entry 0 to"),
         ("train.99=3", "expected an entry 0 to"),
+        ("val.0.labels=v.json", r"no table \[\[val\]\] to change; write one into a copy"),
         ("network.num_classes=5", "network.num_classes is 5, but the card names"),
     ],
 )

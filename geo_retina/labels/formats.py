@@ -220,9 +220,11 @@ def format_of(path: str) -> str:
     if xml_files(file / ARCGIS_LABELS):
         return VOC
     _refuse_missing_labels(path)
+    files = sorted([*file.glob("*.json"), *file.glob("*/*.json")])
     raise LabelError(
-        f"{path}: does not tell its format; state one of {', '.join(READERS)}: --format (format in "
-        "a recipe)"
+        f"{path}: does not tell its format; "
+        + (f"name one file in it, such as {files[0]}, or " if files else "")
+        + f"state one of {', '.join(READERS)}: --format (format in a recipe)"
     )
 
 

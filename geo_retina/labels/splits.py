@@ -263,6 +263,6 @@ def _placed(item: LabelledRaster) -> Grid:
     if grid.known_gsd_m() is None:
         raise GeoreferenceError(
             f"{item.raster}: has no CRS that is valid there and tied to the Earth, so that its "
-            "place is unknown; split by file or by site"
+            "place is unknown; split by file or by site (in a recipe: kind under [divide])"
         )
     return grid

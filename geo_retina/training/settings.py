@@ -192,7 +192,10 @@ class TrainingSettings(Plain):
                 "is a product has no temperature"
             )
         if self.val and self.divide is not None:
-            raise ValueError("val and divide exclude each other: name the val rasters, or divide")
+            raise ValueError(
+                "val and divide exclude each other: name the val rasters, or divide; take the "
+                "other table out of a copy of the recipe"
+            )
         if self.augment.crop_px > self.card.chip_px:
             raise ValueError(
                 f"augment.crop_px {self.augment.crop_px} is over card.chip_px {self.card.chip_px}: "

@@ -170,6 +170,13 @@ def _tell_classes(names: Sequence[str], known: Sequence[str], *, filled: bool) -
         _log.info("classes that start from nothing: %s", ", ".join(new))
     if dropped:
         _log.info("classes that are dropped: %s", ", ".join(dropped))
+    if new and dropped:
+        _log.info(
+            "if one of these is another name of the other, keep the old one in the card, and state "
+            'in the source of the labels: classes = { "%s" = "%s" }',
+            new[0],
+            dropped[0],
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)

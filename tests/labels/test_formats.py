@@ -346,6 +346,15 @@ def test_format_is_told_by_the_file(tmp_path: Path, images: Path) -> None:
     assert format_of("trees.csv") == "deepforest"
     with pytest.raises(LabelError, match=r"state one of coco, deepforest.*--format"):
         format_of(str(images))
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "_annotations.coco.json").write_text(json.dumps(coco_dict()))
+    (tmp_path / "README.txt").write_text("exported by Roboflow")
+    for name in ("coco.json", "a.xml"):
+        (tmp_path / name).unlink()
+    with pytest.raises(
+        LabelError, match=r"name one file in it, such as .*_annotations\.coco\.json"
+    ):
+        format_of(str(tmp_path))
     with pytest.raises(LabelError, match="nowhere: no such file or folder"):
         format_of(str(tmp_path / "nowhere"))
 

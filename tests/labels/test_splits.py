@@ -157,7 +157,7 @@ def test_ground_is_needed_for_blocks(
 ) -> None:
     path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint8), crs=crs)
     items = [LabelledRaster(str(path), NONE)]
-    with pytest.raises(GeoreferenceError, match="split by file or by site"):
+    with pytest.raises(GeoreferenceError, match=r"split by file or by site \(in a recipe: kind"):
         split_rasters(items, key_of=by_block(100))
     with pytest.raises(GeoreferenceError):
         split_ground(items, block_m=100, guard_m=10)

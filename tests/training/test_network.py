@@ -149,6 +149,7 @@ def test_new_and_dropped_classes_are_told(
     assert "new are heads.classes.last.weight, heads.classes.last.bias" in other
     assert "start from nothing: car, bus\n" in other
     assert "dropped: tree, shrub\n" in other
+    assert 'classes = { "car" = "tree" }' in other
     wide = told("shrub", "tree", of=_tiny(recipe, head={"depth": 1, "width": 24}))
     assert "start from nothing: shrub, tree\n" in wide
     assert "dropped" not in wide
