@@ -12,6 +12,7 @@ from geo_retina.labels.csv_table import header_of
 from geo_retina.labels.features import PARQUET_SUFFIXES, VECTOR_SUFFIXES
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.formats import (
+    COCO,
     DEEPFOREST,
     VECTOR,
     YOLO,
@@ -42,7 +43,8 @@ class ComparedFiles:
     detections: LabelSource
     """With scores; their format is told by the file. For vector files, `images` may be left out:
     the labels name the rasters. May be a folder with one vector file a raster, of the raster's
-    name, or with YOLO's files beside labels in YOLO."""
+    name, with COCO files, as `detect` writes one a raster, or with YOLO's files beside labels in
+    YOLO."""
     label_format: str | None = None
     """A key of `geo_retina.labels.formats.READERS`; None = told by the file."""
     detections_class_column: str | None = None
@@ -115,11 +117,16 @@ def _detection_format(path: str, label_format: str) -> str:
     folder = Path(path)
     if not folder.is_dir():
         return format_of(path)
-    if any(file.suffix.lower() in _OF_FOLDERS for file in folder.iterdir()):
+    coco = _coco_files(folder)
+    if any(file.suffix.lower() in _OF_FOLDERS and file not in coco for file in folder.iterdir()):
         return VECTOR
+    if coco:
+        return COCO
     if label_format == YOLO and any(folder.glob("*.txt")):
         return YOLO
-    raise LabelError(f"{folder}: {_EXPECTED}, or YOLO text files beside labels in YOLO")
+    raise LabelError(
+        f"{folder}: {_EXPECTED}, COCO files (.coco.json), or YOLO text files beside labels in YOLO"
+    )
 
 
 def _read_detections(
@@ -141,16 +148,16 @@ def _read_detections(
     folder = Path(source.path)
     options = source.vector
     if name == VECTOR and folder.is_dir():
-        files = {item.raster: _files_of(folder, Path(item.raster).stem) for item in known}
-        if not any(files.values()):
+        of_rasters = {item.raster: _files_of(folder, Path(item.raster).stem) for item in known}
+        if not any(of_rasters.values()):
             raise LabelError(
                 f"{folder}: {_EXPECTED}, such as {Path(known[0].raster).stem}.gpkg; none of its "
                 f"files is called like one of {counted(len(known), 'raster')}"
             )
         return [
             item
-            for raster, of_raster in files.items()
-            for file in of_raster
+            for raster, files in of_rasters.items()
+            for file in files
             for item in read_vector(
                 file,
                 [raster],
@@ -171,7 +178,9 @@ def _read_detections(
             class_column=options.class_column if has_it or column_is_sure else None,
             class_option=options.class_option,
         )
-        return read_labels(replace(source, vector=vector, first_pixel=0), label_format=name)
+        files = _coco_files(folder) if name == COCO and folder.is_dir() else [folder]
+        sources = (replace(source, path=str(file), vector=vector, first_pixel=0) for file in files)
+        return [item for one in sources for item in read_labels(one, label_format=name)]
     if not column_is_sure:
         options = _with_own_column(options, folder)
     if source.images is not None:
@@ -182,6 +191,11 @@ def _read_detections(
         class_names=source.class_names,
         options=options,
     )
+
+
+def _coco_files(folder: Path) -> list[Path]:
+    """The COCO files of a folder, called as `detect` calls them."""
+    return sorted(folder.glob("*.coco.json"))
 
 
 def _with_own_column(options: VectorOptions, file: Path) -> VectorOptions:

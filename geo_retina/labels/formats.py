@@ -22,6 +22,7 @@ from geo_retina.labels.xview import read_xview
 from geo_retina.labels.yolo_sets import is_yolo
 
 __all__ = [
+    "COCO",
     "DEEPFOREST",
     "READERS",
     "VECTOR",
@@ -43,7 +44,7 @@ __all__ = [
 ]
 
 
-DEEPFOREST, VECTOR, VOC, YOLO = "deepforest", "vector", "voc", "yolo"
+COCO, DEEPFOREST, VECTOR, VOC, YOLO = "coco", "deepforest", "vector", "voc", "yolo"
 """Names of formats that are treated apart."""
 _ALSO_VECTOR = (".gdb", ".kml", ".zip")
 """Endings of vector files that only labels have: geodatabases of ArcGIS, polygons of Google Earth,
@@ -112,7 +113,7 @@ def _read_vector(source: LabelSource) -> list[LabelledRaster]:
 
 
 READERS: dict[str, Callable[[LabelSource], list[LabelledRaster]]] = {
-    "coco": lambda s: read_coco(s.path, s.images, class_names=s.class_names),
+    COCO: lambda s: read_coco(s.path, s.images, class_names=s.class_names),
     DEEPFOREST: lambda s: read_deepforest_csv(
         s.path,
         s.images,
@@ -244,7 +245,7 @@ def _has_wkt(file: Path) -> bool:
 def _json_format(file: Path) -> str:
     content = read_json(file)
     if isinstance(content, dict) and "images" in content:
-        return "coco"
+        return COCO
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         return "xview" if "bounds_imcoords" in _first_properties(content, file) else VECTOR
     raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")

@@ -1,3 +1,4 @@
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -128,6 +129,22 @@ def test_a_folder_may_hold_the_csv_files_of_detect(folder: Path) -> None:
     np.testing.assert_allclose(first.detections.scores, [0.9, 0.4])
 
 
+def test_a_folder_may_hold_the_coco_files_of_detect(folder: Path) -> None:
+    (folder / "coco").mkdir()
+    for number, name in enumerate(("a", "b")):
+        x, y, *corner = (BOXES + 1)[number]
+        box = {"bbox": [x, y, corner[0] - x, corner[1] - y], "score": 0.9 - number / 2}
+        content = {
+            "images": [{"id": 1, "file_name": f"{name}.tif"}],
+            "categories": [{"id": 1, "name": "tree"}],
+            "annotations": [{"id": 1, "image_id": 1, "category_id": 1, **box}],
+        }
+        (folder / "coco" / f"{name}.coco.json").write_text(json.dumps(content))
+    found = [pair.detections for pair in read_pairs(compared(folder, "coco"))]
+    assert [one.boxes.tolist() for one in found] == [[box] for box in (BOXES + 1).tolist()]
+    assert [one.scores.tolist() for one in found] == [pytest.approx([0.9]), pytest.approx([0.4])]
+
+
 def test_yolo_detections_meet_yolo_labels(folder: Path) -> None:
     for name, score in (("truth", ""), ("yolo", " 0.7")):
         (folder / name).mkdir()
@@ -147,7 +164,7 @@ def test_a_folder_that_holds_no_detections_is_no_empty_result(folder: Path) -> N
     (folder / "none").mkdir()
     with pytest.raises(LabelError, match="expected one vector file"):
         read_pairs(compared(folder, "none"))
-    (folder / "none" / "a.coco.json").write_text("{}")  # of no raster, by its name
+    (folder / "none" / "other.gpkg").write_text("")  # of no raster, by its name
     with pytest.raises(LabelError, match=r"such as a\.gpkg; none of its files .* one of 2 rasters"):
         read_pairs(compared(folder, "none"))
 
