@@ -27,7 +27,12 @@ _A_FEW = 3  # boxes that hardly lie in one pixel together
 
 
 def wrap_detector(
-    find: FindOnChips, card: ModelCard, *, version: str, batch: int | None = None
+    find: FindOnChips,
+    card: ModelCard,
+    *,
+    version: str,
+    limit: int | None,
+    batch: int | None = None,
 ) -> Model:
     """Make a model for `detect` and `detect_to_files` of a function that finds objects on chips.
 
@@ -40,17 +45,20 @@ def wrap_detector(
             N from 1 to `batch`, and returns for each chip boxes (M, 4) as `x_min, y_min, x_max,
             y_max` in pixel edges of the chip, scores (M,) in [0, 1] and class ids (M,) from 0, in
             any order. It should return scores as low as anybody will ask for; NMS is not needed.
-        card: What the chips look like, and what is found. `detections_per_chip` is the most boxes
-            that `find` can return: a chip with so many that score enough is split, not cut short.
+        card: What the chips look like, and what is found. Its limits are not used.
         version: Names these weights. A broken run is resumed by the same version and card alone,
             and their hash stands in the outputs.
+        limit: Most boxes that `find` returns for a chip, such as `max_det` of a YOLO; None where it
+            has no limit. A chip with so many boxes that score enough is split, not cut short.
         batch: Most chips at once; None = 1.
 
     Raises:
-        ConfigError: `find` cannot be called, `card` is no ModelCard, `version` is empty, or `batch`
-            is no number of chips.
+        ConfigError: `find` cannot be called, `card` is no ModelCard, `version` is empty, or `limit`
+            or `batch` is no number of at least 1.
     """
     check_batch(batch)
+    if limit is not None and not (isinstance(limit, int | np.integer) and limit >= 1):
+        raise ConfigError(f"limit must be a whole number of at least 1 or None, got {shown(limit)}")
     if not callable(find):
         raise ConfigError(f"expected a function of chips as find, got {shown(find)}")
     if not isinstance(card, ModelCard):
@@ -59,7 +67,7 @@ def wrap_detector(
         raise ConfigError(
             f"expected a name of these weights as version, such as '2026-03', got {shown(version)}"
         )
-    detector = OwnDetector(find, card, batch or 1)
+    detector = OwnDetector(find, card, limit, batch or 1)
     stated = f"{version}\n{card.model_dump_json()}"  # a checkpoint's hash covers its card, too
     return Model(detector, "own", hash_bytes(stated.encode()), chips_grow=False)
 
@@ -70,6 +78,7 @@ class OwnDetector:
 
     find: FindOnChips
     card: ModelCard
+    limit: int | None
     batch: int
 
     def detect(self, pixels: NDArray[Any], thresholds: Thresholds) -> list[ChipResult]:
@@ -106,7 +115,7 @@ class OwnDetector:
         kept = nms(
             passed.boxes, passed.scores, threshold=thresholds.nms_iou, class_ids=passed.class_ids
         )
-        saturated = len(enough) >= self.card.detections_per_chip
+        saturated = self.limit is not None and len(enough) >= self.limit
         return ChipResult(with_decay(passed.select(kept), thresholds), saturated)
 
 

@@ -49,7 +49,9 @@ def test_what_it_finds_is_stitched_and_georeferenced(
     pixels, boxes = field_of_objects(300, 210)
     path = write_raster("field.tif", pixels)
     squares = Squares()
-    model = wrap_detector(squares, make_card(chip_px=96, overlap_px=32), version="1", batch=3)
+    model = wrap_detector(
+        squares, make_card(chip_px=96, overlap_px=32), version="1", limit=None, batch=3
+    )
 
     found = detect(path, model=model)
 
@@ -66,7 +68,7 @@ def test_small_rasters_are_filled_so_that_the_scale_is_one(
     make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
 ) -> None:
     squares = Squares()
-    model = wrap_detector(squares, make_card(chip_px=256, overlap_px=32), version="1")
+    model = wrap_detector(squares, make_card(chip_px=256, overlap_px=32), version="1", limit=None)
     pixels, boxes = field_of_objects(90, 70)
 
     found = detect(write_raster("small.tif", pixels), model=model)
@@ -80,7 +82,7 @@ def test_a_larger_chip_is_what_is_asked_for(
     make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
 ) -> None:
     squares = Squares()
-    model = wrap_detector(squares, make_card(chip_px=96, overlap_px=32), version="1")
+    model = wrap_detector(squares, make_card(chip_px=96, overlap_px=32), version="1", limit=None)
     detect(write_raster("field.tif", field_of_objects(300, 210)[0]), model=model, chip_px=160)
     assert {shape[2:] for shape in squares.shapes} == {(160, 160)}
 
@@ -90,8 +92,8 @@ def test_a_chip_with_as_many_boxes_as_it_returns_is_split(
 ) -> None:
     pixels, boxes = field_of_objects(300, 300)
     path = write_raster("field.tif", pixels)
-    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=60)
-    model = wrap_detector(Squares(most=60), card, version="1")
+    card = make_card(chip_px=256, overlap_px=32)
+    model = wrap_detector(Squares(most=60), card, version="1", limit=60)
 
     summary = detect_to_files(path, [tmp_path / "found.gpkg"], model=model)
     assert summary.counts.objects == len(boxes) > 3 * 60
@@ -106,8 +108,8 @@ def test_boxes_under_the_score_fill_no_limit(
         boxes = [(x, 0, x + 10, 10) for x in range(0, 200, 20)]
         return [(boxes, [0.9] + [0.01] * 9, np.zeros(10)) for _ in chips]
 
-    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=10)
-    model = wrap_detector(unsure, card, version="1")
+    card = make_card(chip_px=256, overlap_px=32)
+    model = wrap_detector(unsure, card, version="1", limit=10)
     path = write_raster("a.tif", np.full((3, 256, 256), 9, np.uint8))
     summary = detect_to_files(path, [tmp_path / "found.gpkg"], model=model)
     assert (summary.counts.objects, summary.counts.windows_split) == (1, 0)
@@ -118,7 +120,9 @@ def test_boxes_end_where_the_raster_ends_before_they_are_compared(make_card: Mak
         boxes = [[0, 0, 64, 64], [0, 30, 64, 64], [10, 45, 64, 64]]  # IoU 0.53; 0.25 in the chip
         return [(boxes, [0.9, 0.8, 0.7], [0, 0, 0]) for _ in chips]
 
-    model = wrap_detector(overhanging, make_card(chip_px=64, overlap_px=16), version="1")
+    model = wrap_detector(
+        overhanging, make_card(chip_px=64, overlap_px=16), version="1", limit=None
+    )
     found = model.detect_chip(np.zeros((3, 40, 64), np.uint8))
     assert found.boxes.tolist() == [[0, 0, 64, 40], [0, 30, 64, 40]]
 
@@ -134,16 +138,16 @@ def test_chips_that_it_changes_are_its_own(
         return found
 
     pixels, boxes = field_of_objects(300, 300)
-    card = make_card(chip_px=256, overlap_px=32, detections_per_chip=60)
+    card = make_card(chip_px=256, overlap_px=32)
     path = write_raster("field.tif", pixels)
-    found = detect(path, model=wrap_detector(spoiling, card, version="1", batch=2))
+    found = detect(path, model=wrap_detector(spoiling, card, version="1", limit=60, batch=2))
     assert len(found) == len(boxes)  # though chips were split and run again
 
 
 def test_what_it_runs_on_is_the_callers_matter(
     make_card: MakeCard, write_raster: WriteRaster
 ) -> None:
-    model = wrap_detector(Squares(), make_card(), version="1")
+    model = wrap_detector(Squares(), make_card(), version="1", limit=None)
     path = write_raster("a.tif", np.zeros((3, 64, 64), np.uint8))
     with pytest.raises(ConfigError, match=r"batch=4 have no effect; give batch to wrap_detector"):
         detect(path, model=model, batch=4)
@@ -163,11 +167,13 @@ def test_a_broken_run_goes_on_with_the_same_version_and_card_alone(
         return squares(chips)
 
     with pytest.raises(RuntimeError, match="fell off"):
-        detect_to_files(path, [output], model=wrap_detector(breaking, card, version="1"))
+        detect_to_files(
+            path, [output], model=wrap_detector(breaking, card, version="1", limit=None)
+        )
     renamed = card.model_copy(update={"class_names": ("house",)})
     for other in (
-        wrap_detector(Squares(), card, version="2"),
-        wrap_detector(Squares(), renamed, version="1"),
+        wrap_detector(Squares(), card, version="2", limit=None),
+        wrap_detector(Squares(), renamed, version="1", limit=None),
     ):
         with pytest.raises(LedgerError, match="hash was"):
             detect_to_files(path, [output], model=other, work=WorkOptions(resume=True))
@@ -175,7 +181,7 @@ def test_a_broken_run_goes_on_with_the_same_version_and_card_alone(
     summary = detect_to_files(
         path,
         [output],
-        model=wrap_detector(rest, card, version="1"),
+        model=wrap_detector(rest, card, version="1", limit=None),
         work=WorkOptions(resume=True),
     )
     assert summary.counts.objects == len(boxes)
@@ -209,30 +215,34 @@ BOX = [[1, 2, 30, 40]]
     ],
 )
 def test_what_is_no_detection_is_an_error(make_card: MakeCard, found: Any, message: str) -> None:
-    model = wrap_detector(lambda chips: [found] * len(chips), make_card(), version="1")
+    model = wrap_detector(lambda chips: [found] * len(chips), make_card(), version="1", limit=None)
     with pytest.raises(ModelError, match=message):
         model.detect_chip(np.zeros((3, 64, 64), np.uint8))
 
 
 @pytest.mark.parametrize(("answers", "returned"), [([], "0 values"), (None, "None")])
 def test_each_chip_needs_an_answer(make_card: MakeCard, answers: Any, returned: str) -> None:
-    model = wrap_detector(lambda _chips: answers, make_card(), version="1")
+    model = wrap_detector(lambda _chips: answers, make_card(), version="1", limit=None)
     with pytest.raises(ModelError, match=f"for each of 1 chips, the detector returned {returned}"):
         model.detect_chip(np.zeros((3, 64, 64), np.uint8))
 
 
 @pytest.mark.parametrize("nothing", [([], [], []), (np.zeros((0, 4)), np.zeros(0), np.zeros(0))])
 def test_nothing_is_a_value(make_card: MakeCard, nothing: Found) -> None:
-    model = wrap_detector(lambda chips: [nothing] * len(chips), make_card(), version="1")
+    model = wrap_detector(
+        lambda chips: [nothing] * len(chips), make_card(), version="1", limit=None
+    )
     assert len(model.detect_chip(np.zeros((3, 64, 64), np.uint8))) == 0
 
 
 def test_bad_arguments_are_an_error(make_card: MakeCard) -> None:
     with pytest.raises(ConfigError, match="expected a function"):
-        wrap_detector("yolo11n.pt", make_card(), version="1")  # type: ignore[arg-type]
+        wrap_detector("yolo11n.pt", make_card(), version="1", limit=None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match=r"expected a geo_retina\.ModelCard as card, got a dict"):
-        wrap_detector(Squares(), make_card().model_dump(), version="1")  # type: ignore[arg-type]
+        wrap_detector(Squares(), make_card().model_dump(), version="1", limit=None)  # type: ignore[arg-type]
     with pytest.raises(ConfigError, match="as version"):
-        wrap_detector(Squares(), make_card(), version="")
+        wrap_detector(Squares(), make_card(), version="", limit=None)
     with pytest.raises(ConfigError, match="batch must be"):
-        wrap_detector(Squares(), make_card(), version="1", batch=0)
+        wrap_detector(Squares(), make_card(), version="1", limit=None, batch=0)
+    with pytest.raises(ConfigError, match="limit must be a whole number of at least 1 or None"):
+        wrap_detector(Squares(), make_card(), version="1", limit=0)
