@@ -7,11 +7,16 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from geo_retina.detection.paths import refuse_overwriting
 from geo_retina.errors import ConfigError, OutputError
 from geo_retina.model.checkpoint import SUFFIX
+from geo_retina.training.records import METRICS_NAME
 from geo_retina.training.settings import TrainingSettings
-from geo_retina.training.validation import BEST_NAME, LAST_NAME
+from geo_retina.training.split_map import SPLIT_NAME
+from geo_retina.training.surroundings import STARTS_NAME
+from geo_retina.training.validation import BEST_NAME, LAST_NAME, VALIDATION_NAME
 from geo_retina.whole_files import write_whole
+from geo_retina.wording import listed
 
 STATE_NAME = "state.ckpt"
 """File in the run folder from which a training goes on."""
@@ -31,7 +36,9 @@ def find_state(folder: Path, settings: TrainingSettings, *, resume: bool) -> Pat
 
     Raises:
         ConfigError: There is a run in the folder and `resume` is not set, or none and it is, or
-            it has another recipe.
+            it has another recipe; or the folder holds a model, or files of another origin, that a
+            new run would overwrite.
+        OutputError: The model to start from would be overwritten.
     """
     state, recipe = folder / STATE_NAME, folder / RECIPE_NAME
     if resume and not state.is_file():
@@ -41,6 +48,7 @@ def find_state(folder: Path, settings: TrainingSettings, *, resume: bool) -> Pat
     if state.is_file() and not resume:
         raise ConfigError(f"{folder} holds a run; go on with --resume or choose another --out")
     if not resume:
+        _refuse_taken(folder, settings)
         return None
     _refuse_other_recipe(recipe, settings)
     return state
@@ -58,6 +66,22 @@ def start_run(folder: Path, settings: TrainingSettings) -> None:
         raise OutputError(f"cannot write the run folder {folder}: {error}") from error
     recipe = settings.model_dump_json(indent=2) + "\n"
     write_whole(folder / RECIPE_NAME, recipe, error=OutputError)
+
+
+def _refuse_taken(folder: Path, settings: TrainingSettings) -> None:
+    """Refuse a folder in which a new run would replace anything but what a broken one left."""
+    measured, model = [folder / BEST_NAME, folder / LAST_NAME], f"{settings.card.name}{SUFFIX}"
+    refuse_overwriting([settings.start_from], measured)
+    if (folder / STARTS_NAME).is_file():  # a run was broken, unless it left its model
+        taken = sorted(set(folder.glob(f"*{SUFFIX}")) - set(measured))
+    else:
+        names = (RECIPE_NAME, SPLIT_NAME, METRICS_NAME, VALIDATION_NAME, model)
+        taken = [file for file in (*(folder / name for name in names), *measured) if file.exists()]
+    if taken:
+        raise ConfigError(
+            f"{folder} holds {listed([file.name for file in taken])}, which a new run might "
+            "overwrite; choose another --out"
+        )
 
 
 def _refuse_other_recipe(file: Path, settings: TrainingSettings) -> None:

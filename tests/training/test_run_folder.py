@@ -1,14 +1,52 @@
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from geo_retina.errors import ConfigError
+from geo_retina.errors import ConfigError, OutputError
 from geo_retina.training.run_folder import STATE_NAME, find_state, start_run
+from geo_retina.training.surroundings import STARTS_NAME
 
 SOURCE = {"kind": "deepforest-csv", "labels": "labels.csv", "images": "images"}
 CLASSES = {"oak": "tree", "car": ""}
+
+
+@pytest.mark.parametrize(
+    "file", ["recipe.json", "split.geojson", "metrics.csv", "best.safetensors", "tiny.safetensors"]
+)
+def test_a_new_run_takes_the_place_of_nothing(
+    recipe: Callable[..., Any], tmp_path: Path, file: str
+) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match=f"holds {re.escape(file)}.*choose another --out"):
+        find_state(tmp_path, recipe(), resume=False)
+
+
+def test_a_broken_run_is_begun_again_and_a_finished_one_keeps_its_model(
+    recipe: Callable[..., Any], tmp_path: Path
+) -> None:
+    start_run(tmp_path, recipe())
+    for file in (STARTS_NAME, "best.safetensors", "metrics.csv"):
+        (tmp_path / file).touch()
+    assert find_state(tmp_path, recipe(), resume=False) is None
+    for name in ("tiny", "named-otherwise"):
+        model = tmp_path / f"{name}.safetensors"
+        model.touch()
+        with pytest.raises(ConfigError, match=rf"holds {name}\.safetensors"):
+            find_state(tmp_path, recipe(), resume=False)
+        model.unlink()
+
+
+def test_the_weights_to_start_from_are_not_overwritten(
+    recipe: Callable[..., Any], tmp_path: Path
+) -> None:
+    for file in (STARTS_NAME, "best.safetensors"):
+        (tmp_path / file).touch()
+    settings = recipe(start_from=str(tmp_path / "best.safetensors"))
+    with pytest.raises(OutputError, match=r"best\.safetensors would be overwritten"):
+        find_state(tmp_path, settings, resume=False)
 
 
 @pytest.mark.parametrize(
