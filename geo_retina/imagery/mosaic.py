@@ -64,19 +64,22 @@ def write_mosaic(
 
     Args:
         files: Files, URLs or GDAL paths; headers alone are read.
-        out: Where to write, `.vrt`; what stands there is replaced.
+        out: Where to write, `.vrt`; what stands there is replaced. Named among `files` too, it is
+            left out of them: a pattern finds the mosaic of an earlier call.
         crs: CRS to assign to files that have none.
         on_progress: Called after each file with the number done and that of all.
 
     Raises:
-        RasterError: There is no file, one cannot be opened, or they do not fit together.
+        RasterError: There is no file, one cannot be opened, they do not fit together, or `out` is
+            one of them and shows others.
         OutputError: The folder of `out` is missing or may not be written in.
         GeoreferenceError: A file's georeference is broken.
     """
     if out.suffix.lower() != ".vrt":
         raise RasterError(f"expected a mosaic that ends in .vrt, got {out}")
     check_place(out)
-    files = [file for file in files if Path(file).resolve() != out.resolve()]
+    before = [file for file in files if Path(file).resolve() == out.resolve()]
+    files = [file for file in files if file not in before]
     if not files:
         raise RasterError("expected raster files to put together, got none")
     found = []
@@ -86,6 +89,7 @@ def write_mosaic(
                 raise RasterError(f"{out} is a part of {path}; choose another output")
             found.append(_described(raster))
         on_progress(number, len(files))
+    _refuse_lost(before, files)
     found = _with_nan(found)
     _refuse_different(found)
     grid, places = _placed(found)
@@ -98,6 +102,19 @@ def write_mosaic(
     with whole_file(out, error=OutputError) as file:
         ET.ElementTree(tree).write(file, encoding="utf-8")
     return Mosaic(len(found), grid, covered)
+
+
+def _refuse_lost(before: Sequence[str], files: Sequence[str]) -> None:
+    """Refuse to replace a mosaic that was named, unless what it shows is all in the new one."""
+    kept = {Path(file).resolve() for file in (*before, *files)}
+    for path in before:
+        with open_raster(path, pixel_coordinates=True) as raster:
+            lost = [file for file in raster.files if Path(file).resolve() not in kept]
+        if lost:
+            raise RasterError(
+                f"{path} would be overwritten, and it is read: it shows {_some(lost)}; choose "
+                "another output"
+            )
 
 
 def _described(raster: Raster) -> SourceFile:

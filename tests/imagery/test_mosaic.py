@@ -238,6 +238,23 @@ def test_a_mosaic_does_not_replace_a_part_of_its_files(
         write_mosaic([str(tmp_path / "two.vrt")], tmp_path / "one.vrt")
 
 
+def test_a_mosaic_that_is_named_loses_nothing_to_the_one_that_replaces_it(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    tiles = [
+        write_part(write_raster, tmp_path / f"{number}.tif", scene(), window)
+        for number, window in enumerate(quarters())
+    ]
+    out = tmp_path / "all.vrt"
+    write_mosaic(tiles[:3], out)
+    before = out.read_bytes()
+
+    with pytest.raises(RasterError, match=r"all\.vrt would be overwritten.*0\.tif"):
+        write_mosaic([str(out), tiles[3]], out)
+    assert out.read_bytes() == before
+    assert write_mosaic([str(out), *tiles], out).files == 4  # what a pattern finds
+
+
 def test_large_whole_nodata_values_are_kept(tmp_path: Path, write_raster: WriteRaster) -> None:
     pixels = scene(1).astype(np.int32)
     file = write_raster(tmp_path / "a.tif", pixels, nodata=-2_147_483_647)
