@@ -37,12 +37,14 @@ def anchors(
     many objects on a sample of the chips.
     """
     with exit_codes(quiet=quiet):
+        from geo_retina.detection.paths import refuse_overwriting
         from geo_retina.training.anchors import propose_anchors
         from geo_retina.whole_files import check_place
 
         if picture is not None:
             check_place(picture, ending=".png")
         labelled = choice(path).read()
+        refuse_overwriting([item.raster for item in labelled], [picture])
         proposed = propose_anchors(
             labelled, gsd_m=gsd, chip_px=chip, sizes_per_level=sizes, ratios=ratios
         )

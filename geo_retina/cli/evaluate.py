@@ -1,7 +1,7 @@
 """`geo-retina evaluate`: how good detections are, against labels."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -153,8 +153,9 @@ def evaluate(
             found_by = checks.undecayed(found_by)
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
-        checks.outputs(report, as_json, calibrated, read=(labels, model, detections))
-        side = None if labels is not None else _recipe_side(name, data, known.split)
+        checks.outputs(report, as_json, calibrated, read=(*known.files, model, detections))
+        written = [report, as_json, calibrated]
+        side = None if labels is not None else _recipe_side(name, data, known.split, written)
         if side is not None and iou is None and distance_m is None:
             iou, distance_m = side.settings.iou, side.settings.distance_m
         iou = defaults.MATCH_IOU if iou is None else iou
@@ -199,10 +200,12 @@ def _write(
     pairs: "list[Pair]", evaluation: "Evaluation", *, report: Path | None, as_json: Path | None
 ) -> None:
     """Write what was asked for."""
+    from geo_retina.detection.paths import refuse_overwriting
     from geo_retina.errors import OutputError
     from geo_retina.evaluation.report import write_report
     from geo_retina.whole_files import write_whole
 
+    refuse_overwriting([pair.name for pair in pairs], [as_json])
     if as_json is not None:
         text = json.dumps(evaluation.to_dict(), indent=2) + "\n"
         write_whole(as_json, text, error=OutputError)
@@ -285,9 +288,18 @@ def _placed(known: "LabelChoice", raster_crs: str | None) -> "LabelChoice":
     return replace(known, source=replace(known.source, vector=vector))
 
 
-def _recipe_side(model: str, data: Path, split: str | None) -> "RecipeSide":
-    """A side of a checkpoint's own recipe; loads the training room, which takes seconds."""
+def _recipe_side(
+    model: str, data: Path, split: str | None, written: Sequence[Path | None]
+) -> "RecipeSide":
+    """A side of a checkpoint's own recipe; loads the training room, which takes seconds.
+
+    Raises:
+        OutputError: Its labels would be overwritten.
+    """
+    from geo_retina.detection.paths import refuse_overwriting
     from geo_retina.labels.splits import VAL
     from geo_retina.training.recipe_side import recipe_side
 
-    return recipe_side(model, data, split or VAL)
+    side = recipe_side(model, data, split or VAL)
+    refuse_overwriting(side.label_files, written)
+    return side

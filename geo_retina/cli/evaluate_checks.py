@@ -51,16 +51,17 @@ def outputs(
     as_json: Path | None,
     calibrated: Path | None,
     *,
-    read: Sequence[str | None],
+    read: Sequence[str | Path | None],
 ) -> None:
     """Refuse outputs that cannot be written, or would replace what is read or each other."""
     from geo_retina.detection.paths import refuse_overwriting
+    from geo_retina.model.checkpoint import SUFFIX
     from geo_retina.whole_files import check_place
 
     refuse_overwriting(read, [report, as_json, calibrated])
     for path in (report, as_json, calibrated):
         if path is not None:
-            check_place(path)
+            check_place(path, ending=SUFFIX if path is calibrated else None)
     if report is None:
         return
     if report.suffix.lower() != ".html":
@@ -69,7 +70,9 @@ def outputs(
         )
     from geo_retina.evaluation.report import ReportFiles
 
-    refuse_overwriting(read, [ReportFiles(report).json])
+    beside = ReportFiles(report)
+    refuse_overwriting(read, [beside.json])
+    beside.refuse_foreign()
 
 
 def without_labels(reading: dict[str, Any], known: "LabelChoice") -> None:

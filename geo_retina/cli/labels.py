@@ -48,12 +48,14 @@ def check(
         from geo_retina.labels.pictures import contact_sheet
         from geo_retina.whole_files import check_place, write_whole
 
-        refuse_overwriting([path], [sheet, as_json])
+        known = choice(path)
+        refuse_overwriting(known.files, [sheet, as_json])
         if sheet is not None:
             check_place(sheet, ending=".png")
         if as_json is not None:
             check_place(as_json)
-        labelled = choice(path).read()
+        labelled = known.read()
+        refuse_overwriting([item.raster for item in labelled], [sheet, as_json])
         report = check_labels(labelled)
         print(report.to_text())
         content = report.to_dict()

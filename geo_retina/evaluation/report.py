@@ -30,6 +30,8 @@ _CHART_POINTS = 400
 _MOST_LINES = 8
 _SIZE_STEPS = 10
 _MOST_MAPS = 6
+_OF_EVALUATIONS = {"rule", "quality", "score"}
+"""Keys of the JSON that an evaluation becomes."""
 
 _PAGE = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>
@@ -58,6 +60,24 @@ class ReportFiles:
         """The numbers, beside the page."""
         return self.html.with_suffix(".json")
 
+    def refuse_foreign(self) -> None:
+        """Let the numbers, whose file nobody named, take the place of earlier numbers alone.
+
+        Raises:
+            OutputError: Another file has that name, such as the labels of a training.
+        """
+        if not self.json.exists():
+            return
+        try:
+            content = json.loads(self.json.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            content = None
+        if not isinstance(content, dict) or not set(content) >= _OF_EVALUATIONS:
+            raise OutputError(
+                f"{self.json} would be overwritten by the numbers of {self.html.name}, and it is "
+                "not of an earlier report; choose another name for the report"
+            )
+
 
 def write_report(
     pairs: Sequence[Pair],
@@ -79,8 +99,11 @@ def write_report(
         pictures: Most misses, and most false alarms, to show.
 
     Raises:
-        OutputError: The files cannot be written.
+        OutputError: The files cannot be written, or the JSON would replace a file that is not of an
+            earlier report.
     """
+    files = ReportFiles(Path(path))
+    files.refuse_foreign()
     rule, cut, at = evaluation.rule, evaluation.cut, f"score {evaluation.cut_words}"
     pairs, _ = ready_pairs(pairs, rule)
     candidates = [rule.candidates(pair) for pair in pairs]
@@ -108,7 +131,6 @@ def write_report(
         )
     page = _PAGE.format(title=escape(title), body="\n".join(body))
     numbers = json.dumps(evaluation.to_dict(), indent=2, allow_nan=False)
-    files = ReportFiles(Path(path))
     write_whole(files.html, page, error=OutputError)
     write_whole(files.json, numbers, error=OutputError)
     return files

@@ -24,6 +24,12 @@ class LabelChoice:
     split: str | None = None
     """Only rasters of this split; None = all."""
 
+    @property
+    def files(self) -> list[str | Path | None]:
+        """Files and folders that were named; None for what was not."""
+        source = self.source
+        return [source.path, source.images, source.vector.area, self.only]
+
     def read(self) -> list[LabelledRaster]:
         """Read the labels of the chosen rasters.
 

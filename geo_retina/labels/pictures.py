@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from geo_retina.errors import OutputError
 from geo_retina.imagery.quicklook import shown_bands
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.space import boxes as box_arrays
 from geo_retina.space.spread import evenly_spread
 from geo_retina.space.windows import Window
+from geo_retina.whole_files import whole_file
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
 _TITLE_PX = 16
@@ -115,6 +117,7 @@ def contact_sheet(
 
     Raises:
         RasterError: A raster cannot be opened.
+        OutputError: The picture cannot be written.
     """
     chosen = evenly_spread(len(labelled), most)
     rows = max(-(-len(chosen) // columns), 1)
@@ -123,8 +126,11 @@ def contact_sheet(
         row, column = divmod(position, columns)
         cell = _cell(labelled[index], window_px=window_px, cell_px=cell_px)
         sheet.paste(cell, (column * cell_px, row * (cell_px + _TITLE_PX)))
-    sheet.save(path)
-    return Path(path)
+    path = Path(path)
+    kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
+    with whole_file(path, error=OutputError) as file:
+        sheet.save(file, format=kind)
+    return path
 
 
 def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Image:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.errors import GeoreferenceError
+from geo_retina.errors import GeoreferenceError, OutputError
 from geo_retina.labels.cleaning import clean_labels
 from geo_retina.labels.files import read_grid
 from geo_retina.labels.labels import LabelledRaster
@@ -17,6 +17,7 @@ from geo_retina.model.criterion import MaxIou
 from geo_retina.model.settings import NetworkSettings
 from geo_retina.space import boxes as box_arrays
 from geo_retina.training.network import audit_chips, audit_text
+from geo_retina.whole_files import whole_file
 
 _NMS_IOU = 0.5
 
@@ -41,9 +42,14 @@ class ProposedAnchors:
         return "\n".join([self.proposal.toml(), *lines])
 
     def draw(self, path: Path) -> Path:
-        """Save a figure of both audits by object size."""
+        """Save a figure of both audits by object size as PNG.
+
+        Raises:
+            OutputError: It cannot be written.
+        """
         figure = draw_audit({"fitted": self.fitted, "paper": self.paper})
-        figure.savefig(path)
+        with whole_file(path, error=OutputError) as file:
+            figure.savefig(file, format="png")
         return path
 
 

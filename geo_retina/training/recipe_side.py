@@ -25,6 +25,8 @@ class RecipeSide:
     """`val`: what the model was measured on while it learned; or another, such as `test`."""
     rasters: tuple[ValRaster, ...]
     settings: ValidationSettings
+    label_files: tuple[str | Path, ...] = ()
+    """What the recipe learns and measures by."""
 
     def pairs(self, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:
         """Detect on these rasters with a model: `val_pairs`."""
@@ -69,8 +71,9 @@ def recipe_sides(model: str | Path, folder: Path, splits: Sequence[str]) -> list
             f"{error} (by the recipe in {info.path}, with paths relative to {folder}; --data names "
             "another folder)"
         ) from error
+    files = tuple(file for source in (*recipe.train, *recipe.val) for file in source.files(folder))
     return [
-        RecipeSide(split, rasters, recipe.validation)
+        RecipeSide(split, rasters, recipe.validation, files)
         for split, rasters in zip(splits, sides, strict=True)
     ]
 

@@ -72,6 +72,10 @@ class _Source(Plain, ABC):
     def name(self) -> str:
         """How messages and the card call it."""
 
+    @abstractmethod
+    def files(self, folder: Path) -> list[str | Path]:
+        """Label files that it names, with paths below `folder`."""
+
     def read(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         """Read the chosen labels; paths are relative to `folder`.
 
@@ -132,6 +136,10 @@ class CsvSource(_Source):
         """How messages and the card call it."""
         return self.labels
 
+    def files(self, folder: Path) -> list[str | Path]:
+        """The CSV."""
+        return [folder / self.labels]
+
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         return read_deepforest_csv(
             folder / self.labels,
@@ -152,6 +160,10 @@ class VocSource(_Source):
     def name(self) -> str:
         """How messages and the card call it."""
         return ", ".join(self.images)
+
+    def files(self, folder: Path) -> list[str | Path]:
+        """The XML files."""
+        return [(folder / image).with_suffix(".xml") for image in self.images]
 
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         return [
@@ -193,6 +205,10 @@ class AnySource(_Source):
     def name(self) -> str:
         """How messages and the card call it."""
         return self.labels
+
+    def files(self, folder: Path) -> list[str | Path]:
+        """The labels and their area."""
+        return [_path(folder, text) for text in (self.labels, self.area) if text is not None]
 
     def _read_all(self, folder: Path, class_names: tuple[str, ...]) -> list[LabelledRaster]:
         source = LabelSource(

@@ -19,6 +19,10 @@ def test_rasters_without_crs_cannot_be_brought_to_a_gsd(
     assert "leave --gsd out" in done.stderr
     assert run("anchors", csv, "-q").exit_code == 0
 
+    done = run("anchors", csv, "-q", "--picture", tmp_path / "plain.png")
+    assert done.exit_code == 2
+    assert "plain.png would be overwritten" in done.stderr
+
 
 def test_own_pixels_need_no_georeference(
     run: Callable[..., Any], write_raster: Callable[..., Path], tmp_path: Path

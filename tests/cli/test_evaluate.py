@@ -283,6 +283,9 @@ def test_the_report_names_the_model_and_what_it_was_evaluated_on(field: Path, mo
         (["--labels", "boxes.csv", "--report", "q.html", "--json", "q.html"], "different outputs"),
         (["--labels", "boxes.csv", "--json", "boxes.csv"], "boxes.csv would be overwritten"),
         (["--labels", "boxes.json", "--report", "boxes.html"], "boxes.json would be overwritten"),
+        (["--labels", "boxes.csv", "--report", "other.html"], "other.json would be overwritten"),
+        (["--labels", "boxes.csv", "--only", "list.txt", "--json", "list.txt"], "overwritten"),
+        (["--labels", "boxes.csv", "--calibrated", "m.gpkg"], "ends in .safetensors"),
         (["--labels", "boxes.csv", "--data", "x"], "--data"),
         (["--labels", "boxes.csv", "--score-column", "x"], "--score-column"),
         (["--labels", "boxes.csv", "--detections-class-column", "x"], "--detections-class-column"),
@@ -297,11 +300,22 @@ def test_bad_input_is_one_line_and_exit_code_2(
     arguments: list[str], said: str, field: Path, model: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(field)
+    (field / "other.json").write_text('{"images": []}')
     done = run(*arguments, "--images", "images", "--quiet")
     assert done.exit_code == 2, done.output
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
     assert model.calls == 0
+
+
+@pytest.mark.usefixtures("model")
+def test_no_raster_is_overwritten(field: Path) -> None:
+    raster = field / "images" / "a.tif"
+    before = raster.read_bytes()
+    done = run("--labels", field / "boxes.csv", "--images", field / "images", "--json", raster)
+    assert done.exit_code == 2
+    assert "a.tif would be overwritten" in done.stderr
+    assert raster.read_bytes() == before
 
 
 def test_options_of_detection_reach_the_model(

@@ -111,6 +111,15 @@ def test_the_models_score_was_chosen_on_its_own_val_side(
     assert about["labels"] == f"the val side of its recipe, paths from {data}"
 
 
+def test_the_labels_of_the_recipe_are_not_overwritten(data: Path, trained: Trained) -> None:
+    labels = data / "boxes.csv"
+    before = labels.read_bytes()
+    done = run("--model", trained(), "--data", data, "--json", labels)
+    assert done.exit_code == 2
+    assert "boxes.csv would be overwritten" in done.stderr
+    assert labels.read_bytes() == before
+
+
 def test_a_stated_score_on_the_val_side_leaves_the_weights(data: Path, trained: Trained) -> None:
     done = run("--model", trained(), "--data", data, "--score", 0.4)
     assert "At score 0.400 (chosen beforehand)" in done.stdout

@@ -120,6 +120,18 @@ def test_labels_are_not_overwritten(labelled: Path) -> None:
     assert labelled.read_bytes() == before
 
 
+@pytest.mark.parametrize("option", ["--json", "--sheet"])
+def test_rasters_are_not_overwritten(labelled: Path, option: str) -> None:
+    raster = labelled.parent / "plain.png"
+    Image.new("RGB", (64, 64)).save(raster)
+    labelled.write_text("image_path,xmin,ymin,xmax,ymax,label\nplain.png,8,8,24,24,tree\n")
+    before = raster.read_bytes()
+    done = run(labelled, option, raster)
+    assert done.exit_code == 2
+    assert "plain.png would be overwritten" in done.stderr
+    assert raster.read_bytes() == before
+
+
 def test_a_sheet_is_a_png(labelled: Path) -> None:
     done = run(labelled, "--sheet", "sheet")
     assert done.exit_code == 2

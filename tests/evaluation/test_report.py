@@ -34,6 +34,18 @@ def pair(tmp_path: Path, write_raster_at: Callable[..., Path]) -> Pair:
     return Pair(str(raster), detections, Labels.of(known, [0] * 3, ("tree",)), site="N")
 
 
+def test_the_numbers_replace_those_of_an_earlier_report_alone(tmp_path: Path, pair: Pair) -> None:
+    evaluation = evaluate_detections([pair], score=0.5, options=QUICK)
+    labels = tmp_path / "val.json"
+    labels.write_text('{"images": [], "annotations": [], "categories": []}')
+    with pytest.raises(OutputError, match=r"val\.json would be overwritten.*not of an earlier"):
+        write_report([pair], evaluation, tmp_path / "val.html")
+    assert labels.read_text().startswith('{"images"')
+    assert not (tmp_path / "val.html").exists()
+    for _ in range(2):
+        write_report([pair], evaluation, tmp_path / "report.html")
+
+
 def test_the_page_stands_alone_and_shows_every_part(tmp_path: Path, pair: Pair) -> None:
     evaluation = evaluate_detections([pair], score=0.5, options=QUICK)
     files = write_report([pair], evaluation, tmp_path / "report.html", title="A & B")
