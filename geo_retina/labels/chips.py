@@ -1,11 +1,13 @@
 """Cut training chips out of labelled rasters: image files and COCO JSON."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import os
 import warnings
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -14,11 +16,11 @@ import numpy as np
 import shapely
 from numpy.typing import NDArray
 
-from geo_retina.errors import LabelError, OutputError
+from geo_retina.errors import LabelError, OutputError, WriteError
 from geo_retina.imagery.raster import Raster, open_raster
 from geo_retina.imagery.regridded import RegriddedRaster
 from geo_retina.labels.cleaning import Changes, clean_labels
-from geo_retina.labels.earlier_chips import CHIPS, CUT_HERE, clear_chips, coco_file
+from geo_retina.labels.earlier_chips import CHIPS, CUT_HERE, beside, clear_chips, coco_file
 from geo_retina.labels.labels import LabelledRaster, Labels, shared_class_names
 from geo_retina.labels.splits import hash_share
 from geo_retina.space import boxes as box_arrays
@@ -93,7 +95,7 @@ def cut_chips(
     Chips cover each raster from its upper-left corner. Where a raster has an area, only chips that
     lie wholly in it are cut; chips without any valid pixel never are. Box coordinates are not
     rounded. Cutting again with more rasters gives the same chips and more. All rasters are looked
-    at before anything is removed or written.
+    at before anything is removed or written; a call that fails or is interrupted leaves no chip.
 
     Args:
         labelled: Rasters and their labels.
@@ -110,6 +112,7 @@ def cut_chips(
         GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
         RasterError: A raster cannot be opened.
         RasterReadError: Pixels cannot be read.
+        WriteError: The disk is full or lost.
     """
     class_names = shared_class_names(item.labels for item in labelled)
     _refuse_what_cannot_be_cut(labelled, options)
@@ -121,18 +124,22 @@ def cut_chips(
         raise OutputError(f"{target}: the folder cannot be made: {error}") from error
     books: dict[Path, _Book] = {}
     changes: list[Changes] = []
-    for item, name in zip(labelled, _chip_stems(labelled), strict=True):
-        book = books.setdefault(coco_file(target, item), _Book(class_names))
-        with open_raster(item.raster, pixel_coordinates=True) as opened:
-            clean = clean_labels(item.labels, width=opened.grid.width, height=opened.grid.height)
-            changes.append(clean.changes)
-            raster, own = _at_gsd(opened, replace(item, labels=clean.labels), options.gsd_m)
-            for window, labels in _chosen(own, raster, name, options):
-                file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
-                if _write_chip(raster, window, target / CHIPS / file):
-                    book.add(f"{CHIPS}/{file}", own, window, labels)
-    for path, book in books.items():
-        write_whole(path, json.dumps(book.content()), error=OutputError)
+    with _all_or_none() as begun:
+        for item, name in zip(labelled, _chip_stems(labelled), strict=True):
+            book = books.setdefault(coco_file(target, item), _Book(class_names))
+            with open_raster(item.raster, pixel_coordinates=True) as opened:
+                clean = clean_labels(
+                    item.labels, width=opened.grid.width, height=opened.grid.height
+                )
+                changes.append(clean.changes)
+                raster, own = _at_gsd(opened, replace(item, labels=clean.labels), options.gsd_m)
+                for window, labels in _chosen(own, raster, name, options):
+                    file = f"{name}_{window.col_off}_{window.row_off}.{options.chip_format}"
+                    if _write_chip(raster, window, target / CHIPS / file, begun):
+                        book.add(f"{CHIPS}/{file}", own, window, labels)
+        for path, book in books.items():
+            begun.append(path)
+            write_whole(path, json.dumps(book.content()), error=OutputError)
     _tell_of_mending(labelled, changes, target)
     return CutChips(
         tuple(sorted(books)),
@@ -141,6 +148,19 @@ def cut_chips(
         labels=sum(len(book.annotations) - book.ignored for book in books.values()),
         ignored=sum(book.ignored for book in books.values()),
     )
+
+
+@contextmanager
+def _all_or_none() -> Iterator[list[Path]]:
+    """A list of files that go again if what makes them fails: nothing would tell whose they are."""
+    begun: list[Path] = []
+    try:
+        yield begun
+    except BaseException:
+        for file in [*begun, *map(beside, begun)]:
+            with contextlib.suppress(OSError):  # what failed first is what is told
+                file.unlink(missing_ok=True)
+        raise
 
 
 def _tell_of_mending(
@@ -274,8 +294,8 @@ def _chosen(
             yield window, labels
 
 
-def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
-    """Write the pixels of a window; False, and no file, where none is valid."""
+def _write_chip(raster: _Pixels, window: Window, path: Path, begun: list[Path]) -> bool:
+    """Write the pixels of a window, with `path` in `begun`; False where none is valid."""
     import rasterio
 
     valid, bands = _valid(raster, window), list(range(1, raster.band_count + 1))
@@ -297,6 +317,7 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
                 "crs": raster.grid.crs.to_wkt(),
                 "transform": raster.grid.crop(window).transform,
             }
+    begun.append(path)
     try:
         with warnings.catch_warnings():
             # A chip of a picture without georeference has none either.
@@ -309,7 +330,7 @@ def _write_chip(raster: _Pixels, window: Window, path: Path) -> bool:
         if path.suffix == ".tif":
             _mark_invalid(path, valid)
     except (OSError, rasterio.errors.RasterioError) as error:
-        raise OutputError(f"{path}: the chip cannot be written: {error}") from error
+        raise WriteError(f"{path}: the chip cannot be written: {error}; make room") from error
     return True
 
 

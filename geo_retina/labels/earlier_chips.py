@@ -15,8 +15,11 @@ CHIPS = "chips"
 """Folder of the chips, beside the COCO files."""
 CUT_HERE = "chips cut by geo_retina"
 """Description in the COCO files: nothing else tells whose a file without images is."""
-_BESIDE = ".aux.xml"
-"""What GDAL may add to a chip's name."""
+
+
+def beside(chip: Path) -> Path:
+    """What GDAL may write beside a chip."""
+    return chip.with_name(f"{chip.name}.aux.xml")
 
 
 def coco_file(folder: Path, item: LabelledRaster) -> Path:
@@ -79,8 +82,7 @@ def _written(book: Path) -> list[Path]:
     if not ours:
         return []
     chips = [book.parent / CHIPS / name for name in names]
-    beside = [chip.with_name(chip.name + _BESIDE) for chip in chips]
-    return [*(file for file in (*chips, *beside) if file.is_file()), book]
+    return [*(file for file in (*chips, *map(beside, chips)) if file.is_file()), book]
 
 
 def _remove(files: Iterable[Path]) -> None:

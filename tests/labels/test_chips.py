@@ -1,7 +1,9 @@
+import errno
 import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,9 @@ from geo_retina.errors import (
     GsdError,
     LabelError,
     OutputError,
+    WriteError,
 )
+from geo_retina.labels import chips
 from geo_retina.labels.chips import ChipOptions, cut_chips, labels_in_window
 from geo_retina.labels.earlier_chips import CUT_HERE
 from geo_retina.labels.formats import read_coco
@@ -220,6 +224,25 @@ def test_rasters_of_one_name_do_not_overwrite_each_other(
         items.append(LabelledRaster(str(path), Labels.empty(["tree"])))
     found = cut_chips(items, tmp_path / "out", options=ChipOptions(chip_px=32, empty_share=1))
     assert found.chips == len(list((tmp_path / "out" / "chips").iterdir())) == 2
+
+
+def test_a_cut_that_fails_leaves_nothing(
+    tmp_path: Path, labelled: LabelledRaster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, options = tmp_path / "out", ChipOptions(chip_px=32, empty_share=1)
+    mark = chips._mark_invalid
+
+    def full_at_the_second(path: Path, valid: Any) -> None:
+        mark(path, valid)
+        if len(list(path.parent.iterdir())) > 1:
+            raise OSError(errno.ENOSPC, "no space left")
+
+    monkeypatch.setattr(chips, "_mark_invalid", full_at_the_second)
+    with pytest.raises(WriteError, match="no space left; make room"):
+        cut_chips([labelled], out, options=options)
+    assert not list((out / "chips").iterdir())
+    monkeypatch.undo()
+    assert cut_chips([labelled], out, options=options).chips > 2
 
 
 def test_splits_get_their_own_file(tmp_path: Path, labelled: LabelledRaster) -> None:
