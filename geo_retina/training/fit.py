@@ -27,7 +27,7 @@ from geo_retina.training.records import LossRecord, OnProgress
 from geo_retina.training.run_folder import find_state, start_run
 from geo_retina.training.run_lock import hold_folder
 from geo_retina.training.settings import TrainingSettings
-from geo_retina.training.split_map import write_split_map
+from geo_retina.training.split_map import warn_of_changes, write_split_map
 from geo_retina.training.start import Start, start_network
 from geo_retina.training.surroundings import note_start
 from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
@@ -94,6 +94,8 @@ def fit(
         refuse_too_large_batch(network, settings, chosen)
         if is_first_process():
             start_run(run_folder, settings)
+            if state is not None:
+                warn_of_changes(run_folder, data.sides)
             write_split_map(run_folder, data.sides)
             note_start(run_folder, device=chosen, devices=devices, resumed=state is not None)
         decay = settings.schedule.ema_decay

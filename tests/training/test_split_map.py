@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import geopandas as gpd
@@ -8,7 +9,7 @@ import shapely
 from affine import Affine
 
 from geo_retina.labels.labels import LabelledRaster, Labels
-from geo_retina.training.split_map import write_split_map
+from geo_retina.training.split_map import SPLIT_NAME, warn_of_changes, write_split_map
 
 
 def test_the_ground_of_each_side_is_written(
@@ -46,3 +47,20 @@ def test_a_raster_of_unknown_place_has_no_geometry(
     paths = (plain, half, local, off)
     rasters = [LabelledRaster(str(path), Labels.empty(["tree"])) for path in paths]
     assert gpd.read_file(write_split_map(tmp_path, rasters)).geometry.isna().all()
+
+
+def test_a_run_that_goes_on_with_other_data_is_told(
+    tmp_path: Path, write_raster: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    path = write_raster("a.tif", np.zeros((1, 9, 9), np.uint8))
+    one = Labels.of([[1, 1, 5, 5]], [0], ["tree"])
+    began = [LabelledRaster(str(path), one, split=split) for split in ("train", "val")]
+    write_split_map(tmp_path, began)
+    warn_of_changes(tmp_path, [replace(item, raster=f"moved/{path.name}") for item in began])
+    assert not caplog.messages
+    warn_of_changes(tmp_path, [began[0], replace(began[1], labels=Labels.empty(["tree"]))])
+    assert "changed since the run began: a.tif; " in caplog.text
+    caplog.clear()
+    (tmp_path / SPLIT_NAME).write_text("[]")
+    warn_of_changes(tmp_path, began)
+    assert not caplog.messages
