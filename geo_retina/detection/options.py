@@ -82,6 +82,11 @@ class DetectOptions(ReadOptions):
             )
         return cls(**values)
 
+    @property
+    def lowers_scores(self) -> bool:
+        """Whether stitching takes from a score what a better box covers."""
+        return self.method == "soft-nms"
+
     def thresholds(self, card: ModelCard) -> Thresholds:
         """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows.
 
@@ -99,7 +104,7 @@ class DetectOptions(ReadOptions):
         return replace(
             Thresholds.of(card, score=self.score, class_scores=class_scores),
             nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
-            decay_iou=None if self.method == "soft-nms" else decay_iou,
+            decay_iou=None if self.lowers_scores else decay_iou,
         )
 
     def merging(self, card: ModelCard) -> Merging:

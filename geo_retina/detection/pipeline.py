@@ -152,8 +152,12 @@ def run_strips(
 
 
 def _in_raster(job: Job, detections: Detections) -> Detections:
-    """Objects inside the AOI, in pixels of the raster; a merging may have lowered scores."""
-    detections = job.thresholds.reached(detections)
+    """Objects inside the AOI, in pixels of the raster, whose lowered score reaches its class's.
+
+    A mean of several classes' scores is none of them: what passed before fusion stays.
+    """
+    if job.options.lowers_scores:
+        detections = job.thresholds.reached(detections)
     if job.aoi is not None and len(detections):
         detections = detections.select(job.aoi.contains_centres(detections.boxes))
     return detections.scale(x=job.source.scale_x, y=job.source.scale_y)

@@ -246,3 +246,18 @@ def test_bad_arguments_are_an_error(make_card: MakeCard) -> None:
         wrap_detector(Squares(), make_card(), version="1", limit=None, batch=0)
     with pytest.raises(ConfigError, match="limit must be a whole number of at least 1 or None"):
         wrap_detector(Squares(), make_card(), version="1", limit=0)
+
+
+@pytest.mark.parametrize("method", ["nms", "nms-ios", "soft-nms", "wbf"])
+def test_an_object_that_two_classes_claim_is_not_lost(
+    make_card: MakeCard, write_raster: WriteRaster, method: str
+) -> None:
+    card = make_card(class_names=("tree", "car"), class_scores={"tree": 0.2, "car": 0.5})
+
+    def find(chips: NDArray[Any]) -> list[Found]:
+        return [([[20, 20, 40, 40]] * 2, [0.25, 0.6], [0, 1]) for _ in chips]
+
+    raster = write_raster("field.tif", np.full((3, 60, 60), 9, np.uint8))
+    model = wrap_detector(find, card, version="1", limit=None)
+    found = detect(raster, model=model, method=method, class_agnostic=True)
+    assert found["class"].tolist() == ["car"]
