@@ -33,7 +33,7 @@ def refuse_overwriting(
         OutputError: Two of them are one file.
     """
     inputs = {_place(path) for path in read if path is not None}
-    seen: set[Path] = set()
+    seen: set[Path | tuple[int, int]] = set()
     for path in (path for path in written if path is not None):
         place = _place(path)
         if place in inputs:
@@ -43,5 +43,11 @@ def refuse_overwriting(
         seen.add(place)
 
 
-def _place(path: str | Path) -> Path:
-    return Path(str(path).removeprefix("file://")).resolve()
+def _place(path: str | Path) -> Path | tuple[int, int]:
+    """What a file is known by: on some disks, names in capitals and in small letters are one."""
+    place = Path(str(path).removeprefix("file://")).resolve()
+    try:
+        found = place.stat()
+    except (OSError, ValueError):  # not there yet, or no path of this system
+        return place
+    return (found.st_dev, found.st_ino) if found.st_ino else place

@@ -24,6 +24,7 @@ from geo_retina.model.artifacts import METADATA, WEIGHTS_HASH, Artifact, weights
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.model.openvino_import import load_openvino
 from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, normalise
+from geo_retina.model.thresholds import Thresholds
 from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
@@ -251,7 +252,7 @@ def _deepness_metadata(card: ModelCard) -> dict[str, object]:
         "resolution": card.gsd_m * _CENTIMETRES,
         "tile_size": card.chip_px,
         "tiles_overlap": -(-100 * card.overlap_px // card.chip_px),  # percent, rounded up
-        "det_conf": card.score,
+        "det_conf": Thresholds.of(card).score,  # it knows one for all classes
         "det_iou_thresh": card.nms_iou,
         # It divides pixels of every type by 255, subtracts the mean and divides by std.
         "standardization_mean": [low / _DEEPNESS_WHITE] * len(card.bands),

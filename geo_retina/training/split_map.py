@@ -69,7 +69,7 @@ def warn_of_changes(folder: Path, labelled: Sequence[LabelledRaster]) -> None:
             "ones, and its best weights so far were chosen by the old: to compare like with like, "
             "start a new run with another --out",
             listed(changed),
-        )  # fmt: skip
+        )
 
 
 def _key(properties: dict[str, Any]) -> tuple[str, str, int]:

@@ -152,6 +152,7 @@ def test_onnx_holds_boxes_and_what_deepness_reads(
         gsd_m=0.25,
         dtype="uint16",
         value_range=(102.0, 3162.0),
+        class_scores={"shrub": 0.2},
     )
     path = tmp_path / "small.onnx"
     export.export_onnx(info, path)
@@ -167,7 +168,7 @@ def test_onnx_holds_boxes_and_what_deepness_reads(
         "resolution": 25,
         "tile_size": 128,
         "tiles_overlap": 32,
-        "det_conf": 0.3,
+        "det_conf": 0.2,
         "det_iou_thresh": 0.5,
         "standardization_mean": [0.4] * 3,
         "standardization_std": [12.0] * 3,
