@@ -82,14 +82,16 @@ def write_mosaic(
     files = [file for file in files if file not in before]
     if not files:
         raise RasterError("expected raster files to put together, got none")
-    found = []
+    found, kept = [], {Path(path).resolve() for path in (*before, *files)}
     for number, path in enumerate(files, start=1):
         with open_raster(path, crs=crs) as raster:
-            if out.exists() and out.resolve() in {Path(file).resolve() for file in raster.files}:
+            parts = {Path(file).resolve() for file in raster.files} if out.exists() else set()
+            if out.resolve() in parts:
                 raise RasterError(f"{out} is a part of {path}; choose another output")
+            kept |= parts
             found.append(_described(raster))
         on_progress(number, len(files))
-    _refuse_lost(before, files)
+    _refuse_lost(before, kept)
     found = _with_nan(found)
     _refuse_different(found)
     grid, places = _placed(found)
@@ -104,9 +106,8 @@ def write_mosaic(
     return Mosaic(len(found), grid, covered)
 
 
-def _refuse_lost(before: Sequence[str], files: Sequence[str]) -> None:
+def _refuse_lost(before: Sequence[str], kept: set[Path]) -> None:
     """Refuse to replace a mosaic that was named, unless what it shows is all in the new one."""
-    kept = {Path(file).resolve() for file in (*before, *files)}
     for path in before:
         with open_raster(path, pixel_coordinates=True) as raster:
             lost = [file for file in raster.files if Path(file).resolve() not in kept]

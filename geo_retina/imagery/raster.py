@@ -18,6 +18,7 @@ from rasterio.errors import NodataShadowWarning, NotGeoreferencedWarning
 from rasterio.windows import Window as RasterioWindow
 
 from geo_retina.errors import GeoRetinaError, RasterError, RasterReadError
+from geo_retina.imagery.files import files_of
 from geo_retina.imagery.gdal import GDAL_ERRORS, reason, session
 from geo_retina.imagery.georeference import Georeference, read_georeference
 from geo_retina.space.windows import Window
@@ -103,9 +104,9 @@ class Raster:
 
     @property
     def files(self) -> tuple[str, ...]:
-        """Files the raster is made of: itself, side files, the sources of a VRT."""
+        """Files the raster is made of: itself, side files, the sources of a VRT with theirs."""
         with self._lock, session():
-            return tuple(map(str, self._dataset.files))
+            return files_of(self._dataset, _open)
 
     @property
     def levels(self) -> tuple[Level, ...]:

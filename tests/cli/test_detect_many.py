@@ -258,6 +258,9 @@ def test_no_output_takes_the_place_of_what_another_raster_reads(
                tmp_path / "{name}.gpkg", "--picture", tmp_path / "{name}.png", "-q")  # fmt: skip
     assert done.exit_code == 2
     assert "plot_1.png would be overwritten, and it is read" in done.stderr
+    assert run("mosaic", tmp_path / "all.vrt", "-o", tmp_path / "more.vrt").exit_code == 0
+    done = run("detect", tmp_path / "more.vrt", "-o", tmp_path / "a.gpkg", "--picture", source)
+    assert done.exit_code == 2, "of a mosaic of mosaics, too"
     assert source.read_bytes() == before
 
 

@@ -30,6 +30,7 @@ from geo_retina.errors import (
     RasterError,
     RasterReadError,
 )
+from geo_retina.imagery.mosaic import write_mosaic
 
 Field = Callable[..., tuple[NDArray[np.uint8], NDArray[np.float64]]]
 
@@ -339,6 +340,26 @@ def test_resume_refuses_another_job(
         detect_to_files(
             path, [out], options=DetectOptions(score=0.9), work=WorkOptions(resume=True)
         )
+
+
+def test_resume_refuses_another_tile_of_a_mosaic_of_mosaics(
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
+) -> None:
+    blob_model()
+    pixels, _ = field_of_objects(300, 300)
+    tile, out = write_raster(tmp_path / "tile.tif", pixels), tmp_path / "out.geojson"
+    write_mosaic([str(tile)], tmp_path / "row.vrt")
+    write_mosaic([str(tmp_path / "row.vrt")], tmp_path / "all.vrt")
+
+    def interrupt(done: float, total: float, _found: int) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        detect_to_files(tmp_path / "all.vrt", [out], on_progress=interrupt)
+    write_raster(tile, pixels[:, ::-1])
+    with pytest.raises(LedgerError, match=r"raster\.files"):
+        detect_to_files(tmp_path / "all.vrt", [out], work=WorkOptions(resume=True))
 
 
 def test_resume_refuses_another_aoi_of_the_same_file(

@@ -3,6 +3,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 from affine import Affine
 from fixture_types import MakeCard, WriteRaster
 from hypothesis import given, settings
@@ -236,6 +237,26 @@ def test_a_mosaic_does_not_replace_a_part_of_its_files(
 
     with pytest.raises(RasterError, match=r"one\.vrt is a part of .*two\.vrt"):
         write_mosaic([str(tmp_path / "two.vrt")], tmp_path / "one.vrt")
+
+
+def test_a_mosaic_of_mosaics_knows_every_file_that_it_shows(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    """GDAL names the sources of the outermost one, without the masks and overviews beside them."""
+    file = write_raster(tmp_path / "a.tif", scene())
+    with rasterio.Env(GDAL_TIFF_INTERNAL_MASK="NO"), rasterio.open(file, "r+") as tile:
+        tile.write_mask(np.full((90, 120), 255, np.uint8))
+    one, two, three = (tmp_path / f"{name}.vrt" for name in ("one", "two", "three"))
+    write_mosaic([str(file)], one)
+    write_mosaic([str(one)], two)
+    write_mosaic([str(two)], three)
+
+    with open_raster(three) as raster:
+        names = {Path(file).name for file in raster.files}
+    assert names == {"three.vrt", "two.vrt", "one.vrt", "a.tif", "a.tif.msk"}
+    with pytest.raises(RasterError, match=r"one\.vrt is a part of .*three\.vrt"):
+        write_mosaic([str(three)], one)
+    assert write_mosaic([str(two), str(three)], three).files == 1, "nothing that it shows is lost"
 
 
 def test_a_mosaic_that_is_named_loses_nothing_to_the_one_that_replaces_it(
