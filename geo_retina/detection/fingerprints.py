@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -76,8 +77,9 @@ def raster_fingerprint(
         Where it is, its size in bytes and the time of its last change (null for a remote one), the
         same over `files`, and its grid.
     """
-    parts = [Path(part) for part in files if not part.endswith(".aux.xml")]
-    states = [(part, part.stat()) for part in sorted(parts) if part.is_file()]
+    named = (_on_disk(part) for part in files if not part.endswith(".aux.xml"))
+    parts = {part for part in named if part is not None}
+    states = [(part, part.stat()) for part in sorted(parts)]
     changes = hashlib.blake2b(digest_size=16)
     for part, part_state in states:
         changes.update(
@@ -100,6 +102,12 @@ def raster_fingerprint(
         "transform": list(grid.transform[:6]),
         "crs": None if grid.crs is None else grid.crs.to_string(),
     }
+
+
+def _on_disk(name: str) -> Path | None:
+    """The file on this disk that GDAL reads under a name, such as the archive of a `/vsizip/`."""
+    place = Path(re.sub(r"^(/vsi\w+/)+", "", name))
+    return next((path for path in (place, *place.parents) if path.is_file()), None)
 
 
 def _leaves(value: object, key: str = "") -> Iterator[tuple[str, object]]:

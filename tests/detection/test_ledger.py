@@ -362,6 +362,17 @@ class TestFingerprints:
         assert first["files"] != later["files"]
         assert first["files"] != swapped["files"]
 
+    def test_an_archive_that_changes_is_noticed(self, tmp_path: Path) -> None:
+        grid, archive = Grid(1, 1, Affine.identity(), None), tmp_path / "plots.zip"
+        name = f"/vsizip/{archive}/north/a.tif"
+        archive.write_bytes(b"12")
+        first = raster_fingerprint(name, grid, files=[name])
+        archive.write_bytes(b"123")
+        later = raster_fingerprint(name, grid, files=[name])
+
+        assert first["files"]["count"] == 1
+        assert first["files"] != later["files"]
+
     def test_a_remote_raster_has_no_size(self) -> None:
         found = raster_fingerprint("https://example.org/a.tif", Grid(1, 1, Affine.identity(), None))
         assert found["path"] == "https://example.org/a.tif"

@@ -1,3 +1,4 @@
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from fixture_types import MakeCard, WriteRaster
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from rasterio.shutil import copy as copy_raster
 from windows_paths import WindowsPath
 
 from geo_retina.card import ModelCard
@@ -257,6 +259,19 @@ def test_a_mosaic_of_mosaics_knows_every_file_that_it_shows(
     with pytest.raises(RasterError, match=r"one\.vrt is a part of .*three\.vrt"):
         write_mosaic([str(three)], one)
     assert write_mosaic([str(two), str(three)], three).files == 1, "nothing that it shows is lost"
+
+
+def test_a_mosaic_of_subdatasets_knows_the_file_that_holds_them(
+    tmp_path: Path, write_raster: WriteRaster
+) -> None:
+    held = tmp_path / "plots.gpkg"
+    copy_raster(write_raster(tmp_path / "a.tif", scene()), held, driver="GPKG")
+    with sqlite3.connect(held) as tables:
+        ((table,),) = tables.execute("SELECT table_name FROM gpkg_contents")
+    write_mosaic([f"GPKG:{held}:{table}"], tmp_path / "all.vrt")
+
+    with open_raster(tmp_path / "all.vrt") as raster:
+        assert str(held) in raster.files
 
 
 def test_a_mosaic_that_is_named_loses_nothing_to_the_one_that_replaces_it(
