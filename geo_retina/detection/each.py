@@ -7,7 +7,7 @@ from itertools import compress
 from pathlib import Path
 from typing import Self
 
-from geo_retina.detection.backends import load_model
+from geo_retina.detection.backends import load_model, runner_of
 from geo_retina.detection.file_run import (
     RunFiles,
     check_run,
@@ -15,6 +15,7 @@ from geo_retina.detection.file_run import (
 )
 from geo_retina.detection.file_writer import Writer
 from geo_retina.detection.holes import holes_path
+from geo_retina.detection.made_with import refuse_other_run
 from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions
 from geo_retina.detection.paths import raster_name, refuse_overwriting
 from geo_retina.detection.pipeline import OnProgress
@@ -129,7 +130,8 @@ def plan_tasks(
 class EachRun:
     """Detection in one raster after the other.
 
-    With `work.resume` those are left as they are whose files all lie there.
+    With `work.resume` those are left as they are whose files all lie there, if they do not say that
+    another model or other options made them.
     """
 
     def __init__(
@@ -171,6 +173,7 @@ class EachRun:
         Raises:
             UsageError: What is wrong with one or more of them.
         """
+        self._refuse_made_otherwise()
         for file in {file.parent: file for task in self.left for file in task.files}.values():
             check_place(file)  # once for a folder, not once for a raster
         checked: list[RunFiles] = []
@@ -200,6 +203,19 @@ class EachRun:
             [path for files in checked for path in files.written],
         )
         self._megapixels = [files.megapixels for files in checked]
+
+    def _refuse_made_otherwise(self) -> None:
+        """Refuse to go on beside files of another run: one folder would hold two kinds of results.
+
+        Such are left where a run over what an earlier one had made was interrupted.
+        """
+        if not self.done_before:
+            return
+        work = self._work
+        runner = runner_of(self._model, device=work.device, backend=work.backend, batch=work.batch)
+        options = self._options.to_dict()
+        for task in self.done_before:
+            refuse_other_run(task.outputs, model_hash=runner.model_hash, options=options)
 
     def run(self, on_progress: OnProgress | None = None) -> Iterator[Outcome]:
         """Detect; a raster that fails is passed over.

@@ -114,6 +114,30 @@ def test_resume_leaves_what_is_done(
     assert "nothing left to do" in run("detect", plots, "-o", out, "--resume").stdout
 
 
+@pytest.mark.parametrize("ending", ["gpkg", "fgb", "parquet", "geojson", "coco.json"])
+def test_resume_does_not_take_the_files_of_another_run_for_its_own(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    plots: Path,
+    tmp_path: Path,
+    ending: str,
+) -> None:
+    """A run with other options over the files of an earlier one was interrupted."""
+    detector = blob_model()
+    out = tmp_path / f"{{name}}.{ending}"
+    assert run("detect", plots, "-o", out).exit_code == 0
+    assert run("detect", plots / "plot_0.tif", "-o", out, "--score", "0.9").exit_code == 0
+    left, calls = (tmp_path / f"plot_1.{ending}").read_bytes(), detector.calls
+    done = run("detect", plots, "-o", out, "--score", "0.9", "--resume", "-q")
+    assert done.exit_code == 2
+    assert f"plot_1.{ending} is of another run: options.score was null, now is 0.9" in done.stderr
+    assert detector.calls == calls
+    assert (tmp_path / f"plot_1.{ending}").read_bytes() == left
+    assert run("detect", plots, "-o", out, "--score", "0.9").exit_code == 0
+    again = run("detect", plots, "-o", out, "--score", "0.9", "--resume")
+    assert "nothing left to do" in again.stdout
+
+
 def test_everything_is_checked_before_the_first_raster(
     run: Callable[..., Any],
     blob_model: Callable[..., Any],
