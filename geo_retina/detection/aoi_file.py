@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 from functools import lru_cache
 from os import PathLike
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING
+from xml.etree import ElementTree as ET
 
 import numpy as np
 import pyproj
@@ -70,6 +72,30 @@ def read_polygons(
     except OSError:  # what lies beside it came or went, or may not be listed
         return _read_polygons(file, layer)
     return _read_once(file, layer, stamp)
+
+
+def files_of_aoi(path: str) -> list[str]:
+    """Files that are read for an AOI, as far as an output could take the place of one.
+
+    Args:
+        path: An AOI that `read_polygons` could read: a file, a folder of Shapefiles or CSV files,
+            an OGR VRT, or a file after the name of its driver (`GPKG:stands.gpkg`).
+    """
+    file = Path(path)
+    if file.is_dir():
+        return [str(one) for one in file.iterdir() if one.suffix.lower() in (".shp", ".csv")]
+    if file.suffix.lower() == ".vrt" and file.is_file():
+        try:
+            named = ET.parse(file).iter("SrcDataSource")  # noqa: S314  GDAL has read it
+        except ET.ParseError:  # GDAL forgives more
+            return [path]
+        return [path, *(str(_source(one, file.parent)) for one in named)]
+    return [path if file.exists() else re.sub(r"^\w{2,}:(?!//)", "", path)]
+
+
+def _source(named: ET.Element, folder: Path) -> Path:
+    path = (named.text or "").strip()
+    return folder / path if named.get("relativeToVRT") == "1" else Path(path)
 
 
 def _version(found: os.stat_result) -> tuple[int, ...]:

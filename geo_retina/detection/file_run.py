@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina import defaults
+from geo_retina.detection.aoi_file import files_of_aoi
 from geo_retina.detection.backends import Model, Runner, runner_of
 from geo_retina.detection.file_writer import MultiWriter, Writer
 from geo_retina.detection.formats import CSV, output_files, split_extension
@@ -275,7 +276,8 @@ def _refuse_overwriting(
     """What is read and written; raise where a file would be both."""
     aoi = job.options.aoi
     read = [job.raster_path, *job.source.raster.files]
-    read += [str(path) for path in (job.model_file, aoi) if path is not None]
+    read += [] if job.model_file is None else [str(job.model_file)]
+    read += [] if aoi is None else files_of_aoi(aoi)
     files = [file for path in outputs for file in output_files(Path(path))]
     files += [*output_files(holes_path(outputs[0])), ledger_path(outputs), *map(Path, further)]
     refuse_overwriting(read, files)

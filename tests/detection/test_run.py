@@ -388,6 +388,35 @@ def test_resume_refuses_another_aoi_of_the_same_file(
         detect_to_files(path, [out], options=options, work=WorkOptions(resume=True))
 
 
+@pytest.mark.parametrize("aoi", ["aoi", "aoi.vrt", "GPKG:aoi/stand.gpkg"])
+def test_no_output_takes_the_place_of_what_an_aoi_shows(
+    blob_model: BlobModel,
+    write_raster: WriteRaster,
+    tmp_path: Path,
+    field_of_objects: Field,
+    monkeypatch: pytest.MonkeyPatch,
+    aoi: str,
+) -> None:
+    detector = blob_model()
+    monkeypatch.chdir(tmp_path)
+    path = write_raster("field.tif", field_of_objects(100, 100)[0])
+    stand = tmp_path / "aoi" / ("stand.shp" if aoi == "aoi" else "stand.gpkg")
+    stand.parent.mkdir()
+    area = gpd.GeoSeries([shapely.box(5e5, 5.4e6 - 9, 5e5 + 9, 5.4e6)], crs="EPSG:32633")
+    area.to_file(stand)
+    source = '<SrcDataSource relativeToVRT="1">aoi/stand.gpkg</SrcDataSource>'
+    Path("aoi.vrt").write_text(
+        f'<OGRVRTDataSource><OGRVRTLayer name="stand">{source}</OGRVRTLayer></OGRVRTDataSource>'
+    )
+    before = stand.read_bytes()
+
+    with pytest.raises(OutputError, match="would be overwritten, and it is read"):
+        detect_to_files(path, [stand], options=DetectOptions(aoi=aoi))
+    assert stand.read_bytes() == before
+    assert detector.calls == 0
+    detect_to_files(path, [tmp_path / "found.gpkg"], options=DetectOptions(aoi=aoi))
+
+
 def test_bad_outputs_are_refused_before_work(
     blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
