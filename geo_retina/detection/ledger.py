@@ -57,7 +57,7 @@ class Ledger:
 
     def __init__(self, path: Path, file: BinaryIO, header: LedgerHeader) -> None:
         """Take over an open, locked file; use `create` or `resume` instead."""
-        self._path = path
+        self._path = path.absolute()  # the caller may go to another folder
         self._file = file
         self._header = header
         self._end = file.tell()

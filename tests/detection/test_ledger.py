@@ -270,6 +270,17 @@ def test_a_full_disk_leaves_the_strips_before(
         assert_holds(ledger, 3)
 
 
+def test_it_is_found_from_another_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with Ledger.create("a.ledger", HEADER) as ledger:
+        ledger.commit(0, strip_of(0, 0), strip_of(100, 2), {"seen": 0})
+        monkeypatch.chdir(tmp_path / "other")
+        assert_holds(ledger, 1)
+        ledger.remove()
+    assert not (tmp_path / "a.ledger").exists()
+
+
 def test_removing_leaves_nothing(tmp_path: Path) -> None:
     ledger = Ledger.create(tmp_path / "a.ledger", HEADER)
     ledger.commit(0, strip_of(0, 3), Detections.empty())
