@@ -88,4 +88,9 @@ def calibrated_card(card: ModelCard, evaluation: Evaluation, found: ScoreMap) ->
 
 
 def _mapped(score: float, found: ScoreMap) -> float:
-    return round(float(found.apply(np.array([score]))[0]), 4)
+    """The score on the new scale, to the seven digits of a float32.
+
+    A steep map crowds scores near 0 and 1: with few digits they would be 0 and 1 themselves, and
+    keep everything or nothing.
+    """
+    return float(f"{found.apply(np.array([score]))[0]:.7g}")

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from geo_retina.errors import ModelError
-from geo_retina.evaluation.calibrated import write_calibrated
+from geo_retina.evaluation.calibrated import calibrated_card, write_calibrated
 from geo_retina.evaluation.calibration import ScoreMap, calibration, fit_score_map
 from geo_retina.evaluation.evaluate import evaluate_detections
 from geo_retina.evaluation.pairs import Pair
@@ -126,6 +126,19 @@ def test_a_calibrated_checkpoint_gives_mapped_scores(checkpoint: Path) -> None:
     assert read_info(path).card == card
     assert read_info(path).recipe == '{"a": 1}'
     assert "calibration error (ECE) before" in {item.name for item in card.metrics}
+
+
+@pytest.mark.parametrize(("score", "shift"), [(0.86, 4.4), (0.05, -5.0)], ids=["near 1", "near 0"])
+def test_a_steep_map_leaves_a_score_that_tells_detections_apart(
+    make_card: Callable[..., Any], score: float, shift: float
+) -> None:
+    steep = ScoreMap(temperature=0.3, shift=shift, ece=0.01)
+    card = calibrated_card(
+        make_card(score=score, class_scores={"tree": score}), _evaluation(), steep
+    )
+    just_under, just_over = np.float32(steep.apply(np.array([score - 0.005, score + 0.005])))
+    for mapped in (card.score, card.class_scores["tree"]):
+        assert just_under < mapped < just_over
 
 
 def test_calibrating_twice_adds_up(checkpoint: Path) -> None:
