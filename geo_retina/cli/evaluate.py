@@ -128,7 +128,7 @@ def evaluate(
             evaluate_detections,
             match_rule,
         )
-        from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting
+        from geo_retina.evaluation.runs import Detecting, lowest_score
         from geo_retina.evaluation.tables import evaluation_markdown
 
         checks.sources(labels, model, detections, calibrated)
@@ -162,8 +162,9 @@ def evaluate(
         match_rule(iou=iou, distance_m=distance_m)
         known = _placed(_sized(known, distance_m), read_by["raster_crs"])
         read_by["pixel_coordinates"] |= read_by["gsd_m"] is not None
-        detecting = DetectOptions(score=LOWEST_SCORE, **found_by, **read_by)
         if detections is None:
+            least = lowest_score(name, score)
+            detecting = DetectOptions(score=least, **found_by, **read_by)
             how = Detecting(options=detecting, **work)
             pairs = _pairs_by_model(name, side or known, how, quiet=quiet)
             told = (

@@ -18,7 +18,8 @@ from geo_retina.labels.labels import LabelledRaster, UnknownClassError
 from geo_retina.model.checkpoint import CheckpointInfo, read_info
 
 LOWEST_SCORE = 0.05
-"""Score from which boxes take part: a curve of precision and recall needs the unsure ones too."""
+"""Score from which boxes take part: a curve of precision and recall needs the unsure ones too. What
+is asked for at a lower one needs more; see `lowest_score`."""
 FROM_LOWEST_SCORE = DetectOptions(score=LOWEST_SCORE)
 """The model's own options, but every box that takes part."""
 
@@ -49,6 +50,22 @@ class Detecting:
 
 
 BY_DEFAULT = Detecting()
+
+
+def lowest_score(model: str | Path, score: float | None) -> float:
+    """Score to detect from, so that all boxes are there that are kept at the score of interest.
+
+    Args:
+        model: Name of a bundled model, or path of a checkpoint.
+        score: At which precision and recall are wanted; None = the model's own, of each class.
+
+    Raises:
+        ModelError: The model is unknown.
+    """
+    if score is not None:
+        return min(LOWEST_SCORE, score)
+    card = read_info(model).card
+    return min(LOWEST_SCORE, card.score, *card.class_scores.values())
 
 
 def model_pairs(labels: LabelChoice, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:

@@ -1,5 +1,6 @@
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
+from geo_retina.detection.detector import ChipResult
 
 Field = Callable[..., tuple[Any, Any]]
 
@@ -75,6 +77,25 @@ def test_sizes_on_the_ground_and_how_the_model_runs(field: Path, model: Any) -> 
     assert " blocks of " in numbers["drawn"]
     assert numbers["thresholds"][0]["ap"]["low"] is not None
     assert model.calls > 1
+
+
+def test_a_low_score_is_measured_with_all_that_reaches_it(
+    field: Path, model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = model.detect
+
+    def unsure(pixels: Any, thresholds: Any) -> list[Any]:
+        found = [result.detections for result in find(pixels, thresholds)]
+        timid = [replace(item, scores=item.scores / 50) for item in found]
+        return [
+            ChipResult(item.select(item.scores >= thresholds.score), saturated=False)
+            for item in timid
+        ]
+
+    monkeypatch.setattr(model, "detect", unsure)
+    done = run("--labels", field / "boxes.csv", "--images", field / "images", "--score", 0.01)
+    assert done.exit_code == 0, done.output
+    assert "At score 0.010 (chosen beforehand): precision 1.000, recall 1.000" in done.stdout
 
 
 def test_what_runs_the_network_is_passed_on(field: Path) -> None:

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from geo_retina.detection.backends import Backend
 from geo_retina.evaluation import runs
-from geo_retina.evaluation.runs import Detecting, detect_pairs
+from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, detect_pairs, lowest_score
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.model.checkpoint import CheckpointInfo
 from geo_retina.model.settings import NetworkSettings
@@ -59,3 +59,26 @@ def test_of_an_area_only_its_windows_are_searched(
     share = (detector.calls - calls) / calls
     assert share == 1 if area.area == 320 * 240 else share < 0.6
     assert bool(len(found)) == (not area.is_empty)
+
+
+@pytest.mark.parametrize(
+    ("card", "score", "expected"),
+    [
+        ({"score": 0.3}, None, LOWEST_SCORE),
+        ({"score": 0.02}, None, 0.02),
+        ({"score": 0.3, "class_scores": {"tree": 0.001}}, None, 0.001),
+        ({"score": 0.02}, 0.4, LOWEST_SCORE),
+        ({"score": 0.3}, 0.01, 0.01),
+    ],
+)
+def test_detects_from_where_it_is_measured(
+    card: dict[str, Any],
+    score: float | None,
+    expected: float,
+    make_card: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Any,
+) -> None:
+    info = CheckpointInfo(tmp_path / "m", make_card(**card), NetworkSettings(num_classes=1))
+    monkeypatch.setattr(runs, "read_info", lambda _model: info)
+    assert lowest_score("m", score) == expected
