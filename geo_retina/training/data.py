@@ -11,6 +11,7 @@ from geo_retina.labels.labels import LabelledRaster
 from geo_retina.labels.leakage import LeakageReport, audit_splits
 from geo_retina.labels.splits import TRAIN, VAL
 from geo_retina.training.class_counts import tell_classes
+from geo_retina.training.contradictions import refuse_contradictions
 from geo_retina.training.division import (
     ByColumn,
     divide_sources,
@@ -66,11 +67,13 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         folder: Folder that its paths are relative to.
 
     Raises:
-        LabelError: Labels are missing or wrong, train or val is empty, or they share pixels or
-            ground.
+        LabelError: Labels are missing or wrong, train or val is empty, they share pixels or
+            ground, or sources contradict each other.
         UsageError: Another of its kinds, for a raster that does not fit the card.
     """
     parts = _divided(settings, folder)
+    for split in (TRAIN, VAL):
+        refuse_contradictions([item for part in parts for item in part.side(split)])
     if settings.divide is not None:
         warn_of_few_labels(
             [item for part in parts for item in (*part.side(TRAIN), *part.side(VAL))],
