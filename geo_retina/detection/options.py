@@ -15,6 +15,8 @@ from geo_retina.wording import shown
 if TYPE_CHECKING:
     from geo_retina.detection.writers.layer import Geometry
 
+_UNLIMITED = 2**31  # boxes of a chip: those of its levels are limited before
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DetectOptions(ReadOptions):
@@ -54,6 +56,8 @@ class DetectOptions(ReadOptions):
         _check_share("decay_iou", self.decay_iou)
         if self.nms_iou == 0:
             raise ConfigError("nms_iou must be above 0: at 0 boxes that merely touch are merged")
+        if self.lowers_scores and self.decay_iou is not None:
+            raise ConfigError("expected no decay_iou with soft-nms, which lowers scores itself")
         if self.aoi_layer is not None and self.aoi is None:
             raise ConfigError(
                 f"expected an AOI file with the layer {self.aoi_layer!r}, got none; name it (--aoi)"
@@ -88,12 +92,14 @@ class DetectOptions(ReadOptions):
         return self.method == "soft-nms"
 
     def thresholds(self, card: ModelCard) -> Thresholds:
-        """Scores and limits of one chip; soft-NMS lowers scores itself, once for all windows.
+        """Scores and limits of one chip.
+
+        Soft-NMS takes the place of NMS and of `decay_iou`, once for all windows: it gets all
+        candidates of a chip.
 
         Raises:
             ConfigError: A class is unknown.
         """
-        decay_iou = card.decay_iou if self.decay_iou is None else self.decay_iou
         class_scores = dict(self.class_scores or ())
         unknown = [name for name in class_scores if name not in card.class_names]
         if unknown:
@@ -101,11 +107,17 @@ class DetectOptions(ReadOptions):
                 f"--class-score (in Python class_scores) names {', '.join(unknown)}; {card.name} "
                 f"finds {', '.join(card.class_names)}"
             )
+        scores = Thresholds.of(card, score=self.score, class_scores=class_scores)
+        if self.lowers_scores:
+            return replace(scores, nms_iou=1, decay_iou=None, detections_per_chip=_UNLIMITED)
         return replace(
-            Thresholds.of(card, score=self.score, class_scores=class_scores),
-            nms_iou=card.nms_iou if self.nms_iou is None else self.nms_iou,
-            decay_iou=None if self.lowers_scores else decay_iou,
+            scores,
+            nms_iou=self._nms_iou(card),
+            decay_iou=card.decay_iou if self.decay_iou is None else self.decay_iou,
         )
+
+    def _nms_iou(self, card: ModelCard) -> float:
+        return card.nms_iou if self.nms_iou is None else self.nms_iou
 
     def merging(self, card: ModelCard) -> Merging:
         """How overlapping boxes become one.
@@ -113,8 +125,8 @@ class DetectOptions(ReadOptions):
         Raises:
             ConfigError: The method is unknown.
         """
-        limits = self.thresholds(card)
-        merging = build_merging(self.method, threshold=limits.nms_iou, score=limits.score)
+        least = self.thresholds(card).score
+        merging = build_merging(self.method, threshold=self._nms_iou(card), score=least)
         return AcrossClasses(merging) if self.class_agnostic else merging
 
     def windows(self, card: ModelCard) -> tuple[int, int]:

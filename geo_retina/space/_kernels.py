@@ -17,6 +17,7 @@ function changes, but not when another file does that the function calls.
 All loops take boxes (N, 4) float64 in rank order and groups (N,) int64 in 0..G-1, contiguous.
 """
 
+import heapq
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar, cast
@@ -498,45 +499,79 @@ def components(boxes: Boxes, groups: Integers, threshold: float, measure: int) -
 
 
 @compiled
-def decay(
-    boxes: Boxes, scores: NDArray[np.float64], starts: Integers, threshold: float, floor: float
-) -> tuple[NDArray[np.float64], Integers]:
-    """Linear soft-NMS (arXiv 1704.04503, eq. 3) inside each component.
+def _reopen(buckets: Buckets, states: NDArray[np.int8], turns: Integers) -> None:
+    """Make UNKNOWN what had its turn before an unknown box that it overlaps, and so on."""
+    all_rivals = np.full(len(states), UNKNOWN, np.int8)
+    found = np.empty(len(states), np.int32)
+    unknown = np.flatnonzero(states == UNKNOWN)
+    waiting = [unknown[at] for at in range(len(unknown))]
+    while len(waiting) > 0:
+        i = waiting.pop()
+        for j in found[: rivals(buckets, i, all_rivals, found)]:
+            if states[j] == KEPT and turns[j] < turns[i]:
+                states[j] = UNKNOWN
+                waiting.append(np.int64(j))
+
+
+@compiled
+def decay(  # noqa: PLR0917  compiled functions take no keywords
+    boxes: Boxes,
+    groups: Integers,
+    scores: NDArray[np.float64],
+    may_change: NDArray[np.bool_],
+    threshold: float,
+    floor: float,
+) -> tuple[NDArray[np.float64], NDArray[np.int8], Integers]:
+    """Linear soft-NMS (arXiv 1704.04503, eq. 3), as far as unread boxes allow.
+
+    Scores only fall. So a box has its turn at the highest score that it can still have, and one
+    that is in doubt puts in doubt what comes after it.
 
     Args:
-        boxes: (N, 4) component by component, each in rank order.
+        boxes: (N, 4) in rank order.
+        groups: (N,) only boxes of one group lower each other's scores.
         scores: (N,)
-        starts: (C + 1,) component c is `starts[c]:starts[c + 1]`.
+        may_change: (N,) True where unread boxes may overlap this one.
         threshold: IoU above which a score decays.
         floor: Boxes whose score falls under it are dropped.
 
     Returns:
-        Decayed scores (N,), and the box that decayed each last, or -1.
+        Scores (N,), exact for the boxes that are KEPT; states (N,), UNKNOWN also for boxes that
+        lower the score of an unknown one; and the box that decayed each last, or -1.
     """
-    scores = scores.copy()
+    buckets = build(boxes, groups, threshold, IOU)
+    for i in range(len(boxes)):
+        store(buckets, i)
+    scores, doubtful = scores.copy(), may_change.copy()
+    turns = np.full(len(boxes), len(boxes))
     decayed_by = np.full(len(boxes), -1, np.int64)
-    waiting = np.empty(len(boxes), np.int64)
-    for c in range(len(starts) - 1):
-        count = starts[c + 1] - starts[c]
-        for i in range(count):
-            waiting[i] = starts[c] + i
-        while count > 0:
-            at = 0
-            for i in range(1, count):
-                best, other = scores[waiting[at]], scores[waiting[i]]
-                if other > best or (other == best and waiting[i] < waiting[at]):
-                    at = i
-            top = waiting[at]
-            if scores[top] < floor:
-                break
-            count -= 1
-            waiting[at] = waiting[count]
-            for other in waiting[:count]:
-                overlap = overlap_of(boxes, top, other, IOU)
-                if overlap > threshold:
-                    scores[other] *= 1 - overlap
-                    decayed_by[other] = top
-    return scores, decayed_by
+    all_rivals = np.full(len(boxes), UNKNOWN, np.int8)
+    found = np.empty(len(boxes), np.int32)
+    waiting = [(-scores[i], i) for i in range(len(boxes))]  # in rank order, and so a heap
+    turn = 0
+    while len(waiting) > 0:
+        negative, i = heapq.heappop(waiting)
+        if scores[i] < floor:
+            continue
+        if scores[i] != -negative:  # lowered since
+            heapq.heappush(waiting, (-scores[i], i))
+            continue
+        turns[i] = turn
+        turn += 1
+        for j in found[: rivals(buckets, i, all_rivals, found)]:
+            if turns[j] < turn:
+                continue
+            if doubtful[i]:
+                doubtful[j] = True
+            else:
+                scores[j] *= 1 - overlap_of(boxes, i, j, IOU)
+                decayed_by[j] = i
+    states = np.full(len(boxes), SUPPRESSED, np.int8)
+    for i in range(len(boxes)):
+        if turns[i] < turn:
+            states[i] = UNKNOWN if doubtful[i] else KEPT
+    _reopen(buckets, states, turns)
+    return scores, states, decayed_by
 
 
 @compiled
@@ -545,8 +580,15 @@ def fuse(
 ) -> tuple[Boxes, NDArray[np.float64], Integers]:
     """Weighted box fusion (arXiv 1910.13302, section 3) inside each component.
 
-    Takes what `decay` takes. Returns for the first member of each cluster the fused box and score,
-    and for every box the first member of its cluster.
+    Args:
+        boxes: (N, 4) component by component, each in rank order.
+        scores: (N,)
+        starts: (C + 1,) component c is `starts[c]:starts[c + 1]`.
+        threshold: IoU with the fused box above which a box joins a cluster.
+
+    Returns:
+        For the first member of each cluster the fused box and score, and for every box the first
+        member of its cluster.
     """
     n = len(boxes)
     fused, total, weight = boxes.copy(), boxes.copy(), scores.copy()

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from geo_retina.errors import ConfigError
 from geo_retina.space import nms
-from geo_retina.space.box_checks import check_scores
+from geo_retina.space.box_checks import check_scores, checked_boxes, groups_of
 from geo_retina.space.boxes import Overlap
 from geo_retina.space.detections import Detections
 from geo_retina.space.links import components
@@ -92,22 +92,23 @@ class SoftNms:
 
     def settle(self, found: Detections, *, unread_from: float = np.inf) -> Settled:
         """See `Merging.settle`."""
-        parts = _components(found, threshold=self.threshold, unread_from=unread_from)
+        order = _rank(found)
+        boxes = np.ascontiguousarray(checked_boxes(found.boxes, self.threshold)[order])
         from geo_retina.space import _kernels
 
-        scores, decayed_by = _kernels.decay(
-            found.boxes[parts.members],
-            found.scores[parts.members].astype(np.float64),
-            parts.starts,
+        scores, states, decayed_by = _kernels.decay(
+            boxes,
+            groups_of(found.class_ids, len(found))[order],
+            found.scores[order].astype(np.float64),
+            boxes[:, 3] > unread_from,
             float(self.threshold),
             float(self.score_floor),
         )
-        keep = scores >= self.score_floor
-        lost = np.flatnonzero(~keep & (decayed_by >= 0))
-        sources = parts.members[keep]
+        keep, lost = states == nms.KEPT, (states == nms.SUPPRESSED) & (decayed_by >= 0)
+        sources = order[keep]
         final = replace(found.select(sources), scores=scores[keep].astype(np.float32))
-        absorbed = np.stack([parts.members[lost], parts.members[decayed_by[lost]]], axis=1)
-        return Settled(final, sources, parts.pending, absorbed)
+        absorbed = np.stack([order[lost], order[decayed_by[lost]]], axis=1)
+        return Settled(final, sources, order[states == nms.UNKNOWN], absorbed)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

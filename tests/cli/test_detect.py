@@ -136,6 +136,10 @@ BAD_INPUT: dict[str, tuple[Callable[..., list[object]], str]] = {
     "class score": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--class-score", "x"], "car=0.2"),
     "class": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--class-score", "x=0.2"], "finds tree"),
     "method": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--method", "magic"], "soft-nms"),
+    "soft": (
+        lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--method", "soft-nms", "--decay-iou", 0.2],
+        "no decay_iou with soft-nms",
+    ),
     "picture": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--picture", t / "a.jpg"], ".png"),
     "map": (lambda t, w: [_rgb(w), "-o", t / "a.gpkg", "--map", t / "a.htm"], ".html"),
     "summary": (

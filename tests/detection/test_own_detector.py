@@ -261,3 +261,18 @@ def test_an_object_that_two_classes_claim_is_not_lost(
     model = wrap_detector(find, card, version="1", limit=None)
     found = detect(raster, model=model, method=method, class_agnostic=True)
     assert found["class"].tolist() == ["car"]
+
+
+def test_soft_nms_lowers_the_scores_of_neighbours_on_one_chip(
+    make_card: MakeCard, write_raster: WriteRaster
+) -> None:
+    boxes = [[20, 20, 40, 40], [20, 20, 40, 35], [20, 26, 40, 46]]  # IoU 0.75 and 14 / 26
+
+    def find(chips: NDArray[Any]) -> list[Found]:
+        return [(boxes, [0.9, 0.8, 0.7], [0, 0, 0]) for _ in chips]
+
+    raster = write_raster("field.tif", np.full((3, 60, 60), 9, np.uint8))
+    model = wrap_detector(find, make_card(nms_iou=0.5), version="1", limit=None)
+    assert detect(raster, model=model, score=0.3)["score"].tolist() == [0.9]
+    found = detect(raster, model=model, score=0.3, method="soft-nms")
+    assert found["score"].tolist() == [0.9, pytest.approx(0.7 * (1 - 14 / 26), abs=1e-6)]
