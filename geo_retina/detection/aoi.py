@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 OUTLINE_TOLERANCE_PX = 0.1
 """How far a reprojected edge may stray from its true course, in pixels."""
 
-_TURN = 360.0
 _POINTS_PER_SIDE = 65
 _FIRST_PIECES = 32
 _MOST_HALVINGS = 12
@@ -127,13 +126,12 @@ def _to_pixels(polygons: Polygons, crs: pyproj.CRS | None, grid: Grid) -> shapel
     if crs is None or grid.crs is None:
         return shapely.transform(polygons, grid.world_to_pixel)
     if crs == grid.crs:
-        turned = _turns_on(polygons, grid) if crs.is_geographic else polygons
-        return shapely.transform(turned, grid.world_to_pixel)
+        return shapely.transform(_turns_on(polygons, grid), grid.world_to_pixel)
     source, target = crs, grid.crs
 
     def to_pixel(points: NDArray[np.float64]) -> NDArray[np.float64]:
         world = reproject(points, source=source, target=target)
-        return grid.world_to_pixel(_at_turn_of(grid, world) if target.is_geographic else world)
+        return grid.world_to_pixel(_at_turn_of(grid, world))
 
     near = _near_raster(polygons, crs, grid)
     if near.is_empty:
@@ -167,23 +165,30 @@ def _near_raster(polygons: Polygons, crs: pyproj.CRS, grid: Grid) -> Polygons:
     ring = reproject(world, source=grid.crs or crs, target=crs)
     if not np.isfinite(ring).all():
         return polygons
-    if not crs.is_geographic:
+    turn = antimeridian.turn_of(crs)
+    if turn is None:
         return only_polygons(_clip(polygons, [ring]))
+    if not crs.is_geographic:
+        ring = antimeridian.joined(ring[None], turn)[0]
+        if abs(ring[0, 0] - ring[-1, 0]) > turn / 2:  # round a pole, where it encloses nothing
+            return polygons
+        return only_polygons(_clip(_all_turns(polygons, [ring], turn), [ring]))
     ring = antimeridian.unwrap(ring[None])[0]
     if not antimeridian.crossing(ring[None])[0]:
-        return only_polygons(_clip(_all_turns(polygons, [ring]), [ring]))
+        return only_polygons(_clip(_all_turns(polygons, [ring], turn), [ring]))
     rings = antimeridian.cut(ring)
-    one_world = shapely.intersection(_all_turns(polygons, rings), shapely.box(-180, -90, 180, 90))
+    turned = _all_turns(polygons, rings, turn)
+    one_world = shapely.intersection(turned, shapely.box(-180, -90, 180, 90))
     return only_polygons(_clip(only_polygons(one_world), rings))
 
 
-def _all_turns(polygons: Polygons, rings: list[NDArray[np.float64]]) -> Polygons:
-    """Polygons in degrees near some rings, with those that lie there a turn to the west or east.
+def _all_turns(polygons: Polygons, rings: list[NDArray[np.float64]], turn: float) -> Polygons:
+    """Polygons near some rings, with those that lie there a turn to the west or east.
 
     A raster or an AOI may go on past 180 degrees, or count from 0 to 360, where the other does not.
     """
     outline = _around(rings)
-    turns = [translate(polygons, xoff=turn) for turn in (-_TURN, 0, _TURN)]
+    turns = [translate(polygons, xoff=shift) for shift in (-turn, 0, turn)]
     return only_polygons(shapely.union_all([_near(turned, outline) for turned in turns]))
 
 
@@ -197,10 +202,13 @@ def _near(polygons: shapely.Geometry, outline: Polygons) -> Polygons:
 
 
 def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
-    """Those turns of polygons in degrees that may lie on a grid in degrees."""
+    """Those turns of polygons in the grid's CRS that may lie on it, if its x goes round."""
+    turn = None if grid.crs is None else antimeridian.turn_of(grid.crs)
+    if turn is None:
+        return polygons
     west, east = grid.corners[:, 0].min(), grid.corners[:, 0].max()
     first, _, last, _ = polygons.bounds
-    turns = [turn for turn in (-_TURN, 0, _TURN) if first + turn <= east and last + turn >= west]
+    turns = [by for by in (-turn, 0, turn) if first + by <= east and last + by >= west]
     if turns == [0]:
         return polygons
     moved = [translate(polygons, xoff=turn) for turn in turns]
@@ -208,10 +216,13 @@ def _turns_on(polygons: Polygons, grid: Grid) -> Polygons:
 
 
 def _at_turn_of(grid: Grid, points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Points in degrees, each by whole turns as near as it gets to the centre of the grid."""
+    """Points in the grid's CRS; where x goes round, as near to the grid's centre as they get."""
+    turn = None if grid.crs is None else antimeridian.turn_of(grid.crs)
+    if turn is None:
+        return points
     centre = grid.pixel_to_world(np.array([[grid.width / 2, grid.height / 2]]))[0, 0]
     turned = points.copy()
-    turned[:, 0] += _TURN * np.round((centre - turned[:, 0]) / _TURN)
+    turned[:, 0] += turn * np.round((centre - turned[:, 0]) / turn)
     return turned
 
 

@@ -11,11 +11,14 @@ from affine import Affine
 from geo_retina.detection import antimeridian
 from geo_retina.errors import GeoreferenceError
 from geo_retina.space import boxes as box_arrays
-from geo_retina.space.grid import Grid, reproject
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 if TYPE_CHECKING:
     import pyproj
     from numpy.typing import NDArray
+
+MOST_BENT = 0.1
+"""Share of a box's diagonal by which its centre may lie off the mean of its corners, all placed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,12 +49,15 @@ class Placement:
 
         The first is always the box's upper left corner in the pixel frame. Each corner is mapped on
         its own. In longitude and latitude a box on the antimeridian runs past 180 degrees instead
-        of jumping to the other side of the world.
+        of jumping to the other side of the world, and so it does in Web Mercator and the like.
 
         Raises:
-            GeoreferenceError: A box lies where the output's CRS is not defined.
+            GeoreferenceError: A box lies where the output's CRS is not defined, or is cut.
         """
-        return counter_clockwise(self._place(self.grid.box_corners(boxes)))
+        placed = self._place(self.grid.box_corners(boxes))
+        if self.crs is not None and antimeridian.turn_of(self.crs) is None:
+            self._refuse_torn(placed, self.centres(boxes))
+        return counter_clockwise(placed)
 
     def centres(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
         """Centres of (N, 4) boxes in the output's x and y: (N, 2).
@@ -82,7 +88,24 @@ class Placement:
                 f"the point {tuple(lost.tolist())} of the raster ({self.grid.crs.name}) has no "
                 f"place in {self.crs.name}; choose a CRS that covers the raster"
             )
-        return antimeridian.unwrap(placed) if self.crs.is_geographic else placed
+        turn = antimeridian.turn_of(self.crs)
+        return placed if turn is None else antimeridian.joined(placed, turn)
+
+    def _refuse_torn(self, corners: NDArray[np.float64], centres: NDArray[np.float64]) -> None:
+        """Raise for a box whose corners the output's CRS puts on opposite sides of the world.
+
+        Args:
+            corners: (N, 4, 2) in the output's CRS.
+            centres: (N, 2) true centres of the same boxes: far from the mean of torn corners.
+        """
+        diagonals = np.hypot(*(corners[:, 2] - corners[:, 0]).T)
+        torn = np.hypot(*(corners.mean(axis=1) - centres).T) > MOST_BENT * diagonals
+        if torn.any() and self.crs is not None and self.grid.crs is not None:
+            x, y = reproject(centres[torn][0], source=self.crs, target=WGS84)
+            raise GeoreferenceError(
+                f"the box at longitude {x:.6f}, latitude {y:.6f} lies where {self.crs.name} cuts "
+                "the world; choose a CRS made for this region, such as its UTM zone"
+            )
 
 
 def counter_clockwise(rings: NDArray[np.float64]) -> NDArray[np.float64]:

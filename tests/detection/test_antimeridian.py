@@ -1,4 +1,5 @@
 import numpy as np
+import pyproj
 import pytest
 import shapely
 from hypothesis import given
@@ -29,6 +30,25 @@ def test_unwrapping_undoes_any_turns(west: float, width: float, south: float) ->
 def test_a_ring_that_begins_near_the_antimeridian_stays_there(west: float) -> None:
     ring = box_ring(west, 0, west + 0.25, 1)
     np.testing.assert_array_equal(antimeridian.unwrap(ring[None])[0], ring)
+
+
+@pytest.mark.parametrize(
+    ("code", "turn"),
+    [
+        ("EPSG:4326", 360),
+        ("EPSG:4807", 400),  # grads
+        ("+proj=longlat +ellps=bessel +towgs84=598,73,418", 360),
+        ("EPSG:3857", 2 * np.pi * 6_378_137),
+        ("EPSG:3832", 2 * np.pi * 6_378_137),  # cut in the Atlantic
+        ("+proj=merc +datum=WGS84 +x_0=900000 +units=ft", 2 * np.pi * 6_378_137 / 0.3048),
+        ("EPSG:32660", None),
+        ("EPSG:3031", None),
+        ("EPSG:8857", None),  # the width of the world depends on the latitude
+        ('LOCAL_CS["mine",UNIT["metre",1]]', None),
+    ],
+)
+def test_x_goes_round_the_world_in_degrees_and_on_cylinders(code: str, turn: float | None) -> None:
+    assert antimeridian.turn_of(pyproj.CRS(code)) == (turn and pytest.approx(turn, rel=1e-9))
 
 
 def test_ordinary_rings_keep_every_digit() -> None:

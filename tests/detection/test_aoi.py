@@ -141,7 +141,9 @@ def test_an_aoi_on_the_antimeridian_meets_a_raster_there(tmp_path: Path) -> None
     assert beyond.geometry.area == pytest.approx(1000 * 1000, rel=1e-6)
 
 
-@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:4269", "OGC:CRS84", "EPSG:4979", "EPSG:3832"])
+@pytest.mark.parametrize(
+    "crs", ["EPSG:4326", "EPSG:4269", "OGC:CRS84", "EPSG:4979", "EPSG:3832", "EPSG:3857"]
+)
 @pytest.mark.parametrize("west", [179.9995, -180.0005, 190, 359.9995, -190, 12])
 @pytest.mark.parametrize("turned", [False, True])
 def test_degrees_may_be_counted_from_any_turn(
@@ -169,6 +171,20 @@ def test_degrees_may_be_counted_from_any_turn(
     aoi = read_aoi(write(tmp_path / "a.gpkg", parts, target), grid)
     assert aoi.geometry.buffer(0.01).hausdorff_distance(shape) < 0.1
     assert aoi.geometry.area == pytest.approx(shape.area, rel=1e-3)
+
+
+@pytest.mark.parametrize("crs", ["EPSG:4326", "EPSG:3857", "EPSG:32660"])
+def test_a_projected_raster_goes_past_the_antimeridian(tmp_path: Path, crs: str) -> None:
+    web = pyproj.CRS.from_epsg(3857)
+    edge = 20_037_508.342789244
+    grid = Grid(100, 80, Affine(1, 0, edge - 50, 0, -1, 1000), web)
+    sides = [shapely.box(edge - 40, 940, edge, 980), shapely.box(-edge, 940, 40 - edge, 980)]
+    target = pyproj.CRS(crs)
+    parts = [
+        shapely.transform(one, lambda xy: reproject(xy, source=web, target=target)) for one in sides
+    ]
+    aoi = read_aoi(write(tmp_path / "a.gpkg", parts, target), grid)
+    assert aoi.geometry.buffer(0.01).hausdorff_distance(shapely.box(10, 20, 90, 60)) < 0.1
 
 
 def test_a_raster_round_the_pole(tmp_path: Path) -> None:

@@ -80,6 +80,27 @@ def test_a_box_on_the_antimeridian_stays_in_one_piece() -> None:
     assert rings[0, :, 0].max() > 180
 
 
+@pytest.mark.parametrize("code", ["EPSG:3857", "EPSG:6933", "EPSG:4087", "+proj=merc +x_0=9e5"])
+def test_a_box_on_the_antimeridian_stays_in_one_piece_where_x_goes_round(code: str) -> None:
+    utm60, target = pyproj.CRS.from_epsg(32660), pyproj.CRS(code)
+    grid = Grid(300, 200, Affine(0.1, 0, 833_965, 0, -0.1, 1000), utm60)
+    boxes = np.array([[120.0, 100, 150, 120], [20, 20, 40, 40], [260, 20, 280, 40]])
+    rings = Placement(grid, target).corners(boxes)
+    assert np.ptp(rings[..., 0], axis=1) == pytest.approx([3, 2, 2], rel=0.2)
+    assert all(signed_area(ring) > 0 for ring in rings)
+    back = reproject(rings[0], source=target, target=utm60)
+    np.testing.assert_allclose(sorted(back[:, 0]), [833_977, 833_977, 833_980, 833_980], atol=1e-3)
+
+
+@pytest.mark.parametrize("code", ["EPSG:8857", "ESRI:54009", "ESRI:54030"])
+def test_a_box_that_the_crs_tears_apart_is_refused(code: str) -> None:
+    grid = Grid(300, 200, Affine(0.1, 0, 833_965, 0, -0.1, 1000), pyproj.CRS.from_epsg(32660))
+    placement = Placement(grid, pyproj.CRS(code))
+    assert placement.corners(np.array([[20.0, 20, 40, 40], [260, 20, 280, 40]])).shape == (2, 4, 2)
+    with pytest.raises(GeoreferenceError, match=r"longitude -?180\.0000.* cuts the world"):
+        placement.corners(np.array([[20.0, 20, 40, 40], [120, 100, 150, 120]]))
+
+
 def test_a_missing_crs_on_one_side_is_refused() -> None:
     grid = Grid(10, 10, Affine.identity(), None)
     with pytest.raises(GeoreferenceError, match="cannot place a raster with CRS none"):
