@@ -181,6 +181,15 @@ class TestAntimeridian:
         expected = shapely.Polygon(np.stack([corners[:, 0] % 360, corners[:, 1]], axis=-1))
         assert whole.symmetric_difference(expected).area < 1e-5 * expected.area
 
+    def test_a_part_too_narrow_to_write_is_left_out(self, tmp_path: Path) -> None:
+        grid = Grid(100, 100, Affine(1e-5, 0, 179.9995, 0, -1e-5, 0), WGS84)
+        boxes = np.array([[20.0, 20, 50.002, 40], [49.998, 20, 60, 40], [20, 20, 51, 40]])
+        found = Detections.of(boxes, np.ones(3), np.zeros(3), 1)
+        shapes = [one["geometry"] for one in collection(tmp_path, found, grid)["features"]]
+        assert [one["type"] for one in shapes] == ["Polygon", "Polygon", "MultiPolygon"]
+        assert shapely.geometry.shape(shapes[0]).bounds == (179.9997, -0.0004, 180, -0.0002)
+        assert shapely.geometry.shape(shapes[1]).bounds == (-180, -0.0004, -179.9999, -0.0002)
+
     def test_a_raster_in_longitudes_from_0_to_360(self, tmp_path: Path) -> None:
         grid = Grid(3600, 1800, Affine(0.1, 0, 0, 0, -0.1, 90), WGS84)
         boxes = np.array([[2000.0, 900, 2010, 910], [1795, 900, 1805, 910], [10, 900, 20, 910]])

@@ -12,6 +12,7 @@ import math
 from typing import TYPE_CHECKING
 
 import numpy as np
+import shapely
 
 from geo_retina.detection import antimeridian
 from geo_retina.detection.writers.text_file import TextFile
@@ -114,7 +115,8 @@ class _Lines:
 
     def _cut_shape(self, ring: NDArray[np.float64]) -> str:
         parts = [np.vstack([part, part[:1]]) for part in antimeridian.cut(ring)]
-        polygons = [[self._rounded(part)] for part in parts]
+        rounded = [self._rounded(part) for part in parts]
+        polygons = [[part] for part in rounded if shapely.Polygon(part).area > 0]  # no slivers
         shape = (
             {"type": "Polygon", "coordinates": polygons[0]}
             if len(polygons) == 1
