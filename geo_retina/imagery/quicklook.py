@@ -37,7 +37,8 @@ def read_small(
 
     Returns:
         (height, width, 3) red, green, blue, black where nothing is valid; and its pixels per raster
-        pixel. Data other than uint8 is stretched between its percentiles 2 and 98.
+        pixel. Data other than uint8 is stretched between its percentiles 2 and 98, of complex
+        numbers their magnitude.
 
     Raises:
         RasterReadError: The raster cannot be read.
@@ -117,6 +118,7 @@ def _to_eight_bits(values: "np.ma.MaskedArray[Any, Any]") -> NDArray[np.uint8]:
         invalid = np.ma.getmaskarray(values).all(axis=0)
         shown = np.where(invalid, 0, values.data)
         return np.ascontiguousarray(shown.transpose(1, 2, 0), dtype=np.uint8)
+    values = np.ma.abs(values) if values.dtype.kind == "c" else values
     known = values.compressed()
     known = known[np.isfinite(known)]
     low, high = np.percentile(known, _SHOWN_PERCENTILES) if len(known) else (0.0, 1.0)

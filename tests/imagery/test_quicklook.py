@@ -27,6 +27,14 @@ def test_other_types_are_stretched_and_invalid_is_black(write_raster: WriteRaste
     assert shown[10, -1, 0] > 245
 
 
+def test_of_complex_numbers_the_magnitude_is_shown(write_raster: WriteRaster) -> None:
+    pixels = np.linspace(0, 8, 50) * np.exp(1j * np.arange(50))
+    path = write_raster("c.tif", np.tile(pixels, (1, 30, 1)).astype(np.complex64))
+    shown, _ = read_small(str(path), most_px=100)
+    assert (np.diff(shown[0, :, 0].astype(int)) >= 0).all()
+    assert (shown[10, 0, 0], shown[10, -1, 0]) == (0, 255)
+
+
 def test_a_colour_that_holds_nodata_in_one_band_is_shown(write_raster: WriteRaster) -> None:
     pixels = np.full((3, 30, 30), 100, np.uint8)
     pixels[0, :10] = 255  # over-exposed in red alone
