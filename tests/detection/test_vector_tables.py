@@ -21,7 +21,7 @@ from geo_retina.detection.writers import geoparquet, ogr
 from geo_retina.detection.writers.layer import Layer
 from geo_retina.errors import OutputError
 from geo_retina.space.detections import Detections
-from geo_retina.space.grid import Grid
+from geo_retina.space.grid import WGS84, Grid, reproject
 
 UTM33 = pyproj.CRS.from_epsg(32633)
 GRID = Grid(1000, 800, Affine(0.1, 0, 500_000, 0, -0.1, 5_400_000), UTM33)
@@ -75,6 +75,26 @@ class TestFlatGeobuf:
             info = pyogrio.read_info(path)
             assert info["features"] == count
             assert info["capabilities"]["fast_spatial_filter"] == indexed
+
+
+@pytest.mark.parametrize("extension", ["gpkg", "fgb", "shp"])
+@pytest.mark.parametrize(
+    "crs",
+    [
+        "+proj=utm +zone=15 +datum=NAD83 +units=us-ft",
+        "+proj=utm +zone=33 +datum=WGS84 +units=km",
+        "+proj=tmerc +lon_0=15 +k=0.9996 +x_0=500000 +datum=WGS84 +units=ft",
+    ],
+)
+def test_a_crs_in_feet_is_not_taken_for_the_utm_zone_in_metres(
+    tmp_path: Path, crs: str, extension: str
+) -> None:
+    stated = pyproj.CRS(crs)
+    path = write(tmp_path / f"a.{extension}", some(2), grid=replace(GRID, crs=stated))
+    read = pyproj.CRS(pyogrio.read_info(path)["crs"])
+    point = np.array([[500.0, 5400]])
+    places = [reproject(point, source=one, target=WGS84) for one in (read, stated)]
+    np.testing.assert_allclose(*places, atol=1e-9)
 
 
 class TestGeoParquet:

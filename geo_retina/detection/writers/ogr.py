@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
+import pyproj
 
 from geo_retina.detection.writers.layer import GEOMETRY_COLUMN, table_schema
 from geo_retina.detection.writers.read_back import ID, Tally, fault_of
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 
 _PLAIN_NAME = "output"
+_NO_CODE = {"authority": "NONE", "code": 100_000}
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class OgrSink:
                     driver=self._driver.name,
                     geometry_name=GEOMETRY_COLUMN,
                     geometry_type=self._layer.geometry.capitalize(),
-                    crs=None if crs is None else crs.to_wkt(),
+                    crs=None if crs is None else _wkt(crs),
                     layer_metadata=_as_text(self._layer.metadata),
                     layer_options=self._layer_options(),
                 )
@@ -119,6 +121,19 @@ class OgrSink:
         if limit is not None and self._tally.rows > limit:
             return {**self._driver.layer_options, "SPATIAL_INDEX": "NO"}
         return dict(self._driver.layer_options)
+
+
+def _wkt(crs: pyproj.CRS) -> str:
+    """Text of a CRS that GDAL keeps as it is.
+
+    A projected one without a code it would take for the UTM zone of the same numbers, whatever the
+    unit (feet) and the axes. Any code keeps it from that: this is the one that GDAL itself writes
+    into a GeoPackage for a CRS that has none.
+    """
+    described = crs.to_json_dict()
+    if crs.is_projected and not crs.is_bound and "id" not in described and crs.to_epsg() is None:
+        described["id"] = _NO_CODE
+    return str(pyproj.CRS.from_json_dict(described).to_wkt())
 
 
 def _as_text(metadata: Mapping[str, object]) -> dict[str, str]:
