@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from geo_retina.card import ModelCard
 from geo_retina.imagery.bands import BandChoice, choose_bands
 from geo_retina.imagery.masks import MaskPlan, plan_masks
+from geo_retina.imagery.overviews import placed
 from geo_retina.imagery.radiometry import Radiometry, choose_radiometry
 from geo_retina.imagery.raster import Level, Raster
 from geo_retina.imagery.read_options import READ_AS_STATED, ReadOptions
@@ -269,6 +270,7 @@ def open_chip_source(
         recipe = _Recipe(grid, choice, masks, radiometry, None, 1.0, 1.0)
     else:
         level = _fitting_level(raster.levels, scale_x, scale_y)
+        level = placed(level, raster, band=choice.numbers[0])
         step_x, step_y = scale_x / level.factor_x, scale_y / level.factor_y
         recipe = _Recipe(grid, choice, masks, radiometry, level, step_x, step_y)
     return ChipSource(raster, recipe)

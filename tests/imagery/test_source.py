@@ -134,6 +134,7 @@ def test_fitting_overview_is_read_instead_of_the_raster(
 ) -> None:
     path = write_raster("a.tif", noise(3, 640, 800), gsd=0.02, overviews=[2, 4, 8])
     with open_raster(path) as raster:
+        source = open_chip_source(raster, make_card())
         windows = []
         monkeypatch.setattr(
             raster,
@@ -142,7 +143,7 @@ def test_fitting_overview_is_read_instead_of_the_raster(
                 windows.append(window) or _read(window, **options)
             ),
         )
-        open_chip_source(raster, make_card()).read(Window(32, 32, 64, 64))
+        source.read(Window(32, 32, 64, 64))
     assert [(window.width, window.height) for window in windows] == [(80, 80)]  # factor 4 of 5
 
 
