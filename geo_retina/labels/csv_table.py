@@ -65,13 +65,13 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
         if column in table:
             table[column] = _numbers(table[column], csv=csv)
     endless = np.isinf(table[list(BOX)].to_numpy(dtype=np.float64)).any(axis=1)
-    _refuse_row(csv, endless, "a box with infinite coordinates")
+    refuse_row(csv, endless, "a box with infinite coordinates")
     empty = table[list(BOX)].isna()
-    _refuse_row(csv, empty.any(axis=1) & ~empty.all(axis=1), "a box with empty coordinates")
-    _refuse_row(csv, table[IMAGE].isna(), "no image_path")
+    refuse_row(csv, empty.any(axis=1) & ~empty.all(axis=1), "a box with empty coordinates")
+    refuse_row(csv, table[IMAGE].isna(), "no image_path")
     classes = LABEL if class_column is None else class_column
     if classes in table:
-        _refuse_row(csv, table[classes].isna() & ~empty.any(axis=1), f"a box without {classes}")
+        refuse_row(csv, table[classes].isna() & ~empty.any(axis=1), f"a box without {classes}")
     return table
 
 
@@ -121,10 +121,10 @@ def _bounds(column: "pd.Series[str]", *, csv: Path) -> NDArray[np.float64]:
     texts = column.astype(object).where(column.notna(), None).to_numpy()
     shapes = shapely.from_wkt(texts, on_invalid="ignore")
     none = shapely.is_missing(shapes)
-    _refuse_row(csv, column.notna() & none, f"no WKT in the column {GEOMETRY}")
+    refuse_row(csv, column.notna() & none, f"no WKT in the column {GEOMETRY}")
     boxes: NDArray[np.float64] = shapely.bounds(shapes)
     flat = ~none & (boxes != 0).any(axis=1) & (boxes[:, :2] == boxes[:, 2:]).any(axis=1)
-    _refuse_row(
+    refuse_row(
         csv, flat, f"expected a polygon in the column {GEOMETRY}, got a point or a line, which has "
         "no box"
     )  # fmt: skip
@@ -135,11 +135,21 @@ def _numbers(column: "pd.Series[str]", *, csv: Path) -> "pd.Series[float]":
     import pandas as pd
 
     numbers: pd.Series[float] = pd.to_numeric(column, errors="coerce")
-    _refuse_row(csv, numbers.isna() & column.notna(), f"no number in the column {column.name}")
+    refuse_row(csv, numbers.isna() & column.notna(), f"no number in the column {column.name}")
     return numbers
 
 
-def _refuse_row(csv: Path, bad: "pd.Series[bool] | NDArray[np.bool_]", what: str) -> None:
+def refuse_row(csv: Path, bad: "pd.Series[bool] | NDArray[np.bool_]", what: str) -> None:
+    """Complain about the first bad row of a table.
+
+    Args:
+        csv: The file.
+        bad: (N,) of its rows.
+        what: Is wrong with it, for the error's text.
+
+    Raises:
+        LabelError: There is one.
+    """
     wrong = np.flatnonzero(np.asarray(bad))
     if len(wrong):
         line = _line_of(csv, int(wrong[0]))

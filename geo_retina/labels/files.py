@@ -54,6 +54,18 @@ def list_images(source: str | PathLike[str]) -> list[str]:
     return images
 
 
+def files_ending(folder: Path, suffix: str, *, below: bool = False) -> list[Path]:
+    """Files of a folder with an ending, also in capitals, in alphabetical order.
+
+    Args:
+        folder: May be missing: no files.
+        suffix: In small letters, such as `.txt`.
+        below: Those of the folders below, too.
+    """
+    places = folder.rglob("*") if below else folder.glob("*")
+    return sorted(file for file in places if file.suffix.lower() == suffix)
+
+
 def refuse_strays(
     files: Iterable[Path], images: Sequence[str], image_folder: str | PathLike[str]
 ) -> None:

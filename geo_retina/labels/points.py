@@ -6,7 +6,14 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import list_images, read_grid, refuse_strays, refuse_twins
+from geo_retina.labels.csv_table import refuse_row
+from geo_retina.labels.files import (
+    files_ending,
+    list_images,
+    read_grid,
+    refuse_strays,
+    refuse_twins,
+)
 from geo_retina.labels.labels import ANY_CLASS, LabelledRaster, Labels
 from geo_retina.space.grid import Grid
 
@@ -40,7 +47,7 @@ def read_point_csvs(
             "and with the columns x and y, got a file; pass the folder"
         )
     images = list_images(image_folder)
-    files = {file.stem: file for file in Path(folder).glob("*.csv")}
+    files = {file.stem: file for file in files_ending(Path(folder), ".csv")}
     if not files:
         raise LabelError(f"{folder}: expected .csv files in the folder, found none")
     refuse_strays(files.values(), images, image_folder)
@@ -75,6 +82,8 @@ def _read_points(csv: Path) -> np.ndarray:
 
     try:
         table = pd.read_csv(csv, skipinitialspace=True)
-        return table[["x", "y"]].to_numpy(dtype=np.float64)
+        points: np.ndarray = table[["x", "y"]].to_numpy(dtype=np.float64)
     except (OSError, KeyError, ValueError) as error:
         raise LabelError(f"{csv}: expected a CSV with numbers in columns x and y") from error
+    refuse_row(csv, ~np.isfinite(points).all(axis=1), "no number in the columns x and y")
+    return points

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import find_image, read_grid, read_lines
+from geo_retina.labels.files import files_ending, find_image, read_grid, read_lines
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.labels.yolo_sets import find_yolo
 from geo_retina.wording import listed
@@ -81,7 +81,7 @@ def read_dota(
     Raises:
         LabelError: A line cannot be read, a class is unknown, or an image is missing.
     """
-    rows = {file: _dota_rows(file) for file in sorted(Path(folder).glob("*.txt"))}
+    rows = {file: _dota_rows(file) for file in files_ending(Path(folder), ".txt")}
     if not rows:
         raise LabelError(f"{folder}: expected .txt files in the folder, found none")
     if class_names is None:

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import RASTER_SUFFIXES, read_lines
+from geo_retina.labels.files import RASTER_SUFFIXES, files_ending, read_lines
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.wording import listed
@@ -95,9 +95,8 @@ def xml_files(folder: Path) -> list[Path]:
     Returns:
         An empty list also where there is no such folder.
     """
-    return [
-        file for file in sorted(folder.glob("*.xml")) if not file.name.lower().endswith(_BESIDE)
-    ]
+    files = files_ending(folder, ".xml")
+    return [file for file in files if not file.name.lower().endswith(_BESIDE)]
 
 
 def _annotations(path: Path) -> Path | None:

@@ -10,6 +10,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.data_yaml import DataYaml, find_data_yaml, is_data_yaml, read_data_yaml
 from geo_retina.labels.files import (
     RASTER_SUFFIXES,
+    files_ending,
     is_image,
     list_images,
     read_lines,
@@ -20,7 +21,7 @@ from geo_retina.wording import counted, listed
 
 logger = logging.getLogger(__name__)
 
-_LABELS, _IMAGES, _CLASSES = "labels", "images", "classes.txt"
+_LABELS, _IMAGES, _CLASSES, _TEXT = "labels", "images", "classes.txt", ".txt"
 _LOOKED_AT = 5
 """Files, and lines of each, that tell whether a folder holds YOLO's."""
 _BOX_NUMBERS, _BOX_AND_SCORE_NUMBERS, _LEAST_POLYGON = 4, 5, 6
@@ -77,7 +78,7 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
         if described.splits:
             return _checked(_of_yaml(described), path, described.names or _listed_names(path))
     branches = _branches(path, path / _IMAGES if images is None else Path(images))
-    if branches and (_is_laid_out(path) or not _are_yolo(path.glob("*.txt"))):
+    if branches and (_is_laid_out(path) or not _are_yolo(files_ending(path, _TEXT))):
         found = _of_branches(branches)
     elif not branches and _holds_nested(path):
         folder = _images_beside(path, "**/*") if images is None else images
@@ -131,7 +132,7 @@ def _holds_nested(folder: Path) -> bool:
 def _of_branches(branches: Iterable[tuple[Path, Path, str]]) -> tuple[YoloImage, ...]:
     found = []
     for images, labels, split in branches:
-        files = set(_text_files(labels))
+        files = {file.with_suffix(""): file for file in _text_files(labels)}
         if not files:
             raise LabelError(f"{labels}: expected .txt files in the folder, found none")
         pictures = _images_below(images)
@@ -139,10 +140,9 @@ def _of_branches(branches: Iterable[tuple[Path, Path, str]]) -> tuple[YoloImage,
             raise LabelError(f"{images}: expected images ({' '.join(RASTER_SUFFIXES)}), found none")
         for image in pictures:
             place = Path(image).relative_to(images)
-            file = labels / place.with_suffix(".txt")
             own = split or (place.parts[0] if len(place.parts) > 1 else "")
-            found.append(YoloImage(image, file if file in files else None, own))
-        lost = sorted(files - {item.labels for item in found})
+            found.append(YoloImage(image, files.get(labels / place.with_suffix("")), own))
+        lost = sorted(set(files.values()) - {item.labels for item in found})
         if lost:
             names = listed(file.relative_to(labels) for file in lost)
             raise LabelError(f"no image in {images} for {names} in {labels}")
@@ -153,7 +153,7 @@ def _of_folder(folder: Path, images: str | None) -> tuple[YoloImage, ...]:
     """Text files of one folder, and the images that have their names."""
     if images is None:
         images = _images_beside(folder)
-    files = {file.stem: file for file in folder.glob("*.txt") if file.name != _CLASSES}
+    files = {file.stem: file for file in files_ending(folder, _TEXT) if file.name != _CLASSES}
     if not files:
         raise LabelError(f"{folder}: expected .txt files in the folder, found none")
     found = list_images(images)
@@ -207,12 +207,13 @@ def _listed_images(listing: Path, described: DataYaml) -> list[str]:
 
 def _file_of(image: Path) -> Path | None:
     file = _text_path(image)
-    return file if file.is_file() else None
+    spellings = file, file.with_suffix(_TEXT.upper())
+    return next((spelling for spelling in spellings if spelling.is_file()), None)
 
 
 def _text_path(image: Path) -> Path:
     """Where the labels of an image belong: in `labels` in place of the last `images`, or beside."""
-    return _swapped(image.parent, _IMAGES, _LABELS) / f"{image.stem}.txt"
+    return _swapped(image.parent, _IMAGES, _LABELS) / f"{image.stem}{_TEXT}"
 
 
 def _images_beside(folder: Path, pattern: str = "*") -> str:
@@ -269,11 +270,11 @@ def _images_below(folder: Path) -> list[str]:
 
 
 def _text_files(folder: Path) -> list[Path]:
-    return [file for file in sorted(folder.rglob("*.txt")) if file.name != _CLASSES]
+    return [file for file in files_ending(folder, _TEXT, below=True) if file.name != _CLASSES]
 
 
 def _holds_yolo(folder: Path) -> bool:
-    return _are_yolo(folder.rglob("*.txt") if folder.name == _LABELS else folder.glob("*.txt"))
+    return _are_yolo(files_ending(folder, _TEXT, below=folder.name == _LABELS))
 
 
 def _are_yolo(files: Iterable[Path]) -> bool:

@@ -655,3 +655,36 @@ def test_a_list_of_voc_without_any_xml_is_warned_of(
     assert [item.split for item in read_voc(voc_set)] == ["train"]
     assert "val.txt: none of the images it names (b, c) has an XML file" in caplog.text
     assert "train.txt: none" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("label_format", "name", "text"),
+    [
+        ("yolo", "a.TXT", "0 0.5 0.5 0.25 0.5"),
+        ("dota", "a.TXT", "1 5 5 1 9 5 5 9 tank 0"),
+        ("points", "a.CSV", "x,y\n8,9\n"),
+        ("voc", "a.XML", voc_text((1, 2, 10, 12))),
+    ],
+)
+def test_endings_may_be_capitals(
+    tmp_path: Path, write_raster_at: Callable[..., Path], label_format: str, name: str, text: str
+) -> None:
+    for folder in ("labels", "images"):
+        (tmp_path / folder).mkdir()
+    for image in ("a.png", "b.png"):
+        write_raster_at(tmp_path / "images" / image, np.zeros((3, HEIGHT, WIDTH), np.uint8))
+    (tmp_path / "labels" / name).write_text(text)
+    (tmp_path / "labels" / name.lower().replace("a", "b", 1)).write_text(
+        text.replace("a.png", "b.png")
+    )
+    source = LabelSource(
+        path=str(tmp_path / "labels"),
+        images=str(tmp_path / "images"),
+        class_names=["tank"],
+        vector=VectorOptions(point_size_m=1),
+    )
+    found = read_labels(source, label_format=label_format)
+    assert [(Path(item.raster).name, len(item.labels)) for item in found] == [
+        ("a.png", 1),
+        ("b.png", 1),
+    ]

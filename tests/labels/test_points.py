@@ -51,3 +51,13 @@ def test_a_single_csv_is_no_folder(tmp_path: Path) -> None:
     csv.write_text("x,y\n3,2\n")
     with pytest.raises(LabelError, match="expected a folder with one CSV of points a raster"):
         read_point_csvs(csv, tmp_path, size_m=4)
+
+
+@pytest.mark.parametrize("row", ["3,", ",2", "3,inf", "3,2,"])
+def test_a_point_without_place_is_refused(
+    tmp_path: Path, write_raster_at: Writer, row: str
+) -> None:
+    image = write_raster_at(tmp_path / "a.tif", np.zeros((3, 5, 6), np.uint8))
+    (tmp_path / "a.csv").write_text(f"x,y\n\n{row}\n")
+    with pytest.raises(LabelError, match=r"a\.csv, line 3: no number in the columns x and y"):
+        read_point_csvs(tmp_path, image, size_m=4)

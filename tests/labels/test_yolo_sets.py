@@ -277,3 +277,11 @@ def test_a_data_set_may_itself_be_called_labels(root: Path, beside: bool) -> Non
     assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
     splits_first(moved)
     assert summary(read(moved, class_names=("tank", "ship"))) == WHOLE
+
+
+@pytest.mark.parametrize("text", ["train: images/train\nval: images/val\n" + NAMES, NAMES])
+def test_text_files_may_end_in_capitals(root: Path, text: str) -> None:
+    file = root / "labels" / "train" / "a.txt"
+    file.rename(file.with_suffix(".TXT"))
+    (root / "data.yaml").write_text(text)
+    assert summary(read(root)) == WHOLE
