@@ -67,8 +67,8 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
         folder: Folder that its paths are relative to.
 
     Raises:
-        LabelError: Labels are missing or wrong, train or val is empty, they share pixels or
-            ground, or sources contradict each other.
+        LabelError: Labels are missing or wrong, train or val is empty or holds no object, they
+            share pixels or ground, or sources contradict each other.
         UsageError: Another of its kinds, for a raster that does not fit the card.
     """
     parts = _divided(settings, folder)
@@ -79,17 +79,20 @@ def read_data(settings: TrainingSettings, folder: Path) -> TrainingData:
             [item for part in parts for item in (*part.side(TRAIN), *part.side(VAL))],
             settings.divide,
         )
-    train, val, everything = [], [], []
+    train, val, measurable, everything = [], [], [], []
     for part in parts:
         learned_from, measured_on = part.side(TRAIN), part.side(VAL)
         train += _prepared(part.source, learned_from, settings.card)
-        _prepared(part.source, measured_on, settings.card)  # to check them
+        measurable += _prepared(part.source, measured_on, settings.card)
         val += [ValRaster(item, part.source.reading) for item in measured_on]
         # a column may name rasters that are of no use here; what a recipe divides off is for tests
         by_column = isinstance(settings.divide, ByColumn)
         everything += [*learned_from, *measured_on] if by_column else part.labelled
-    if not any((~item.ignored).any() for item in train):
-        raise LabelError(f"the {len(train)} train rasters hold no object: nothing can be learned")
+    _refuse_objectless(train, TRAIN, "nothing can be learned")
+    if val:
+        _refuse_objectless(
+            measurable, VAL, "nothing can be measured; label some of them, or train without val"
+        )
     tell_classes(everything, settings.card.class_names)
     leakage = _audit(everything) if val else None
     return TrainingData(tuple(train), tuple(val), leakage, tuple(everything))
@@ -150,6 +153,16 @@ def _prepared(
     if not labelled:
         return []
     return prepare_rasters(labelled, source.reading, card, source=source.name, weight=source.weight)
+
+
+def _refuse_objectless(rasters: Sequence[TrainingRaster], side: str, so: str) -> None:
+    """Refuse a side on which no object counts.
+
+    Raises:
+        LabelError: All labels are ignored or fell to the cleaning, or there are none.
+    """
+    if not any((~item.ignored).any() for item in rasters):
+        raise LabelError(f"the {side} rasters ({len(rasters):,}) hold no object: {so}")
 
 
 def _audit(labelled: list[LabelledRaster]) -> LeakageReport:

@@ -422,6 +422,17 @@ def test_nothing_to_learn_from_is_refused(recipe: Callable[..., Any], field_data
         read_data(recipe(train=[CSV | {"labels": "empty.csv"}]), field_data)
 
 
+@pytest.mark.parametrize("box", [",,,", "20,20,20.2,30"], ids=["none", "left out by cleaning"])
+def test_nothing_to_measure_on_is_refused(
+    recipe: Callable[..., Any], field_data: Path, box: str
+) -> None:
+    header = "image_path,xmin,ymin,xmax,ymax,label"
+    (field_data / "empty.csv").write_text(f"{header}\nc.tif,{box},tree\n")
+    val = CSV | {"labels": "empty.csv"}
+    with pytest.raises(LabelError, match=r"val rasters \(1\) hold no object: nothing can be meas"):
+        read_data(recipe(val=[val]), field_data)
+
+
 def test_labels_without_scores_are_not_chosen_by_score(field_data: Path) -> None:
     for key in ("least_score", "sure_score"):
         source = CsvSource(**CSV | {key: 0.4})
