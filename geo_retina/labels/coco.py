@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from geo_retina.errors import LabelError
+from geo_retina.labels.files import refuse_other_size
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
@@ -40,7 +41,8 @@ def read_coco(
 
     Raises:
         LabelError: The file cannot be read, or contradicts itself: two images or two categories
-            have one id, or two images are one file. Or its images lie in several folders.
+            have one id, or two images are one file. Or its images lie in several folders, or have
+            another width and height than it states.
     """
     source = Path(path)
     content = read_json(source)
@@ -62,6 +64,8 @@ def read_coco(
             source=path,
             remedy="merge the two images and the image_id of their annotations",
         )
+        sizes = {paths[images[row["id"]]]: _size(row) for row in content["images"]}
+        refuse_other_size(sizes, source=path)
         return [
             LabelledRaster(paths[name], _labels(of_image[key], categories, class_names, source))
             for key, name in images.items()
@@ -133,6 +137,11 @@ def _by_id(
             )
         found[key] = value
     return found
+
+
+def _size(row: Mapping[str, Any]) -> tuple[int, int]:
+    """Width and height of an image; 0 where none is stated."""
+    return int(row.get("width") or 0), int(row.get("height") or 0)
 
 
 def _by_image(

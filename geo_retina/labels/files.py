@@ -1,11 +1,11 @@
 """The raster files that labels belong to: where they lie and what grid they have."""
 
 import glob
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
 
-from geo_retina.errors import LabelError
+from geo_retina.errors import GeoRetinaError, LabelError
 from geo_retina.imagery.raster import open_raster
 from geo_retina.space.grid import Grid
 from geo_retina.wording import listed
@@ -100,6 +100,35 @@ def refuse_twins(
                 f"{image_folder}: expected one image for {file}, got {other} and {image}; remove "
                 'one, or choose the images by a pattern: --images "images/*.tif" (images in a '
                 "recipe)"
+            )
+
+
+def refuse_other_size(
+    stated: Mapping[str, tuple[int, int]], *, source: str | PathLike[str]
+) -> None:
+    """Complain about labels that were drawn on a smaller, larger or turned copy of their image.
+
+    Args:
+        stated: Width and height of each image in pixels, by its path, as the labels say; 0 where
+            they do not. Images that cannot be opened are passed over: who needs them says why.
+        source: The labels' file or folder, for the error's text.
+
+    Raises:
+        LabelError: An image has another size.
+    """
+    for raster, size in stated.items():
+        if min(size) <= 0 or not Path(raster).is_file():
+            continue
+        try:
+            grid = read_grid(raster, pixel_coordinates=True)
+        except GeoRetinaError:
+            continue
+        if size != (grid.width, grid.height):
+            raise LabelError(
+                f"{source}: says that {raster} has {size[0]} x {size[1]} px, it has {grid.width} x "
+                f"{grid.height}: the boxes were drawn on a copy of another size, or turned; state "
+                "the folder of those images with --images (images in a recipe), or, if the boxes "
+                "are pixels of this one, correct width and height in the labels"
             )
 
 

@@ -9,7 +9,7 @@ from xml.etree import ElementTree as ET
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import RASTER_SUFFIXES, files_ending, read_lines
+from geo_retina.labels.files import RASTER_SUFFIXES, files_ending, read_lines, refuse_other_size
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.wording import listed
@@ -57,7 +57,8 @@ def read_voc(
 
     Raises:
         LabelError: A file cannot be read, or holds an unknown class or an object without box or
-            class; two files name one image; an image is in the lists of two splits.
+            class; two files name one image, or one whose size is not what they state; an image is
+            in the lists of two splits.
     """
     path = Path(xml)
     annotations = _annotations(path)
@@ -77,6 +78,9 @@ def read_voc(
         ((file.name, paths[images[file]]) for file in files),
         source=path,
         remedy="correct <filename> in one of them, or merge them",
+    )
+    refuse_other_size(
+        {paths[images[file]]: _size(found) for file, found in parsed.items()}, source=path
     )
     splits = {} if annotations is None else _splits(annotations)
     return [
@@ -157,6 +161,12 @@ def _image(file: Path, root: ET.Element) -> str:
     if not image:
         raise LabelError(f"{file}: expected a <filename> element that names the image")
     return image
+
+
+def _size(root: ET.Element) -> tuple[int, int]:
+    """Width and height of the image; 0 where none is stated."""
+    width, height = (root.findtext(f"size/{key}", "").strip() for key in ("width", "height"))
+    return int(width) if width.isdecimal() else 0, int(height) if height.isdecimal() else 0
 
 
 def _labels(

@@ -688,3 +688,27 @@ def test_endings_may_be_capitals(
         ("a.png", 1),
         ("b.png", 1),
     ]
+
+
+@pytest.mark.parametrize(
+    "size", [(WIDTH * 2, HEIGHT * 2), (HEIGHT, WIDTH)], ids=["other", "turned"]
+)
+def test_boxes_on_a_copy_of_another_size_are_refused(
+    tmp_path: Path, images: Path, size: tuple[int, int]
+) -> None:
+    coco, voc = tmp_path / "labels.json", tmp_path / "a.xml"
+    message = (
+        rf"a\.png has {size[0]} x {size[1]} px, it has {WIDTH} x {HEIGHT}: the boxes were drawn"
+    )
+    for stated, refused in ((size, True), ((WIDTH, HEIGHT), False), ((0, 0), False)):
+        content = coco_dict()
+        content["images"][1] |= {"width": stated[0], "height": stated[1]}
+        coco.write_text(json.dumps(content))
+        of_voc = f"<size><width>{stated[0]}</width><height>{stated[1]}</height></size>"
+        voc.write_text(voc_text((1, 2, 10, 12)).replace("<object>", f"{of_voc}<object>"))
+        for read, labels in ((read_coco, coco), (read_voc, voc)):
+            if refused:
+                with pytest.raises(LabelError, match=message):
+                    read(labels, images)
+            else:
+                assert read(labels, images)[-1].raster == str(images / "a.png")
