@@ -9,7 +9,7 @@ import typer
 
 from geo_retina.cli import label_options as options
 from geo_retina.cli.groups import takes
-from geo_retina.cli.reporting import exit_codes, refuse_given
+from geo_retina.cli.reporting import FAILURE, exit_codes, refuse_given
 from geo_retina.wording import counted
 
 if TYPE_CHECKING:
@@ -87,6 +87,9 @@ def chips(
     """Cut chips into a folder, with a COCO file for each split.
 
     Training needs no chips: it cuts its own from the rasters. They are for other programs.
+
+    Exit codes: 0 done, 2 bad usage or input, 1 failure, or splits that share pixels or ground:
+    their chips are written nevertheless.
     """
     with exit_codes(quiet=quiet):
         from geo_retina.config import parse_settings
@@ -130,7 +133,12 @@ def chips(
             f"{counted(cut.labels, 'label')}, and {cut.ignored:,} that show too little and are "
             "marked as ignored"
         )
+        leaks = False
         if len({item.split for item in labelled}) > 1:
-            print(audit_splits(labelled).to_text())
+            leakage = audit_splits(labelled)
+            leaks = leakage.leaks
+            print(leakage.to_text())
         for annotations in cut.annotations:
             print(f"written  {annotations}")
+    if leaks:
+        raise typer.Exit(FAILURE)

@@ -59,6 +59,11 @@ def test_splits_that_leak_are_a_fault(
     done = run(labelled)
     assert done.exit_code == 1
     assert "LEAK" in done.stdout
+    out = labelled.parent / "out"
+    cut = CliRunner().invoke(app, ["chips", str(labelled), "-o", str(out), "--chip", "60"])
+    assert cut.exit_code == 1
+    assert "LEAK" in cut.stdout
+    assert f"written  {out / 'val.json'}" in cut.stdout
 
 
 @pytest.mark.parametrize(
