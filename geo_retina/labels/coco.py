@@ -13,6 +13,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.files import refuse_other_size
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.space import boxes as box_arrays
 
 _ANNOTATIONS, _IMAGES = "annotations", "images"
 _INSTANCES = "instances_"
@@ -37,7 +38,8 @@ def read_coco(
 
     Returns:
         One entry an image in the file's order, also for images without objects. `iscrowd` marks
-        ignored objects. A `score` in annotations is kept.
+        ignored objects. A `score` in annotations is kept. Boxes are put around what CVAT says is
+        turned (`attributes.rotation`, degrees).
 
     Raises:
         LabelError: The file cannot be read, or contradicts itself: two images or two categories
@@ -163,6 +165,7 @@ def _labels(
 ) -> Labels:
     boxes = np.array([_xywh(row) for row in rows], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
+    boxes = box_arrays.around_turned(boxes, np.array([_degrees(row) for row in rows]))
     names = [categories[row["category_id"]] for row in rows]
     ids, known = class_ids_of(names, class_names, source=str(source))
     crowd = np.array([float(row.get("iscrowd") or 0) != 0 for row in rows], dtype=np.bool_)
@@ -183,3 +186,10 @@ def _xywh(row: Mapping[str, Any]) -> list[float]:
     points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in row["segmentation"]])
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
+
+
+def _degrees(row: Mapping[str, Any]) -> float:
+    """By how much CVAT's `bbox` is turned about its centre: the box is that of before."""
+    attributes = row.get("attributes")
+    turned = attributes.get("rotation") if isinstance(attributes, dict) else None
+    return float(turned) if isinstance(turned, int | float) else 0.0

@@ -1,5 +1,6 @@
 """Labels in Pascal VOC form: one XML file an image, also in folders as the devkit's."""
 
+import contextlib
 import logging
 from collections.abc import Collection, Sequence
 from os import PathLike
@@ -12,6 +13,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.files import RASTER_SUFFIXES, files_ending, read_lines, refuse_other_size
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
+from geo_retina.space import boxes as box_arrays
 from geo_retina.wording import listed
 
 logger = logging.getLogger(__name__)
@@ -53,7 +55,8 @@ def read_voc(
             devkit.
 
     Returns:
-        One entry a file, in alphabetical order; `difficult` objects are marked as ignored.
+        One entry a file, in alphabetical order; `difficult` objects are marked as ignored. Boxes
+        are put around what CVAT says is turned (the attribute `rotation`, degrees).
 
     Raises:
         LabelError: A file cannot be read, or holds an unknown class or an object without box or
@@ -175,6 +178,7 @@ def _labels(
     nodes = list(root.iter("object"))
     boxes = np.array([_box(node, file) for node in nodes], dtype=np.float64).reshape(-1, 4)
     boxes[:, :2] -= first_pixel
+    boxes = box_arrays.around_turned(boxes, np.array([_degrees(node) for node in nodes]))
     ids, known = class_ids_of(_names(root), class_names, source=str(file))
     difficult = np.array([node.findtext("difficult", "0").strip() == "1" for node in nodes])
     return Labels.of(boxes, ids, known, ignored=difficult if difficult.any() else None)
@@ -188,6 +192,15 @@ def _box(node: ET.Element, file: Path) -> list[float]:
         raise LabelError(
             f"{file}: expected <bndbox> with {', '.join(_BOX)} as numbers in the object {name!r}"
         ) from error
+
+
+def _degrees(node: ET.Element) -> float:
+    """By how much CVAT's box is turned about its centre: `bndbox` is that of before."""
+    for attribute in node.iterfind("attributes/attribute"):
+        if attribute.findtext("name") == "rotation":
+            with contextlib.suppress(ValueError):  # an attribute of the user's own
+                return float(attribute.findtext("value", ""))
+    return 0.0
 
 
 _BOX = ("xmin", "ymin", "xmax", "ymax")

@@ -54,6 +54,24 @@ def centres(boxes: NDArray[Real]) -> NDArray[Real]:
     return middles
 
 
+def around_turned(boxes: NDArray[Real], degrees: NDArray[np.floating]) -> NDArray[Real]:
+    """Upright boxes around boxes that are turned about their centres.
+
+    Args:
+        boxes: (N, 4) before they are turned.
+        degrees: (N,) by which each is turned, either way.
+
+    Returns:
+        (N, 4); those turned by 0 are as they were.
+    """
+    angles = np.radians(degrees)[:, None]
+    sides = boxes[:, 2:] - boxes[:, :2]
+    half = (np.abs(np.cos(angles) * sides) + np.abs(np.sin(angles) * sides[:, ::-1])) / 2
+    middles = centres(boxes)
+    around = np.concatenate([middles - half, middles + half], axis=1)
+    return np.where(degrees[:, None] == 0, boxes, around.astype(boxes.dtype))
+
+
 def intersection(first: NDArray[Real], second: NDArray[Real]) -> NDArray[Real]:
     """Shared area of every pair, (N, M), in square pixels."""
     upper_left = np.maximum(first[:, None, :2], second[None, :, :2])

@@ -712,3 +712,25 @@ def test_boxes_on_a_copy_of_another_size_are_refused(
                     read(labels, images)
             else:
                 assert read(labels, images)[-1].raster == str(images / "a.png")
+
+
+@pytest.mark.parametrize(
+    ("rotation", "box"), [(90.0, [4, 1, 8, 11]), (0.0, [1, 4, 11, 8]), ("north", [1, 4, 11, 8])]
+)
+def test_boxes_that_cvat_turned_become_upright_ones_around_them(
+    tmp_path: Path, rotation: object, box: list[float]
+) -> None:
+    content = coco_dict()
+    content["annotations"] = [
+        {"id": 1, "image_id": 3, "category_id": 9, "bbox": [1, 4, 10, 4],
+         "attributes": {"occluded": False, "rotation": rotation}},
+    ]  # fmt: skip
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    np.testing.assert_allclose(read_coco(tmp_path / "labels.json")[1].labels.boxes, [box])
+    attributes = (
+        "<attributes><attribute><name>occluded</name><value>0</value></attribute><attribute>"
+        f"<name>rotation</name><value>{rotation}</value></attribute></attributes></object>"
+    )
+    text = voc_text((1, 4, 11, 8)).replace("</object>", attributes)
+    (tmp_path / "a.xml").write_text(text)
+    np.testing.assert_allclose(read_voc(tmp_path / "a.xml")[0].labels.boxes, [box])

@@ -23,6 +23,16 @@ def test_area_counts_an_inverted_box_as_empty() -> None:
     assert box_arrays.area(boxes).tolist() == [6, 0, 0]
 
 
+def test_boxes_around_turned_boxes() -> None:
+    box = [10.0, 20.0, 110.0, 40.0]
+    turned = box_arrays.around_turned(np.array([box] * 5), np.array([0.0, 90, 180, 30, -30]))
+    cos, sin = np.cos(np.pi / 6), np.sin(np.pi / 6)
+    x, y = (100 * cos + 20 * sin) / 2, (100 * sin + 20 * cos) / 2
+    aslant = [60 - x, 30 - y, 60 + x, 30 + y]
+    np.testing.assert_allclose(turned, [box, [50, -20, 70, 80], box, aslant, aslant])
+    assert box_arrays.around_turned(np.zeros((0, 4)), np.zeros(0)).shape == (0, 4)
+
+
 def test_clip_shift_scale_centres_of_one_box() -> None:
     boxes = np.array([[-1.0, 2.0, 9.0, 12.0]])
     assert box_arrays.clip(boxes, width=8, height=10).tolist() == [[0, 2, 8, 10]]
