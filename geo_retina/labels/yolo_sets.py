@@ -186,7 +186,24 @@ def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
             f"{described.file}: found {counted(len(found), 'image')} and no text file with labels, "
             f"such as {_text_path(Path(found[0].image))}"
         )
+    _tell_of_strays(described, found)
     return tuple(found)
+
+
+def _tell_of_strays(described: DataYaml, found: Iterable[YoloImage]) -> None:
+    """Warn of text files that belong to no image of the folders that the YAML file names.
+
+    Not an error: programs that train on such data sets look for the labels of images alone.
+    """
+    places = [place for entry in described.splits.values() for place in entry if place.is_dir()]
+    folders = {_swapped(place, _IMAGES, _LABELS) for place in places}.difference(places)
+    files = {file for folder in folders for file in _text_files(folder)}
+    lost = sorted(files - {item.labels for item in found})
+    if lost:
+        logger.warning(
+            "%s: left out %s with labels that belong to no image: %s",
+            described.file, counted(len(lost), "text file"), listed(lost),
+        )  # fmt: skip
 
 
 def _listed_images(listing: Path, described: DataYaml) -> list[str]:

@@ -285,3 +285,16 @@ def test_text_files_may_end_in_capitals(root: Path, text: str) -> None:
     file.rename(file.with_suffix(".TXT"))
     (root / "data.yaml").write_text(text)
     assert summary(read(root)) == WHOLE
+
+
+def test_text_files_of_a_yaml_file_without_image_are_told(
+    root: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (root / "data.yaml").write_text("train: images/train\nval: images/val\n" + NAMES)
+    (root / "labels" / "train" / "classes.txt").write_text("tank\nship\n")
+    assert summary(read(root)) == WHOLE
+    assert not caplog.records
+    (root / "images" / "train" / "a.png").rename(root / "images" / "train" / "A (1).png")
+    read(root)
+    (told,) = caplog.messages
+    assert told.endswith(f"belong to no image: {root / 'labels' / 'train' / 'a.txt'}")
