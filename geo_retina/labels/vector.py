@@ -197,9 +197,10 @@ class _Objects:
             mine = (own == raster) | (own == None)  # noqa: E711  # of each element
             near, flat = near[mine], flat[mine]
         boxes = shapely.bounds(flat)
-        inside = (boxes[:, :2] < [grid.width, grid.height]).all(axis=1)
-        inside &= (boxes[:, 2:] > 0).all(axis=1)
         points = shapely.get_type_id(flat) == _POINT
+        inside = (boxes[:, :2] < [grid.width, grid.height]).all(axis=1)
+        # a point on the edge between two rasters lies on the one to the right or below
+        inside &= ((boxes[:, 2:] > 0) | (points[:, None] & (boxes[:, 2:] == 0))).all(axis=1)
         if points.any():
             assert self.point_size_m is not None  # noqa: S101  # checked on reading
             boxes[points] = boxes_around(boxes[points, :2], grid, size_m=self.point_size_m)

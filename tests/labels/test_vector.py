@@ -438,6 +438,21 @@ def test_what_only_touches_the_raster_is_not_on_it(tmp_path: Path) -> None:
     assert item.labels.boxes.tolist() == [[5, 5, 9, 9]]
 
 
+def test_a_point_on_the_seam_of_two_rasters_lies_on_one(
+    tmp_path: Path, write_raster_at: Writer
+) -> None:
+    path, tiles = tmp_path / "points.gpkg", [tmp_path / f"{number}.tif" for number in range(4)]
+    for number, tile in enumerate(tiles):
+        x, y = ORIGIN[0] + 4 * (number % 2), ORIGIN[1] - 4 * (number // 2)
+        place = Affine(0.2, 0, x, 0, -0.2, y)
+        write_raster_at(tile, np.zeros((3, 20, 20), np.uint8), transform=place)
+    seams = np.array([[4, 1], [4, 4], [1, 4], [4, 6.2], [5, 4]])
+    points = shapely.points(ORIGIN[0] + seams[:, 0], ORIGIN[1] - seams[:, 1])
+    gpd.GeoDataFrame(geometry=points, crs=UTM33).to_file(path)
+    found = read_vector(path, tiles, options=VectorOptions(point_size_m=1))
+    assert [item.labels.fids.tolist() for item in found] == [[], [1], [3], [2, 4, 5]]  # type: ignore[union-attr]
+
+
 def test_a_crossed_area_is_mended(tmp_path: Path, raster: Path) -> None:
     path, area = tmp_path / "labels.gpkg", tmp_path / "area.gpkg"
     polygons(raster).to_file(path)
