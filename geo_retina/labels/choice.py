@@ -1,5 +1,6 @@
 """Which labels to read, and which of their rasters to take."""
 
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,24 +48,35 @@ class LabelChoice:
 def choose_listed(labelled: Sequence[LabelledRaster], listing: str | Path) -> list[LabelledRaster]:
     """The rasters that a text file names, with or without ending, in their own order.
 
+    Of rasters that have one name, those in the folder that the file states are taken, if it states
+    that of any.
+
     Raises:
         LabelError: The file cannot be read, names nothing, or names an image that is not there.
     """
     lines = read_lines(Path(listing), of="image names, one a line")
-    names = {Path(line.strip()).name for line in lines if line.strip()}
-    chosen, known = [], set()
-    for item in labelled:
-        file = Path(item.raster)
-        if names & {file.name, file.stem}:
-            chosen.append(item)
-            known |= {file.name, file.stem}
-    lost = sorted(names - known)
-    if lost or not names:
+    paths = {Path(line.strip()) for line in lines if line.strip()}
+    by_name: defaultdict[str, list[str]] = defaultdict(list)
+    for raster in dict.fromkeys(item.raster for item in labelled):
+        for name in {Path(raster).name, Path(raster).stem}:
+            by_name[name].append(raster)
+    lost = sorted(path.name for path in paths if path.name not in by_name)
+    if lost or not paths:
         raise LabelError(
-            f"{listing} names {counted(len(names), 'image')}, {len(lost)} of them are not among "
+            f"{listing} names {counted(len(paths), 'image')}, {len(lost)} of them are not among "
             f"the {len(labelled)} labelled ones: {listed(lost) or 'it is empty'}"
         )
-    return chosen
+    chosen = {raster for path in paths for raster in _in_its_folder(by_name[path.name], path)}
+    return [item for item in labelled if item.raster in chosen]
+
+
+def _in_its_folder(rasters: Sequence[str], path: Path) -> Sequence[str]:
+    """Those in a folder that ends as that of a path does; all where none is."""
+    folder = path.parent.parts
+    if not folder:
+        return rasters
+    inside = [raster for raster in rasters if Path(raster).parts[:-1][-len(folder) :] == folder]
+    return inside or rasters
 
 
 def refuse_no_rows(labelled: Sequence[LabelledRaster], *, source: str) -> None:

@@ -26,6 +26,7 @@ from geo_retina.labels.formats import (
     read_yolo,
 )
 from geo_retina.labels.image_paths import refuse_missing_images
+from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
@@ -734,3 +735,19 @@ def test_boxes_that_cvat_turned_become_upright_ones_around_them(
     text = voc_text((1, 4, 11, 8)).replace("</object>", attributes)
     (tmp_path / "a.xml").write_text(text)
     np.testing.assert_allclose(read_voc(tmp_path / "a.xml")[0].labels.boxes, [box])
+
+
+def test_a_list_with_folders_tells_images_of_one_name_apart(tmp_path: Path) -> None:
+    rasters = ["set/train/a.png", "set/val/a.png", "set/val/b.png", "a.png"]
+    labelled = [LabelledRaster(raster, Labels.empty(["tank"])) for raster in rasters]
+    for line, taken in (
+        ("train/a.png", [0]),
+        ("./set/val/a", [1]),
+        ("other/b.png", [2]),
+        ("a.png", [0, 1, 3]),
+        ("elsewhere/a.png", [0, 1, 3]),
+    ):
+        (tmp_path / "only.txt").write_text(f"{line}\n")
+        assert choose_listed(labelled, tmp_path / "only.txt") == [
+            labelled[index] for index in taken
+        ]
