@@ -28,6 +28,17 @@ class HeadOutputs:
     """How many of the A anchors belong to each level."""
 
 
+class _GroupNorm(nn.GroupNorm):
+    """GroupNorm that takes a single value a group, on which torch's own layer raises.
+
+    A coarse level of a small chip is one position, and 32 channels are one a group.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:  # noqa: A002  torch's own name
+        """Normalise (N, C, H, W)."""
+        return torch.group_norm(input, self.num_groups, self.weight, self.bias, self.eps)
+
+
 class Subnet(nn.Module):
     """A few 3 x 3 convolutions with ReLU, then one with `per_anchor` outputs for each anchor.
 
@@ -55,7 +66,7 @@ class Subnet(nn.Module):
             else:
                 layers.append(nn.Conv2d(width, settings.width, 3, padding=1, bias=not grouped))
             if grouped:
-                layers.append(nn.GroupNorm(GROUPS, settings.width))
+                layers.append(_GroupNorm(GROUPS, settings.width))
             layers.append(nn.ReLU(inplace=True))
             width = settings.width
         self.tower = nn.Sequential(*layers)

@@ -26,6 +26,14 @@ def test_outputs_run_by_level_row_column_and_shape() -> None:
     assert found.deltas[0].tolist() == expected
 
 
+def test_a_level_of_one_position_may_have_one_channel_a_group() -> None:
+    heads = Heads(4, 1, 1, HeadSettings(depth=1, width=32, norm="group")).eval()
+    coarse = torch.randn(2, 4, 1, 1, generator=torch.Generator().manual_seed(0))
+    both, alone = heads([coarse]), heads([coarse[:1]])
+    torch.testing.assert_close(alone.logits, both.logits[:1])
+    torch.testing.assert_close(alone.deltas, both.deltas[:1])
+
+
 @pytest.mark.parametrize("prior", [0.01, 0.5])
 def test_every_score_starts_at_the_prior(prior: float) -> None:
     heads = Heads(16, 9, 5, HeadSettings(width=32, prior=prior))
