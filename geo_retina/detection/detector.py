@@ -105,6 +105,11 @@ def check_chips(pixels: NDArray[Any], card: ModelCard) -> None:
             f"expected chips of type {card.dtype} with values from {card.value_range[0]:g} to "
             f"{card.value_range[1]:g}, got {pixels.dtype}; scale the values first"
         )
+    if pixels.dtype.kind == "f" and np.isnan(pixels).any():  # OpenVINO makes numbers of them
+        raise ModelError(
+            "expected chips of numbers, got NaN pixels; put the card's mean in their place "
+            f"({', '.join(f'{value:g}' for value in card.neutral)})"
+        )
 
 
 def pad_chips(pixels: NDArray[Any], card: ModelCard) -> NDArray[Any]:

@@ -26,7 +26,7 @@ from geo_retina.detection.backends import (
     load_model,
     runner_of,
 )
-from geo_retina.detection.detector import CHIP_MULTIPLE_PX, pad_chips
+from geo_retina.detection.detector import CHIP_MULTIPLE_PX, check_chips, pad_chips
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
@@ -329,6 +329,16 @@ def test_chips_that_do_not_fit_are_an_error(detector: Any) -> None:
         detector.detect(np.zeros((1, 4, 64, 64), np.uint8), ALL)
     with pytest.raises(ModelError, match="expected chips of type uint8"):
         detector.detect(np.zeros((1, 3, 64, 64), np.float32), ALL)
+
+
+def test_pixels_that_are_nan_are_an_error(make_card: MakeCard) -> None:
+    """On torch they would end in an error, on OpenVINO in boxes."""
+    card = make_card(dtype="float32", value_range=(-20, 5))
+    chips = np.zeros((1, 3, 64, 64), np.float32)
+    check_chips(chips, card)
+    chips[0, 1, 5, 7] = np.nan
+    with pytest.raises(ModelError, match=r"got NaN pixels.* card's mean .*\(-10, -7\.5, -12\.5\)"):
+        check_chips(chips, card)
 
 
 def test_a_graph_that_openvino_cannot_use_is_an_error(
