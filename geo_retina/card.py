@@ -13,6 +13,14 @@ from geo_retina.plain import Plain
 
 PixelDtype = Literal["uint8", "uint16", "int16", "float32"]
 
+_LIMITS: dict[PixelDtype, tuple[float, float]] = {
+    "uint8": (0, 255),
+    "uint16": (0, 65_535),
+    "int16": (-32_768, 32_767),
+    "float32": (-3.4e38, 3.4e38),
+}
+"""Least and largest value of each data type."""
+
 LARGEST_CHIP_PX = 65_536
 """No machine holds the features of a larger chip."""
 
@@ -106,11 +114,14 @@ class ModelCard(Plain):
     @property
     def neutral(self) -> tuple[float, ...]:
         """For each band, the value of `dtype` that the network is shown as 0: the mean."""
+        means = self._means
+        return means if self.dtype == "float32" else tuple(float(round(one)) for one in means)
+
+    @property
+    def _means(self) -> tuple[float, ...]:
+        """Mean of each band before scaling to [0, 1]."""
         bottom, top = self.value_range
-        means = [mean * (top - bottom) + bottom for mean in self.mean]
-        return (
-            tuple(means) if self.dtype == "float32" else tuple(float(round(one)) for one in means)
-        )
+        return tuple(mean * (top - bottom) + bottom for mean in self.mean)
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -128,6 +139,13 @@ class ModelCard(Plain):
             )
         if self.value_range[0] >= self.value_range[1]:
             raise ValueError(f"value_range must rise, got {self.value_range}")
+        least, most = _LIMITS[self.dtype]
+        if not all(least - 0.5 < mean < most + 0.5 for mean in self._means):
+            raise ValueError(
+                f"mean {self.mean} stands for {self._means} in {self.dtype}, which holds {least:g} "
+                f"to {most:g}; mean and std are those of values of which value_range "
+                f"{self.value_range} was scaled to 0 to 1"
+            )
         unknown = [name for name in self.class_scores if name not in self.class_names]
         if unknown:
             raise ValueError(

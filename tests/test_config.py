@@ -111,6 +111,17 @@ def test_a_card_takes_rasters_of_its_own_gsd() -> None:
         )
 
 
+@pytest.mark.parametrize("mean", ["[123.7, 116.3, 103.5]", "[0.5, -0.1, 0.5]", "[1e300, 0, 0]"])
+def test_a_mean_is_one_of_values_from_0_to_1(mean: str) -> None:
+    """What lies outside a raster is filled with it, so the data type must hold it."""
+    with pytest.raises(ConfigError, match=r"uint8, which holds 0 to 255; mean and std are those"):
+        load_settings(
+            next(path for path in CONFIGS if path.stem == "two-cores"),
+            TrainingSettings,
+            overrides=[f"card.mean={mean}"],
+        )
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
 def test_recipes_may_come_from_editors_and_shells_of_windows(tmp_path: Path, encoding: str) -> None:
     text = RECIPE.read_text(encoding="utf-8").replace("\n", "\r\n")
