@@ -21,7 +21,7 @@ from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.ledger import Ledger
 from geo_retina.detection.options import DetectOptions, OutputOptions, WorkOptions, expect_kind
 from geo_retina.detection.paths import raster_name, refuse_overwriting
-from geo_retina.detection.pipeline import Counts, OnProgress, run_strips
+from geo_retina.detection.pipeline import Counts, OnProgress, check_progress, run_strips
 from geo_retina.detection.reading import ReadingOrder
 from geo_retina.detection.resuming import (
     ledger_path,
@@ -96,6 +96,7 @@ def detect_to_files(
     work, how = work or WorkOptions(), output_options or OutputOptions()
     expect_kind("work", work, WorkOptions)
     expect_kind("output_options", how, OutputOptions)
+    check_progress(on_progress)
     outputs = _listed(outputs)
     _check_outputs(outputs, how)
     _tell_fixed_frames(outputs, how)

@@ -12,9 +12,10 @@ from geo_retina.detection.inference import WindowFound, find_objects
 from geo_retina.detection.job import Job
 from geo_retina.detection.reading import ReadingOrder, WindowState, read_windows
 from geo_retina.detection.stitch import Stitcher
-from geo_retina.errors import RasterReadError
+from geo_retina.errors import ConfigError, RasterReadError
 from geo_retina.space.detections import Detections
 from geo_retina.space.windows import Window
+from geo_retina.wording import shown
 
 _log = logging.getLogger(__name__)
 
@@ -179,6 +180,12 @@ class _Skipped:
         """Log how many windows were counted only."""
         if self._count > _MOST_TOLD:
             _log.warning("skipped: %d more windows that cannot be read", self._count - _MOST_TOLD)
+
+
+def check_progress(on_progress: object) -> None:
+    """Raise a ConfigError where this cannot be called."""
+    if on_progress is not None and not callable(on_progress):
+        raise ConfigError(f"expected a function as on_progress, got {shown(on_progress)}")
 
 
 class _Teller:

@@ -13,7 +13,7 @@ from geo_retina.detection.detector import Detector
 from geo_retina.detection.features import to_geodataframe
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
-from geo_retina.detection.pipeline import OnProgress, run_strips
+from geo_retina.detection.pipeline import OnProgress, check_progress, run_strips
 from geo_retina.detection.stitch import Stitcher, StitchState
 from geo_retina.errors import AoiError
 from geo_retina.space.detections import Detections
@@ -63,6 +63,7 @@ def detect(
         RasterReadError: The raster is damaged.
         TypeError: There is no such option.
     """
+    check_progress(on_progress)
     with ExitStack() as stack:
         path = stack.enter_context(_as_file(aoi))
         asked = DetectOptions.of("geo_retina.detect", {**options, "aoi": path})

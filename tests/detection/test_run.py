@@ -433,6 +433,19 @@ def test_bad_outputs_are_refused_before_work(
     assert detector.calls == 0
 
 
+def test_progress_is_told_to_a_function(
+    blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    detector = blob_model()
+    path = write_raster("field.tif", np.zeros((3, 64, 64), np.uint8))
+    output = tmp_path / "out.gpkg"
+    with pytest.raises(ConfigError, match="expected a function as on_progress, got 3"):
+        detect(path, on_progress=3)  # type: ignore[arg-type]
+    with pytest.raises(ConfigError, match="expected a function as on_progress, got 3"):
+        detect_to_files(path, [output], on_progress=3)  # type: ignore[arg-type]
+    assert detector.calls == 0
+
+
 def test_summary_is_plain_data(
     blob_model: BlobModel, write_raster: WriteRaster, tmp_path: Path, field_of_objects: Field
 ) -> None:
