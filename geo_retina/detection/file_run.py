@@ -223,8 +223,11 @@ class _Rendering:
 
     @property
     def by_class(self) -> dict[str, int]:
-        """Objects of each class so far."""
-        return dict(zip(self._class_names, self._counts.tolist(), strict=True))
+        """Objects of each class name so far; class ids may share one, such as `N/A`."""
+        found = dict.fromkeys(self._class_names, 0)
+        for name, count in zip(self._class_names, self._counts.tolist(), strict=True):
+            found[name] += count
+        return found
 
     def write(self, detections: Detections) -> None:
         """Append the final objects of a strip to every output."""

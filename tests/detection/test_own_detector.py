@@ -64,6 +64,20 @@ def test_what_it_finds_is_stitched_and_georeferenced(
     assert max(shape[0] for shape in squares.shapes) == 3
 
 
+def test_classes_of_one_name_are_counted_together(
+    make_card: MakeCard, write_raster: WriteRaster, tmp_path: Path
+) -> None:
+    def find(chips: NDArray[Any]) -> list[Found]:
+        boxes = [(5, 5, 15, 15), (20, 20, 30, 30), (40, 40, 50, 50)]
+        return [(boxes, [0.9, 0.8, 0.7], [0, 1, 1]) for _ in chips]
+
+    card = make_card(class_names=("N/A", "N/A", "tree"))
+    path = write_raster("field.tif", np.full((3, 64, 64), 9, np.uint8))
+    model = wrap_detector(find, card, version="1", limit=None)
+    done = detect_to_files(path, [tmp_path / "out.gpkg"], model=model)
+    assert done.objects_by_class == {"N/A": 3, "tree": 0}
+
+
 def test_small_rasters_are_filled_so_that_the_scale_is_one(
     make_card: MakeCard, write_raster: WriteRaster, field_of_objects: Field
 ) -> None:
