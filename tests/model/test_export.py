@@ -120,11 +120,12 @@ def test_openvino_finds_what_torch_finds(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["uint8", "uint16", "int16", "float32"])
 def test_int8_finds_about_what_torch_finds(
-    make_info: Callable[..., CheckpointInfo], chips: Any
+    make_info: Callable[..., CheckpointInfo], chips: Any, dtype: str
 ) -> None:
     pytest.importorskip("nncf")
-    info = make_info()
+    info, chips = make_info(dtype=dtype, value_range=(0, 255)), chips.astype(dtype)
     graph = export.quantise(
         export.export_openvino(info), [chip[None, :, :192, :192] for chip in chips]
     )
