@@ -102,7 +102,7 @@ def decode_chip(
     width: int,
     thresholds: Thresholds,
 ) -> ChipResult:
-    """Threshold, top candidates of each level, clip, class-aware NMS.
+    """Threshold, top candidates of each level, clip, NMS.
 
     Args:
         raw: Outputs for one chip, which may have been padded below and to the right.
@@ -125,7 +125,8 @@ def decode_chip(
     )
     scores = np.concatenate([level.scores for level in levels])
     class_ids = np.concatenate([level.class_ids for level in levels])
-    kept = nms(boxes, scores, threshold=thresholds.nms_iou, class_ids=class_ids)
+    groups = thresholds.groups(class_ids)
+    kept = nms(boxes, scores, threshold=thresholds.nms_iou, class_ids=groups)
     saturated = any(level.cut for level in levels) or len(kept) > thresholds.detections_per_chip
     kept = kept[: thresholds.detections_per_chip]
     found = Detections.of(boxes[kept], scores[kept], class_ids[kept])
@@ -139,8 +140,9 @@ def with_decay(found: Detections, thresholds: Thresholds) -> Detections:
     """
     if thresholds.decay_iou is None:
         return found
+    groups = thresholds.groups(found.class_ids)
     scores = decayed_scores(
-        found.boxes, found.scores, threshold=thresholds.decay_iou, class_ids=found.class_ids
+        found.boxes, found.scores, threshold=thresholds.decay_iou, class_ids=groups
     ).astype(np.float32)
     order = rank(found.boxes, scores, class_ids=found.class_ids)
     order = order[scores[order] >= thresholds.score]

@@ -107,7 +107,10 @@ class DetectOptions(ReadOptions):
                 f"--class-score (in Python class_scores) names {', '.join(unknown)}; {card.name} "
                 f"finds {', '.join(card.class_names)}"
             )
-        scores = Thresholds.of(card, score=self.score, class_scores=class_scores)
+        scores = replace(
+            Thresholds.of(card, score=self.score, class_scores=class_scores),
+            class_agnostic=self.class_agnostic,
+        )
         if self.lowers_scores:
             return replace(scores, nms_iou=1, decay_iou=None, detections_per_chip=_UNLIMITED)
         return replace(

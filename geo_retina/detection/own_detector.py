@@ -112,9 +112,8 @@ class OwnDetector:
     def _result(self, found: Detections, thresholds: Thresholds) -> ChipResult:
         enough = found.select(found.scores >= np.float32(thresholds.score))
         passed = thresholds.reached(enough)
-        kept = nms(
-            passed.boxes, passed.scores, threshold=thresholds.nms_iou, class_ids=passed.class_ids
-        )
+        groups = thresholds.groups(passed.class_ids)
+        kept = nms(passed.boxes, passed.scores, threshold=thresholds.nms_iou, class_ids=groups)
         saturated = self.limit is not None and len(enough) >= self.limit
         return ChipResult(with_decay(passed.select(kept), thresholds), saturated)
 

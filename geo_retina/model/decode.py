@@ -1,4 +1,4 @@
-"""From the network's outputs to boxes: threshold, top candidates, clip, class-aware NMS."""
+"""From the network's outputs to boxes: threshold, top candidates, clip, NMS."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -108,17 +108,18 @@ def _decode_chip(
         found_classes.append(chosen % num_classes)
     boxes, values = torch.cat(found_boxes), torch.cat(found_scores)
     class_ids = torch.cat(found_classes)
-    keep = _kept_by_nms(boxes, values, class_ids, thresholds.nms_iou)
+    groups = torch.zeros_like(class_ids) if thresholds.class_agnostic else class_ids
+    keep = _kept_by_nms(boxes, values, groups, thresholds.nms_iou)
     saturated |= len(keep) > thresholds.detections_per_chip
     keep = keep[: thresholds.detections_per_chip]
     return ChipBoxes(boxes[keep], values[keep], class_ids[keep], saturated)
 
 
-def _kept_by_nms(boxes: Tensor, scores: Tensor, class_ids: Tensor, threshold: float) -> Tensor:
-    """Positions of the boxes that NMS of each class keeps, highest score first."""
+def _kept_by_nms(boxes: Tensor, scores: Tensor, groups: Tensor, threshold: float) -> Tensor:
+    """Positions of the boxes that NMS of each group keeps, highest score first."""
     if len(boxes) <= _MOST_AT_ONCE:
-        kept: Tensor = batched_nms(boxes, scores, class_ids, threshold)
+        kept: Tensor = batched_nms(boxes, scores, groups, threshold)
         return kept
-    corners, values, ids = (part.cpu().numpy() for part in (boxes, scores, class_ids))
+    corners, values, ids = (part.cpu().numpy() for part in (boxes, scores, groups))
     found = nms(corners, values, threshold=threshold, class_ids=ids)
     return torch.from_numpy(found).to(boxes.device)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.errors import ModelError
@@ -27,6 +28,8 @@ class Thresholds:
     """Of two boxes of one class that overlap more, the lower score falls; None = scores stay."""
     class_scores: tuple[float, ...] | None = None
     """Least score of each class id, none under `score`; None = `score` holds for all."""
+    class_agnostic: bool = False
+    """Whether boxes of different classes drop and lower each other too."""
 
     def __post_init__(self) -> None:
         if not 0 <= self.score <= 1 or not 0 < self.nms_iou <= 1:
@@ -73,6 +76,10 @@ class Thresholds:
             return found
         least = np.array(self.class_scores, np.float32)  # as scores are: 0.7 reaches 0.7
         return found.select(found.scores >= least[found.class_ids])
+
+    def groups(self, class_ids: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """(N,) ids of which only equal ones are compared; None = all boxes are."""
+        return None if self.class_agnostic else class_ids
 
     def with_limits_times(self, factor: float) -> "Thresholds":
         """The same with limits so many times as high; they never shrink."""

@@ -103,6 +103,7 @@ def assert_same(settings: NetworkSettings, outputs: HeadOutputs, limits: Thresho
     by_class=st.one_of(st.none(), st.tuples(*[st.sampled_from([0.05, 0.2, 0.6, 0.9])] * 3)),
     candidates=st.sampled_from([5, 40, 5000]),
     detections=st.sampled_from([3, 30, 5000]),
+    class_agnostic=st.booleans(),
 )
 def test_equals_the_decoding_of_torch(
     *,
@@ -113,10 +114,11 @@ def test_equals_the_decoding_of_torch(
     by_class: tuple[float, ...] | None,
     candidates: int,
     detections: int,
+    class_agnostic: bool,
 ) -> None:
     settings = settings_of(num_classes=num_classes, objectness=objectness)
     outputs = outputs_of(settings, seed=seed)
-    limits = Thresholds(score, 0.5, candidates, detections)
+    limits = Thresholds(score, 0.5, candidates, detections, class_agnostic=class_agnostic)
     if by_class is not None:
         each = by_class[:num_classes]
         limits = replace(limits, score=min(each), class_scores=each)

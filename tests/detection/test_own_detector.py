@@ -277,6 +277,40 @@ def test_an_object_that_two_classes_claim_is_not_lost(
     assert found["class"].tolist() == ["car"]
 
 
+@pytest.mark.parametrize("method", ["nms", "nms-ios", "wbf"])
+def test_a_box_that_gives_way_to_another_class_takes_none_of_its_own_along(
+    make_card: MakeCard, write_raster: WriteRaster, method: str
+) -> None:
+    boxes = [[10, 20, 30, 40], [16, 20, 36, 40], [22, 20, 42, 40]]  # IoU of neighbours 0.54
+
+    def find(chips: NDArray[Any]) -> list[Found]:
+        return [(boxes, [0.9, 0.8, 0.7], [0, 1, 1]) for _ in chips]
+
+    raster = write_raster("field.tif", np.full((3, 60, 60), 9, np.uint8))
+    card = make_card(class_names=("tree", "car"), nms_iou=0.5)
+    model = wrap_detector(find, card, version="1", limit=None)
+    by_class = detect(raster, model=model, method=method)
+    assert by_class["score"].tolist() == pytest.approx([0.9, 0.8])
+    found = detect(raster, model=model, method=method, class_agnostic=True)
+    assert found["score"].tolist() == pytest.approx([0.9, 0.7])
+    assert found["class"].tolist() == ["tree", "car"]
+
+
+def test_scores_give_way_to_other_classes_where_all_are_compared(
+    make_card: MakeCard, write_raster: WriteRaster
+) -> None:
+    def find(chips: NDArray[Any]) -> list[Found]:
+        return [([[10, 20, 30, 40], [20, 20, 40, 40]], [0.9, 0.8], [0, 1]) for _ in chips]
+
+    raster = write_raster("field.tif", np.full((3, 60, 60), 9, np.uint8))
+    card = make_card(class_names=("tree", "car"), nms_iou=0.5)
+    model = wrap_detector(find, card, version="1", limit=None)
+    options: dict[str, Any] = {"model": model, "decay_iou": 0.1}
+    assert detect(raster, **options)["score"].tolist() == pytest.approx([0.9, 0.8])
+    found = detect(raster, class_agnostic=True, **options)
+    assert found["score"].tolist() == pytest.approx([0.9, 0.8 * (1 - 1 / 3)])
+
+
 def test_soft_nms_lowers_the_scores_of_neighbours_on_one_chip(
     make_card: MakeCard, write_raster: WriteRaster
 ) -> None:
