@@ -150,7 +150,7 @@ def evaluate(
         else:
             checks.with_detections({**found_by, **read_by}, work)
         if calibrated is not None:
-            found_by = checks.undecayed(found_by)
+            found_by, work = checks.undecayed(found_by), checks.run_as_copy(work)
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
         details.sizes()
         checks.outputs(report, as_json, calibrated, read=(*known.files, model, detections))

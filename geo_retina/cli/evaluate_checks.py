@@ -128,6 +128,11 @@ def undecayed(finding: dict[str, Any]) -> dict[str, Any]:
     return finding | {"decay_iou": 1.0}
 
 
+def run_as_copy(work: dict[str, Any]) -> dict[str, Any]:
+    """How to run a network as its calibrated copy will: that has no graphs yet."""
+    return work | {"backend": "torch"} if work["backend"] == "auto" else work
+
+
 def _number_list(text: str, option: str) -> tuple[float, ...]:
     """Numbers from a text such as `3,6`.
 

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from geo_retina.cli.main import app
 from geo_retina.detection.detector import ChipResult
+from geo_retina.errors import ModelError
 
 Field = Callable[..., tuple[Any, Any]]
 
@@ -63,6 +64,28 @@ def test_a_model_that_finds_all(field: Path, model: Any) -> None:
     assert numbers["quality"]["ap50_95"] == pytest.approx(1)
     assert "<svg" in (field / "e.html").read_text()
     assert model.calls > 0
+
+
+@pytest.mark.parametrize(
+    ("options", "backend"),
+    [
+        ((), "auto"),
+        (("--calibrated", "m.safetensors"), "torch"),
+        (("--calibrated", "m.safetensors", "--backend", "openvino-int8"), "openvino-int8"),
+    ],
+)
+def test_scores_are_calibrated_as_the_copy_gives_them(
+    options: tuple[str, ...], backend: str, field: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy has no graphs."""
+
+    def chosen(_info: Any, **how: Any) -> Any:
+        raise ModelError(f"runs on {how['backend']}")
+
+    monkeypatch.chdir(field)
+    monkeypatch.setattr("geo_retina.evaluation.runs.choose_backend", chosen)
+    done = run("--labels", "boxes.csv", "--images", "images", *options)
+    assert f"runs on {backend}\n" in done.stderr
 
 
 def test_sizes_on_the_ground_and_how_the_model_runs(field: Path, model: Any) -> None:
