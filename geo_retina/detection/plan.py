@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.job import Job, open_job
@@ -77,7 +78,8 @@ class WorkReport:
     is_estimate: bool
     """Whether numbers of windows and pixels were told from a sample of the windows."""
     valid_megapixels: float
-    """Valid pixels of the raster, at its own GSD, in windows that touch the AOI."""
+    """Valid pixels of the raster, at its own GSD, each counted once: those of `WindowPlan.own_part`
+    of the windows that touch the AOI."""
     megapixels_to_infer: float
     """Pixels of chips at the model's GSD, with overlap counted as often as it is inferred."""
     memory_mib: float | None
@@ -160,7 +162,7 @@ def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:
         windows=len(plan),
         windows_to_infer=to_infer,
         is_estimate=len(chosen) < len(plan),
-        valid_megapixels=job.source.raster.grid.megapixels * float(np.mean(shares)),
+        valid_megapixels=_valid_megapixels(job, chosen, shares),
         megapixels_to_infer=to_infer * first.width * first.height / 1e6,
         memory_mib=memory_mib,
         block_cache_mib=cache / 2**20,
@@ -172,6 +174,20 @@ def _valid_share(job: Job, window: Window) -> float:
     if job.aoi is not None and not job.aoi.touches(window):
         return 0.0
     return job.source.valid_share(window)
+
+
+def _valid_megapixels(job: Job, numbers: NDArray[np.int64], shares: NDArray[np.float64]) -> float:
+    """Valid pixels of the raster, from the valid shares of some windows, or exactly from all."""
+    own = [job.plan.own_part(number) for number in numbers.tolist()]
+    if len(numbers) == len(job.plan):
+        shares = np.array(
+            [
+                job.source.valid_share(part) if 0 < share < 1 else share
+                for part, share in zip(own, shares, strict=True)
+            ]
+        )
+    areas = [part.width * part.height for part in own]
+    return job.source.raster.grid.megapixels * float(np.average(shares, weights=areas))
 
 
 def _chips_bytes(job: Job, order: ReadingOrder, detector: Detector) -> int:

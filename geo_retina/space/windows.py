@@ -116,6 +116,15 @@ class WindowPlan:
         row, col = divmod(number, len(cols))
         return Window(int(cols[col]), int(self.row_offs[row]), *self.window_size)
 
+    def own_part(self, number: int) -> Window:
+        """The part of window `number` that no later one holds: these parts tile the raster."""
+        window = self.window(number)
+        _, right = _neighbour_edges(self.col_offs, window.col_off, window.width)
+        _, below = _neighbour_edges(self.row_offs, window.row_off, window.height)
+        width = (window.col_end if right is None else right) - window.col_off
+        height = (window.row_end if below is None else below) - window.row_off
+        return Window(window.col_off, window.row_off, width, height)
+
     def cut_and_seen_whole_by_neighbour(
         self, boxes: NDArray[np.floating], window: Window, *, margin_px: float
     ) -> NDArray[np.bool_]:

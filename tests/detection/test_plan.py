@@ -61,6 +61,19 @@ def test_plan_counts_what_there_is_to_do(write_raster: WriteRaster, blob_model: 
     assert detector.calls == 4, "one batch to warm up, one to be timed"
 
 
+@pytest.mark.parametrize(("chip_px", "overlap_px"), [(64, 0), (64, 48), (150, 20), (390, 0)])
+def test_pixels_that_windows_share_are_valid_once(
+    write_raster: WriteRaster, blob_model: BlobModel, chip_px: int, overlap_px: int
+) -> None:
+    blob_model()
+    mask = np.zeros((200, 400), np.bool_)
+    mask[30:, :210] = True
+    path = write_raster("part.tif", np.zeros((3, 200, 400), np.uint8), mask=mask)
+    with open_job(path, "blobs", DetectOptions(chip_px=chip_px, overlap_px=overlap_px)) as job:
+        work = describe_work(job)
+    assert work.valid_megapixels == pytest.approx(mask.sum() / 1e6)
+
+
 def test_the_time_is_that_of_all_windows(
     write_raster: WriteRaster, blob_model: BlobModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

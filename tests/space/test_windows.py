@@ -45,6 +45,19 @@ def test_windows_cover_every_pixel_and_none_lies_outside(plan: WindowPlan) -> No
 
 
 @given(plans())
+def test_own_parts_of_windows_tile_the_raster(plan: WindowPlan) -> None:
+    times = np.zeros((plan.height, plan.width), np.int64)
+    for number in range(len(plan)):
+        part, window = plan.own_part(number), plan.window(number)
+        assert part.col_off == window.col_off
+        assert part.row_off == window.row_off
+        assert part.col_end <= window.col_end
+        assert part.row_end <= window.row_end
+        times[part.row_off : part.row_end, part.col_off : part.col_end] += 1
+    assert (times == 1).all()
+
+
+@given(plans())
 def test_all_windows_have_one_size_and_neighbours_overlap_enough(plan: WindowPlan) -> None:
     size = min(plan.chip_px, plan.width), min(plan.chip_px, plan.height)
     assert {(window.width, window.height) for window in windows_of(plan)} == {size}
