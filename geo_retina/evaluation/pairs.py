@@ -243,6 +243,11 @@ def _detections(found: Labels | None, class_names: tuple[str, ...], name: str) -
     if len(found.class_names) == len(class_names) == 1:
         return Detections.of(boxes, found.scores, np.zeros(len(found)))
     strange = sorted(set(found.class_names) - set(class_names))
+    if strange and not class_names:
+        raise LabelError(
+            f"{name}: the labels hold no object, so they name no class; name those of the "
+            f"detections: --classes {','.join(found.class_names)}, {ONE_CLASS_HINT}"
+        )
     if strange:
         raise LabelError(
             f"{name}: expected detections of the labels' classes {', '.join(class_names)}, got "

@@ -269,6 +269,14 @@ def test_detections_that_fit_no_labels_are_refused(
         pair_up(known, found)
 
 
+def test_labels_without_any_object_need_the_names_of_classes() -> None:
+    known = [LabelledRaster("a.tif", Labels.empty(()))]
+    scores = np.array([0.5])
+    found = [LabelledRaster("a.tif", Labels.of([[0, 0, 9, 9]], [0], ("tree",), scores=scores))]
+    with pytest.raises(LabelError, match=r"they name no class; .* --classes tree, or"):
+        pair_up(known, found)
+
+
 def test_class_ids_beyond_the_labels_are_refused() -> None:
     detections = Detections.of(np.zeros((1, 4)), np.array([0.5]), np.array([3]))
     with pytest.raises(LabelError, match=r"must be in 0\.\.0 \(tree\), got \[3\]"):
