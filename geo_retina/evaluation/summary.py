@@ -67,7 +67,7 @@ class RasterCount:
     detections: int
     hits: int
     hectares: float | None
-    """Ground that was labelled; None without georeference."""
+    """Ground that was labelled, invalid pixels included; None without georeference."""
 
 
 @dataclass(frozen=True, slots=True)
