@@ -213,7 +213,7 @@ class EachRun:
             return
         work = self._work
         runner = runner_of(self._model, device=work.device, backend=work.backend, batch=work.batch)
-        options = self._options.to_dict()
+        options = self._options.to_dict() | self._output_options.to_dict()
         for task in self.done_before:
             refuse_other_run(task.outputs, model_hash=runner.model_hash, options=options)
 

@@ -253,7 +253,7 @@ def _writers(
         "model": card.name,
         "model_hash": model_hash,
         "raster": raster_name(job.raster_path),
-        "options": options.to_dict(),
+        "options": options.to_dict() | how.to_dict(),
     }
     return open_writers(
         outputs,

@@ -166,6 +166,10 @@ class OutputOptions:
     geometry: "Geometry" = "polygon"
     """Outlines of the boxes, or their centres."""
 
+    def to_dict(self) -> dict[str, Any]:
+        """All options as plain data."""
+        return asdict(self)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WorkOptions:

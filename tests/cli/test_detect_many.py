@@ -138,6 +138,32 @@ def test_resume_does_not_take_the_files_of_another_run_for_its_own(
     assert "nothing left to do" in again.stdout
 
 
+@pytest.mark.parametrize(
+    ("option", "said"),
+    [
+        (("--simplify-to", "point"), "options.geometry was 'polygon', now is 'point'"),
+        (("--crs", "EPSG:4326"), "options.crs was null, now is 'EPSG:4326'"),
+    ],
+)
+def test_resume_does_not_take_files_of_another_shape_or_crs_for_its_own(
+    run: Callable[..., Any],
+    blob_model: Callable[..., Any],
+    plots: Path,
+    tmp_path: Path,
+    option: tuple[str, str],
+    said: str,
+) -> None:
+    blob_model()
+    out = tmp_path / "{name}.gpkg"
+    assert run("detect", plots, "-o", out).exit_code == 0
+    done = run("detect", plots, "-o", out, *option, "--resume", "-q")
+    assert done.exit_code == 2
+    assert said in done.stderr.replace('"', "'")
+    assert run("detect", plots, "-o", out, *option).exit_code == 0
+    again = run("detect", plots, "-o", out, *option, "--resume")
+    assert "nothing left to do" in again.stdout
+
+
 def test_everything_is_checked_before_the_first_raster(
     run: Callable[..., Any],
     blob_model: Callable[..., Any],
