@@ -223,8 +223,8 @@ class LossSettings(Plain):
     boxes: BoxLoss = SmoothL1()
     assignment: Assignment = MaxIou()
     divide_by: Literal["batch", "chip"] = "batch"
-    """Divide the sums by the positives of the whole batch, or of each chip and average over the
-    chips as torchvision does."""
+    """Divide the sums by the positives of the whole batch, that of all processes which train
+    together; or of each chip and average over the chips as torchvision does."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,7 +301,7 @@ class Criterion(nn.Module):
         table = torch.stack(sums)  # (N, [classes, boxes, objectness, positives])
         values, positives = table[:, :3], table[:, 3:]
         if self.settings.divide_by == "batch":
-            means = values.sum(dim=0) / positives.sum().clamp(min=1)
+            means = values.sum(dim=0) / _share_of_positives(positives.detach().sum())
         else:
             means = (values / positives.clamp(min=1)).mean(dim=0)
         return Losses(means[0], means[1], None if outputs.objectness is None else means[2])
@@ -346,6 +346,18 @@ class Criterion(nn.Module):
         ).sum()
         count = learning.sum().to(class_loss.dtype)
         return torch.stack([class_loss, box_loss, objectness_loss, count])
+
+
+def _share_of_positives(positives: Tensor) -> Tensor:
+    """What a process divides its sums by: all positives, or its share where several train together.
+
+    So the mean over the processes, which DDP takes of their gradients, is that of one process with
+    all the chips (as DETR's loss does it).
+    """
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return positives.clamp(min=1)
+    torch.distributed.all_reduce(positives)
+    return positives.clamp(min=1) / torch.distributed.get_world_size()
 
 
 def _check_class_ids(class_ids: Tensor, num_classes: int) -> None:

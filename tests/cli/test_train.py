@@ -10,6 +10,8 @@ from typing import Any
 import geopandas as gpd
 import pytest
 import shapely
+import torch
+from safetensors.torch import load_file
 
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training.run_lock import LOCK_NAME, hold_folder
@@ -262,10 +264,11 @@ def test_the_whole_chain(run: Callable[..., Any], work: Path) -> None:
 
 
 @pytest.mark.slow
-def test_two_processes_train_together(work: Path) -> None:
-    (work / "recipe.toml").write_text(RECIPE + VAL)
+def test_two_processes_learn_as_one_does(run: Callable[..., Any], work: Path) -> None:
+    frozen = RECIPE.replace("frozen_batch_norm = false", "frozen_batch_norm = true")
+    (work / "recipe.toml").write_text(frozen + VAL)
     program = Path(sys.executable).with_name("geo-retina")
-    options = ["--device", "cpu", "--devices", "2", "--out", "out"]
+    options = ["schedule.optimiser=sgd", "--device", "cpu", "--devices", "2", "--out", "out"]
     done = subprocess.run(
         [program, "train", "recipe.toml", *options], capture_output=True, text=True, check=False
     )
@@ -274,3 +277,8 @@ def test_two_processes_train_together(work: Path) -> None:
     assert len(re.findall(r"step \d+: val AP", done.stderr)) == 2
     assert not (work / "out" / LOCK_NAME).exists()
     assert len((work / "out" / "metrics.csv").read_text().splitlines()) == 1 + 2
+    options = ["schedule.optimiser=sgd", "schedule.batch=4", "--device", "cpu", "--out", "one"]
+    assert run("train", "recipe.toml", *options).exit_code == 0
+    together, alone = (load_file(work / name / "tiny.safetensors") for name in ("out", "one"))
+    for name, weights in alone.items():  # of a batch that has all the chips
+        torch.testing.assert_close(together[name], weights, rtol=0, atol=1e-7, msg=name)
