@@ -54,6 +54,11 @@ def write_model(
         name = BEST_NAME if settings.validation.keep == "best" else LAST_NAME
         info = read_info(path.parent / name)
         _tell_score(info.card, known=len(card.metrics))
+        if settings.validation.calibrate and info.card.calibrated is None:
+            _log.warning(
+                "the scores are not calibrated (validation.calibrate): it needs some hits and some "
+                "misses on val, and higher scores must be right more often"
+            )
         network, card = load_network(info), info.card
     save_checkpoint(path, network, card, recipe=settings.model_dump_json())
 

@@ -26,12 +26,13 @@ from geo_retina.training.network import audit_network, audit_text, resolve_netwo
 from geo_retina.training.records import LossRecord, OnProgress
 from geo_retina.training.run_folder import find_state, start_run
 from geo_retina.training.run_lock import hold_folder
-from geo_retina.training.settings import TrainingSettings
+from geo_retina.training.settings import ScheduleSettings, StepDecay, TrainingSettings
 from geo_retina.training.split_map import warn_of_changes, write_split_map
 from geo_retina.training.start import Start, start_network
 from geo_retina.training.surroundings import note_start
 from geo_retina.training.trainer import ChipLoader, build_trainer, plain_lightning, run_trainer
 from geo_retina.training.validation import Validation
+from geo_retina.wording import listed
 
 if TYPE_CHECKING:
     import pytorch_lightning as pl
@@ -93,6 +94,7 @@ def fit(
         network = start.network
         refuse_too_large_batch(network, settings, chosen)
         if is_first_process():
+            _warn_of_rates(settings.schedule)
             start_run(run_folder, settings)
             if state is not None:
                 warn_of_changes(run_folder, data.sides)
@@ -156,6 +158,26 @@ def _check_precision(settings: TrainingSettings, device: torch.device) -> None:
         _log.warning(
             "schedule.precision is bf16-mixed, which this GPU only imitates, slowly; 16-mixed is "
             "what it is fast in"
+        )
+
+
+def _warn_of_rates(schedule: ScheduleSettings) -> None:
+    """Say which changes of the learning rate come after the last step, as where only steps fell."""
+    falls = schedule.decay.at if isinstance(schedule.decay, StepDecay) else ()
+    late = [at for at in falls if at >= schedule.steps]
+    if late:
+        _log.warning(
+            "the learning rate will not fall at %s (schedule.decay.at): the training has %d steps; "
+            "lower both by the same factor",
+            listed(late),
+            schedule.steps,
+        )
+    if schedule.warm_up_steps >= schedule.steps:
+        _log.warning(
+            "the learning rate still rises when the %d steps end: schedule.warm_up_steps is %d; "
+            "lower it",
+            schedule.steps,
+            schedule.warm_up_steps,
         )
 
 

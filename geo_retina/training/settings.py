@@ -191,6 +191,11 @@ class TrainingSettings(Plain):
                 "validation.calibrate and network.head.objectness exclude each other: a score that "
                 "is a product has no temperature"
             )
+        if self.validation.calibrate and not self.val and self.divide is None:
+            raise ValueError(
+                "validation.calibrate needs val, on which it finds out how often a score is right: "
+                "state [[val]] or [divide], or leave calibrate out"
+            )
         if self.val and self.divide is not None:
             raise ValueError(
                 "val and divide exclude each other: name the val rasters, or divide; take the "

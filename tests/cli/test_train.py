@@ -50,6 +50,7 @@ crop_px = 64
 [schedule]
 steps = 2
 epoch_steps = 1
+warm_up_steps = 1
 batch = 2
 
 [[train]]

@@ -575,6 +575,27 @@ def test_scores_can_be_calibrated_on_val(
         recipe(validation__calibrate=True, card__decay_iou=0.1)
 
 
+def test_scores_that_cannot_be_calibrated_are_told(
+    recipe: Recipe, field_data: Path, val_source: Any, tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:  # fmt: skip
+    settings = recipe(val=[val_source], validation__calibrate=True, schedule__steps=2)
+    path = _train(settings, field_data, tmp_path / "run")
+    assert read_info(path).card.calibrated is None
+    assert "the scores are not calibrated (validation.calibrate)" in caplog.text
+
+
+def test_rates_that_are_never_reached_are_told(
+    recipe: Recipe, field_data: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    falls = {"kind": "steps", "at": (3, 6, 8)}
+    _train(recipe(schedule__decay=falls), field_data, tmp_path / "late")
+    assert "will not fall at 6, 8 (schedule.decay.at): the training has 6 steps" in caplog.text
+    assert "schedule.warm_up_steps" not in caplog.text
+    _train(recipe(schedule__warm_up_steps=6), field_data, tmp_path / "rising")
+    assert "still rises when the 6 steps end: schedule.warm_up_steps is 6" in caplog.text
+
+
 def test_a_single_raster_is_told_to_be_divided_by_its_ground(
     recipe: Recipe, field_data: Path, tmp_path: Path
 ) -> None:

@@ -49,6 +49,7 @@ def test_epochs_cover_the_steps() -> None:
             {"val": [{"kind": "voc", "images": ["a.png"]}], "divide": {"kind": "column"}},
             "val and divide exclude each other: .* take the other table out",
         ),
+        ({"validation__calibrate": True}, r"calibrate needs val.* state \[\[val\]\] or \[divide\]"),
     ],
 )
 def test_recipes_that_contradict_themselves(
