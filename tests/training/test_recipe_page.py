@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
+from geo_retina.model.criterion import LossSettings
 from geo_retina.model.settings import BackboneSettings, HeadSettings, NetworkSettings
 from geo_retina.training.settings import AugmentSettings, ScheduleSettings, ValidationSettings
 
@@ -14,13 +15,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipe.md"
 TABLES: dict[str, type[BaseModel]] = {
     "schedule": ScheduleSettings,
     "augment": AugmentSettings,
+    "loss": LossSettings,
     "validation": ValidationSettings,
     "network": NetworkSettings,
     "network.backbone": BackboneSettings,
     "network.head": HeadSettings,
 }
 IN_WORDS = {
-    "schedule.decay": '`{kind = "cosine"}`',
     "network.levels": "fitted to the labels",
     "network.anchors": "fitted to the labels",
 }
@@ -29,6 +30,9 @@ IN_WORDS = {
 def _as_printed(field: FieldInfo) -> str:
     if field.is_required():
         return "required"
+    if isinstance(field.default, BaseModel):
+        values = field.default.model_dump().items()
+        return f"`{{{', '.join(f'{key} = {json.dumps(value)}' for key, value in values)}}}`"
     return "none" if field.default is None else f"`{json.dumps(field.default)}`"
 
 
