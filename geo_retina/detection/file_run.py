@@ -262,7 +262,6 @@ def _writers(
         metadata=metadata,
         crs=how.crs,
         geometry=how.geometry,
-        pixel_coordinates=grid.crs is None,
     )
 
 

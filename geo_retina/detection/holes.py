@@ -38,10 +38,7 @@ def write_holes(
     """
     path, source = holes_path(output), job.source
     grid = source.raster.grid
-    writer = open_writer(
-        path, grid=grid, class_names=(CLASS_NAME,), crs=crs, pixel_coordinates=grid.crs is None
-    )
-    with writer as opened:
+    with open_writer(path, grid=grid, class_names=(CLASS_NAME,), crs=crs) as opened:
         for windows in strips:
             boxes = np.array([window.box for window in windows], dtype=np.float64).reshape(-1, 4)
             holes = Detections.of(boxes, np.zeros(len(boxes)), np.zeros(len(boxes)))

@@ -50,7 +50,6 @@ def check_output(
     *,
     crs: str | pyproj.CRS | None = None,
     geometry: Geometry = "polygon",
-    pixel_coordinates: bool = False,
 ) -> None:
     """Find out, before any work, whether an output can be written as asked.
 
@@ -58,7 +57,6 @@ def check_output(
         path: Where the file shall appear.
         crs: CRS to write coordinates in; None = that of the raster, WGS 84 for GeoJSON.
         geometry: Outlines or centres.
-        pixel_coordinates: Write pixels of the raster instead of world coordinates.
 
     Raises:
         OutputError: Unknown extension, missing folder, no permission, or a request that the format
@@ -84,8 +82,6 @@ def check_output(
             f"COCO holds boxes, not points; write {path.name} without --simplify-to point"
         )
     target = None if crs is None else _parse_crs(crs)
-    if target is not None and pixel_coordinates:
-        raise OutputError("pixel coordinates have no CRS: ask for one or the other")
     if target is not None and kind.fixed_frame and (kind is COCO or not _is_wgs84(target)):
         raise OutputError(
             f"{path.name} cannot be written in {target.name}: {kind.fixed_frame}; leave the CRS "
@@ -123,9 +119,10 @@ def open_writer(
     metadata: Mapping[str, object] | None = None,
     crs: str | pyproj.CRS | None = None,
     geometry: Geometry = "polygon",
-    pixel_coordinates: bool = False,
 ) -> FileWriter:
     """Prepare an output; nothing is touched before the `with` statement is entered.
+
+    Of a raster without CRS, coordinates are its pixels in every format.
 
     Args:
         path: Where the file shall appear; an existing one is replaced at the end.
@@ -135,22 +132,21 @@ def open_writer(
             every format but Shapefile, CSV and GeoJSON sequences, which have no room for it.
         crs: CRS to write coordinates in; None = that of the raster, WGS 84 for GeoJSON.
         geometry: Outlines or centres.
-        pixel_coordinates: Write pixels of the raster instead of world coordinates, without a CRS.
 
     Raises:
         OutputError: See `check_output`, and `refuse_what_prj_lacks` for a Shapefile.
-        GeoreferenceError: The raster has no CRS and the request needs one.
+        GeoreferenceError: `crs` is given, and the raster has none.
         ValueError: `metadata` has a value that JSON lacks (NaN).
         TypeError: `metadata` has a value of a type that JSON lacks.
     """
     path = Path(path)
-    check_output(path, crs=crs, geometry=geometry, pixel_coordinates=pixel_coordinates)
+    check_output(path, crs=crs, geometry=geometry)
     name, kind = split_extension(path)
     target = None if crs is None else _parse_crs(crs)
-    placement = _placement(path, kind, grid=grid, crs=target, pixel_coordinates=pixel_coordinates)
+    placement = _placement(path, kind, grid=grid, crs=target)
     if kind is SHAPEFILE:
         refuse_what_prj_lacks(path.name, placement)
-    notes = {"coordinates": PIXEL_NOTE} if pixel_coordinates else {}
+    notes = {"coordinates": PIXEL_NOTE} if grid.crs is None else {}
     described = json.loads(json.dumps({**(metadata or {}), **notes}, allow_nan=False))
     layer = Layer(_layer_name(name, kind), grid, tuple(class_names), described, placement, geometry)
     return FileWriter(path, kind, layer)
@@ -164,7 +160,6 @@ def open_writers(
     metadata: Mapping[str, object] | None = None,
     crs: str | pyproj.CRS | None = None,
     geometry: Geometry = "polygon",
-    pixel_coordinates: bool = False,
 ) -> MultiWriter:
     """Prepare several outputs of one run; arguments as for `open_writer`.
 
@@ -173,7 +168,7 @@ def open_writers(
 
     Raises:
         OutputError: See `check_output`; or one path is named twice.
-        GeoreferenceError: The raster has no CRS and the request needs one.
+        GeoreferenceError: `crs` is given, and the raster has none.
     """
     refuse_overwriting([], paths)
     return MultiWriter(
@@ -185,7 +180,6 @@ def open_writers(
                 metadata=metadata,
                 crs=crs if takes else None,
                 geometry=geometry,
-                pixel_coordinates=pixel_coordinates,
             )
             for path, takes in zip(paths, take_crs(paths), strict=True)
         ]
@@ -214,25 +208,13 @@ def _is_wgs84(crs: pyproj.CRS) -> bool:
     return bool(crs.equals(WGS84, ignore_axis_order=True))
 
 
-def _placement(
-    path: Path,
-    kind: Format,
-    *,
-    grid: Grid,
-    crs: pyproj.CRS | None,
-    pixel_coordinates: bool,
-) -> Placement:
+def _placement(path: Path, kind: Format, *, grid: Grid, crs: pyproj.CRS | None) -> Placement:
     """Where the output's coordinates lie, or the error that says why they cannot."""
-    if pixel_coordinates or kind is COCO:
+    if kind is COCO or (grid.crs is None and crs is None):
         return Placement.in_pixels(grid)
     if grid.crs is None and crs is not None:
         raise GeoreferenceError(
             f"the raster has no CRS, so {path.name} cannot be written in {crs.name}; assign the "
             "raster its CRS first (gdal_edit.py -a_srs)"
-        )
-    if grid.crs is None and kind.fixed_frame:
-        raise GeoreferenceError(
-            f"the raster has no CRS, but {kind.fixed_frame}; assign the raster its CRS "
-            "(gdal_edit.py -a_srs), or ask for pixel coordinates"
         )
     return Placement(grid, WGS84 if kind.fixed_frame else crs or grid.crs)

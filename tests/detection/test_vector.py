@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 
 import geopandas as gpd
@@ -173,21 +172,14 @@ def test_empty_is_a_valid_file_with_the_full_schema(
 
 
 @pytest.mark.parametrize("extension", TABLES)
-def test_a_raster_without_crs_gives_a_file_without(tmp_path: Path, extension: str) -> None:
-    frame = read(write(tmp_path / f"a.{extension}", some(5), grid=UNREFERENCED))
+def test_a_raster_without_crs_gives_pixels(tmp_path: Path, extension: str) -> None:
+    found = some(5)
+    frame = read(write(tmp_path / f"a.{extension}", found, grid=UNREFERENCED)).set_index("id")
     assert frame.crs is None or "Undefined" in str(frame.crs)
     assert frame["area_m2"].replace("", None).isna().all()
-    assert frame.geometry.area.min() > 20
-
-
-@pytest.mark.parametrize("extension", TABLES)
-def test_pixel_coordinates_on_request(tmp_path: Path, extension: str) -> None:
-    found = some(5)
-    frame = read(write(tmp_path / f"a.{extension}", found, pixel_coordinates=True)).set_index("id")
-    keys = features.attributes(found, grid=GRID, class_names=NAMES)["id"].to_pylist()
+    keys = features.attributes(found, grid=UNREFERENCED, class_names=NAMES)["id"].to_pylist()
     bounds = shapely.bounds(frame.geometry[keys].to_numpy())
     np.testing.assert_allclose(bounds, found.boxes, atol=1e-8)
-    assert float(frame["area_m2"].iloc[0]) > 0  # sizes are still those on the ground
 
 
 @pytest.mark.parametrize("extension", DETERMINISTIC)
@@ -440,19 +432,12 @@ class TestCheck:
         with pytest.raises(OutputError, match="'polygon' or 'point'"):
             check_output(tmp_path / "a.gpkg", geometry="line")
 
-    def test_a_crs_and_pixels_are_refused(self, tmp_path: Path) -> None:
-        with pytest.raises(OutputError, match="pixel coordinates have no CRS"):
-            check_output(tmp_path / "a.gpkg", crs="EPSG:4326", pixel_coordinates=True)
-
-    def test_a_raster_without_crs(self, tmp_path: Path) -> None:
-        begin = partial(open_writer, grid=UNREFERENCED, class_names=NAMES)
-        with pytest.raises(GeoreferenceError, match="ask for pixel coordinates"):
-            begin(tmp_path / "a.geojson")
+    @pytest.mark.parametrize("extension", ["gpkg", "geojson"])
+    def test_a_crs_for_a_raster_without(self, tmp_path: Path, extension: str) -> None:
         with pytest.raises(GeoreferenceError, match="cannot be written in WGS 84"):
-            begin(tmp_path / "a.gpkg", crs="EPSG:4326")
-        begin(tmp_path / "a.geojson", pixel_coordinates=True)
-        begin(tmp_path / "a.gpkg")
-        begin(tmp_path / "a.coco.json")
+            open_writer(
+                tmp_path / f"a.{extension}", grid=UNREFERENCED, class_names=NAMES, crs="EPSG:4326"
+            )
 
     def test_metadata_that_is_not_json_is_refused(self, tmp_path: Path) -> None:
         with pytest.raises(ValueError, match="not JSON compliant"):

@@ -116,7 +116,7 @@ def test_awkward_class_names_survive(tmp_path: Path) -> None:
 
 def test_unknown_values_are_null(tmp_path: Path) -> None:
     found = Detections.of(np.array([[1.0, 2, 3, 4]]), np.ones(1), np.zeros(1))
-    read = collection(tmp_path, found, UNREFERENCED, pixel_coordinates=True)
+    read = collection(tmp_path, found, UNREFERENCED)
     properties = read["features"][0]["properties"]
     assert properties["window"] is None
     assert properties["area_m2"] is None
@@ -133,7 +133,7 @@ def test_empty_is_a_collection_without_features(tmp_path: Path) -> None:
 
 def test_pixel_coordinates_say_what_they_are(tmp_path: Path) -> None:
     found = Detections.of(np.array([[1.25, 2, 3, 4]]), np.ones(1), np.zeros(1))
-    read = collection(tmp_path, found, UNREFERENCED, pixel_coordinates=True)
+    read = collection(tmp_path, found, UNREFERENCED)
     assert read["geo_retina"]["coordinates"] == PIXEL_NOTE
     assert read["features"][0]["geometry"]["coordinates"] == [
         [[1.25, 2], [3, 2], [3, 4], [1.25, 4], [1.25, 2]]
