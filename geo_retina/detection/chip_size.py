@@ -2,7 +2,7 @@
 
 import math
 
-from geo_retina.detection.detector import CHIP_MULTIPLE_PX
+from geo_retina.model.settings import CHIP_MULTIPLE_PX
 from geo_retina.space.windows import WindowPlan
 
 LARGEST_GROWTH = 3

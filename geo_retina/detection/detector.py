@@ -9,12 +9,10 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.errors import ConfigError, ModelError
+from geo_retina.model.settings import CHIP_MULTIPLE_PX
 from geo_retina.model.thresholds import Thresholds
 from geo_retina.space.detections import Detections
 from geo_retina.wording import shown
-
-CHIP_MULTIPLE_PX = 32
-"""Networks take chips of multiples of the coarsest stride of their backbones."""
 
 
 @dataclass(frozen=True, slots=True)

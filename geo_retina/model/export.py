@@ -23,7 +23,8 @@ from geo_retina.model.anchors import chip_anchors, decode
 from geo_retina.model.artifacts import METADATA, WEIGHTS_HASH, Artifact, weights_hash
 from geo_retina.model.checkpoint import CheckpointInfo, load_network
 from geo_retina.model.openvino_import import load_openvino
-from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, normalise
+from geo_retina.model.retinanet import RetinaNet, normalise
+from geo_retina.model.settings import CHIP_MULTIPLE_PX
 from geo_retina.model.thresholds import Thresholds
 from geo_retina.whole_files import whole_file
 

@@ -7,13 +7,10 @@ from torch import Tensor, nn
 
 from geo_retina.errors import ModelError
 from geo_retina.model.anchors import chip_anchors
-from geo_retina.model.backbone import STAGES, build_backbone
+from geo_retina.model.backbone import build_backbone
 from geo_retina.model.heads import HeadOutputs, Heads
 from geo_retina.model.pyramid import Pyramid
-from geo_retina.model.settings import NetworkSettings
-
-CHIP_MULTIPLE_PX = 2 ** STAGES[-1]
-"""Chips are multiples of the coarsest backbone stride, so that every stage halves evenly."""
+from geo_retina.model.settings import CHIP_MULTIPLE_PX, NetworkSettings
 
 
 class RetinaNet(nn.Module):

@@ -16,6 +16,9 @@ from geo_retina.plain import Plain
 LOG_SCALE_LIMIT = math.log(1000 / 16)
 """Largest `dw`, `dh` that is decoded, so that a wild output cannot overflow (as Detectron has)."""
 
+CHIP_MULTIPLE_PX = 32
+"""Chips are multiples of the coarsest backbone stride, so that every stage halves evenly."""
+
 GROUPS = 32
 """Groups of a GroupNorm, as in arXiv 1803.08494 and in torchvision's second RetinaNet."""
 

@@ -12,8 +12,8 @@ from geo_retina.errors import ConfigError
 from geo_retina.model.backbone import adapt_filters
 from geo_retina.model.checkpoint import load_network, read_info
 from geo_retina.model.pretrained import load_pretrained
-from geo_retina.model.retinanet import CHIP_MULTIPLE_PX, RetinaNet, build_retinanet
-from geo_retina.model.settings import NetworkSettings
+from geo_retina.model.retinanet import RetinaNet, build_retinanet
+from geo_retina.model.settings import CHIP_MULTIPLE_PX, NetworkSettings
 from geo_retina.training.settings import TrainingSettings
 
 _log = logging.getLogger(__name__)

@@ -26,7 +26,7 @@ from geo_retina.detection.backends import (
     load_model,
     runner_of,
 )
-from geo_retina.detection.detector import CHIP_MULTIPLE_PX, check_chips, pad_chips
+from geo_retina.detection.detector import check_chips, pad_chips
 from geo_retina.detection.fingerprints import hash_file
 from geo_retina.detection.torch_device import find_device
 from geo_retina.errors import ConfigError, DependencyError, DeviceError, ModelError
@@ -45,7 +45,6 @@ from geo_retina.model.checkpoint import (
     save_checkpoint,
 )
 from geo_retina.model.export import write_openvino
-from geo_retina.model.retinanet import CHIP_MULTIPLE_PX as NETWORK_MULTIPLE_PX
 from geo_retina.model.retinanet import build_retinanet
 from geo_retina.model.settings import (
     AnchorSettings,
@@ -393,10 +392,6 @@ def test_padding_is_the_mean_below_and_to_the_right(make_card: MakeCard) -> None
     assert padded[1, :, 31, 0].tolist() == padded[1, :, 0, 63].tolist() == [102, 128, 76]
     whole = np.zeros((1, 3, 32, 64), dtype=np.uint8)
     assert pad_chips(whole, card) is whole
-
-
-def test_chips_are_padded_to_what_networks_take() -> None:
-    assert CHIP_MULTIPLE_PX == NETWORK_MULTIPLE_PX
 
 
 def test_impossible_thresholds_are_an_error(detector: Any, info: CheckpointInfo) -> None:

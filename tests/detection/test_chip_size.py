@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from geo_retina.detection.chip_size import LARGEST_GROWTH, fitting_chip_px
-from geo_retina.detection.detector import CHIP_MULTIPLE_PX
+from geo_retina.model.settings import CHIP_MULTIPLE_PX
 from geo_retina.space.windows import WindowPlan
 
 
