@@ -212,12 +212,7 @@ def _on_valid_pixels(detections: Detections, chip: Chip) -> Detections:
     if len(detections) == 0 or chip.valid.all():
         return detections
     height, width = chip.valid.shape
-    sums = np.zeros((height + 1, width + 1), dtype=np.int64)
-    sums[1:, 1:] = chip.valid.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
-    x_min, y_min = np.floor(detections.boxes[:, :2]).astype(np.int64).T
-    x_max, y_max = np.ceil(detections.boxes[:, 2:]).astype(np.int64).T
-    inside = sums[y_max, x_max] - sums[y_min, x_max] - sums[y_max, x_min] + sums[y_min, x_min]
-    pixels = np.maximum((x_max - x_min) * (y_max - y_min), 1)
     col, row = box_arrays.centres(detections.boxes).astype(np.int64).T
     centre_valid = chip.valid[row.clip(max=height - 1), col.clip(max=width - 1)]
-    return detections.select(centre_valid & (inside >= LEAST_VALID_SHARE * pixels))
+    share = box_arrays.share_under(detections.boxes, chip.valid)
+    return detections.select(centre_valid & (share >= LEAST_VALID_SHARE))

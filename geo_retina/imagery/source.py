@@ -67,9 +67,8 @@ class ChipSource:
         scale_y: Raster pixels per working pixel along y.
     """
 
-    def __init__(self, raster: Raster, recipe: _Recipe, *, owned: bool = False) -> None:
+    def __init__(self, raster: Raster, recipe: _Recipe) -> None:
         self._recipe = recipe
-        self._owned = owned
         self.raster = raster
         self.grid = recipe.grid
         self.scale_x = raster.grid.width / recipe.grid.width
@@ -156,12 +155,11 @@ class ChipSource:
         Raises:
             RasterError: The file is gone.
         """
-        return ChipSource(self.raster.reopen(), self._recipe, owned=True)
+        return ChipSource(self.raster.reopen(), self._recipe)
 
     def close(self) -> None:
-        """Close the raster of a clone; a raster that was passed in stays open."""
-        if self._owned:
-            self.raster.close()
+        """Close the raster."""
+        self.raster.close()
 
     def __enter__(self) -> Self:
         return self
@@ -246,7 +244,7 @@ def open_chip_source(
     """Prepare a raster for a model; everything that can be wrong is found here.
 
     Args:
-        raster: An open raster; it stays the caller's to close.
+        raster: An open raster, which closing the source closes.
         card: What the model needs.
         options: How to read it; the default is as its file says.
 

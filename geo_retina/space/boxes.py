@@ -100,6 +100,21 @@ MEASURES: Mapping[Overlap, Callable[[NDArray[Real], NDArray[Real]], NDArray[Real
 """How each overlap is computed for every pair."""
 
 
+def share_under(boxes: Boxes, mask: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """Share of the pixels under each box that a mask marks, (N,), by a summed-area table.
+
+    Args:
+        boxes: (N, 4) pixel edges within the mask; a pixel that a box touches counts whole.
+        mask: (height, width).
+    """
+    table = np.zeros((mask.shape[0] + 1, mask.shape[1] + 1), np.int64)
+    table[1:, 1:] = mask.cumsum(axis=0, dtype=np.int64).cumsum(axis=1)
+    left, top = np.floor(boxes[:, :2]).astype(np.int64).T
+    right, bottom = np.ceil(boxes[:, 2:]).astype(np.int64).T
+    marked = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
+    return np.asarray(marked / np.maximum((right - left) * (bottom - top), 1), np.float64)
+
+
 def _share(shared: NDArray[Real], whole: NDArray[Real]) -> NDArray[Real]:
     share: NDArray[Real] = np.divide(shared, whole, out=np.zeros_like(shared), where=whole > 0)
     return share

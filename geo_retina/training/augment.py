@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from geo_retina.card import ModelCard
 from geo_retina.imagery.radiometry import Radiometry
+from geo_retina.space import boxes as box_arrays
 from geo_retina.training.settings import AugmentSettings
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the network for its version
@@ -82,7 +83,8 @@ class Augmenter:
         """Boxes cut at the square's edges, of the objects that show enough of their area."""
         cut = square.boxes.clip(0, square.valid.shape[0])
         area = np.prod(square.boxes[:, 2:] - square.boxes[:, :2], axis=1)
-        shown = np.prod(cut[:, 2:] - cut[:, :2], axis=1) * _valid_share(square.valid, cut)
+        shown = np.prod(cut[:, 2:] - cut[:, :2], axis=1)
+        shown *= box_arrays.share_under(cut, square.valid)
         kept = (shown > 0) & (shown >= self.settings.least_visible * area)
         kept &= (cut[:, 2:] - cut[:, :2] > _LEAST_SIDE_PX).all(axis=1)
         return cut[kept], square.class_ids[kept]
@@ -106,16 +108,6 @@ class Augmenter:
         low, high = self.card.value_range
         values = shares.transpose(2, 0, 1) * np.float32(high - low) + np.float32(low)
         return np.ascontiguousarray(self._radiometry.apply(values, valid))
-
-
-def _valid_share(valid: NDArray[np.bool_], boxes: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Share of the pixels under each box that are valid, by a summed-area table: (M,)."""
-    table = np.zeros((valid.shape[0] + 1, valid.shape[1] + 1), np.int64)
-    table[1:, 1:] = valid.cumsum(axis=0).cumsum(axis=1)
-    left, top = np.floor(boxes[:, :2]).astype(int).T
-    right, bottom = np.ceil(boxes[:, 2:]).astype(int).T
-    count = table[bottom, right] - table[top, right] - table[bottom, left] + table[top, left]
-    return np.asarray(count / np.maximum((right - left) * (bottom - top), 1), np.float64)
 
 
 def _steps(settings: AugmentSettings, card: ModelCard) -> list[A.BasicTransform]:

@@ -85,7 +85,7 @@ class PixelReader:
     def close(self) -> None:
         """Give up all images and close all files."""
         while self._sources:
-            self._sources.popitem()[1].raster.close()
+            self._sources.popitem()[1].close()
         self._images.clear()
         self._held_bytes = 0
 
@@ -108,7 +108,7 @@ class PixelReader:
         if image is None:
             source = self._source(raster)
             image = source.read(Window(0, 0, raster.width, raster.height))
-            self._sources.pop(key).raster.close()
+            self._sources.pop(key).close()
             self._keep(key, image, size)
         self._images.move_to_end(key)
         rows = slice(window.row_off, window.row_end)
@@ -129,7 +129,7 @@ class PixelReader:
             source = open_source(raster.path, raster.reading, self._card)
             self._sources[key] = source
             if len(self._sources) > _OPEN_FILES:
-                self._sources.popitem(last=False)[1].raster.close()
+                self._sources.popitem(last=False)[1].close()
         self._sources.move_to_end(key)
         return source
 

@@ -1,8 +1,7 @@
 """Labelled rasters made ready for training: checked, cleaned, in pixels of the model's GSD."""
 
 import logging
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -93,7 +92,7 @@ def prepare_rasters(
     shares: dict[str, float] = {}
     extents: list[NDArray[np.float64]] = []
     for item in labelled:
-        with opened_source(item.raster, reading, card) as chips:
+        with open_source(item.raster, reading, card) as chips:
             native, grid = chips.raster.grid, chips.grid
             clean = clean_labels(item.labels, width=native.width, height=native.height)
             labels = _in_area(clean.labels, item.area)
@@ -139,25 +138,14 @@ def prepare_rasters(
     return prepared
 
 
-@contextmanager
-def opened_source(path: str, reading: Reading, card: ModelCard) -> Iterator[ChipSource]:
-    """A raster as the model sees it, open while the context lasts; see `open_source`."""
-    source = open_source(path, reading, card)
-    try:
-        yield source
-    finally:
-        source.raster.close()
-
-
 def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
-    """Open a raster as the model sees it; the caller closes `source.raster`.
+    """Open a raster as the model sees it; the caller closes it.
 
     Raises:
         RasterError: It cannot be opened.
         GeoreferenceError: It has no georeference, and `reading` does not state its GSD.
         UsageError: Another of its kinds, where the raster does not fit the card.
     """
-    options = reading.options
     raster = open_raster(path, pixel_coordinates=True)
     if raster.georeference_gap is not None and reading.gsd_m is None:
         raster.close()
@@ -168,7 +156,7 @@ def open_source(path: str, reading: Reading, card: ModelCard) -> ChipSource:
             f"train.0.reading.gsd_m={card.gsd_m:g})"
         )
     try:
-        return open_chip_source(raster, card, options)
+        return open_chip_source(raster, card, reading.options)
     except _READING_ERRORS as error:
         raster.close()
         raise type(error)(

@@ -191,5 +191,4 @@ def test_clones_read_alike_and_close_only_themselves(
         with source.clone() as clone:
             assert clone.raster is not raster
             np.testing.assert_array_equal(whole(clone).pixels, whole(source).pixels)
-        source.close()
         assert whole(source).valid.all()

@@ -6,7 +6,6 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from geo_retina.space import boxes as box_arrays
-from geo_retina.space.boxes import Overlap
 
 coordinates = st.floats(-1e4, 1e4, width=32)
 
@@ -87,5 +86,12 @@ def test_a_box_with_area_overlaps_itself_wholly(boxes: NDArray[np.float64]) -> N
         assert np.array_equal(itself, (box_arrays.area(boxes) > 0).astype(float))
 
 
-def test_each_overlap_has_a_measure() -> None:
-    assert set(box_arrays.MEASURES) == set(Overlap)
+def test_the_share_under_a_box_is_that_of_the_pixels_it_touches() -> None:
+    random = np.random.default_rng(0)
+    mask = random.random((9, 7)) < 0.5
+    low = random.uniform(0, 6, (50, 2))
+    boxes = np.concatenate([low, np.minimum(low + random.uniform(0, 4, (50, 2)), [7, 9])], axis=1)
+    touched = [mask[int(y) : int(np.ceil(b)), int(x) : int(np.ceil(r))] for x, y, r, b in boxes]
+    expected = [part.mean() for part in touched]
+    np.testing.assert_allclose(box_arrays.share_under(boxes, mask), expected)
+    assert box_arrays.share_under(np.array([[2.0, 3, 2, 3]]), mask).tolist() == [0]
