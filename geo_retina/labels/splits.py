@@ -34,9 +34,6 @@ from geo_retina.space.grid import WGS84, Grid, reproject
 TRAIN, VAL = "train", "val"
 """The splits that a training learns from and is measured on."""
 
-DEFAULT_SHARES = {TRAIN: 0.7, VAL: 0.15, "test": 0.15}
-"""Share of the groups that each split gets, on average."""
-
 _SEAM_PX = 0.01
 _POINTS_PER_BLOCK = 64
 _ROBOFLOW_COPY = re.compile(r"\.rf\.\w+(?=\.\w+$)")
@@ -113,8 +110,8 @@ def hash_share(text: str) -> float:
 def split_rasters(
     labelled: Sequence[LabelledRaster],
     *,
-    key_of: KeyOf = by_file,
-    shares: Mapping[str, float] = DEFAULT_SHARES,
+    key_of: KeyOf,
+    shares: Mapping[str, float],
     seed: int = 0,
 ) -> list[LabelledRaster]:
     """Give each raster a split.
@@ -165,7 +162,7 @@ def split_ground(
     *,
     block_m: float,
     guard_m: float,
-    shares: Mapping[str, float] = DEFAULT_SHARES,
+    shares: Mapping[str, float],
     seed: int = 0,
 ) -> list[LabelledRaster]:
     """Divide the ground of large rasters into squares and give each square a split.

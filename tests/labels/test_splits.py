@@ -1,4 +1,5 @@
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,8 @@ from geo_retina.labels.splits import (
 Writer = Callable[..., Path]
 NONE = Labels.empty(["tree"])
 HALVES = {"train": 0.5, "val": 0.5}
+split_files = partial(split_rasters, key_of=by_file)
+SHARES = {"train": 0.7, "val": 0.15, "test": 0.15}
 
 
 def files(count: int) -> list[LabelledRaster]:
@@ -31,11 +34,11 @@ def files(count: int) -> list[LabelledRaster]:
 
 
 def test_shares_are_met_and_data_added_later_moves_nothing() -> None:
-    many = split_rasters(files(2000))
+    many = split_files(files(2000), shares=SHARES)
     counts = {name: sum(item.split == name for item in many) for name in ("train", "val", "test")}
     assert abs(counts["train"] - 1400) < 80
     assert abs(counts["val"] - 300) < 60
-    few = split_rasters(files(50))
+    few = split_files(files(50), shares=SHARES)
     assert [item.split for item in few] == [item.split for item in many[:50]]
 
 
@@ -45,27 +48,27 @@ def test_few_rasters_leave_no_split_empty(count: int, seed: int) -> None:
     shares = {"train": 0.8, "val": 0.2, "unused": 0.0}
     one = Labels.of(np.array([[0.0, 0, 5, 5]]), [0], ("tree",))
     shown = [LabelledRaster(f"plots/{number}.tif", one) for number in range(count)]
-    found = split_rasters(shown, shares=shares, seed=seed)
+    found = split_files(shown, shares=shares, seed=seed)
     assert {item.split for item in found} == {"train", "val"}
     by_hash = [split_of(by_file(item), shares=shares, seed=seed) for item in shown]
     moved = sum(item.split != name for item, name in zip(found, by_hash, strict=True))
     assert moved == (len(set(by_hash)) < 2)
     empty = [LabelledRaster(f"empty/{number}e.tif", NONE) for number in range(3)]
-    beside = split_rasters([*empty, *shown], shares=shares, seed=seed)
+    beside = split_files([*empty, *shown], shares=shares, seed=seed)
     assert [item.split for item in beside[3:]] == [item.split for item in found]
 
 
 def test_a_single_raster_is_in_one_split() -> None:
     one = Labels.of(np.array([[0.0, 0, 5, 5]]), [0], ("tree",))
-    (found,) = split_rasters([LabelledRaster("a.tif", one)], shares=HALVES)
+    (found,) = split_files([LabelledRaster("a.tif", one)], shares=HALVES)
     assert found.split == split_of(by_file(found), shares=HALVES)
 
 
 def test_the_folder_does_not_matter_but_the_seed_does() -> None:
     moved = [LabelledRaster(item.raster.replace("plots", "elsewhere"), NONE) for item in files(50)]
-    splits = [item.split for item in split_rasters(files(50))]
-    assert [item.split for item in split_rasters(moved)] == splits
-    assert [item.split for item in split_rasters(files(50), seed=1)] != splits
+    splits = [item.split for item in split_files(files(50), shares=SHARES)]
+    assert [item.split for item in split_files(moved, shares=SHARES)] == splits
+    assert [item.split for item in split_files(files(50), shares=SHARES, seed=1)] != splits
 
 
 def test_sites_stay_together() -> None:
@@ -74,12 +77,12 @@ def test_sites_stay_together() -> None:
     assert len({(item.site, item.split) for item in found}) == 9
     assert {item.split for item in found} == {"train", "val"}
     with pytest.raises(LabelError, match="has no site"):
-        split_rasters(files(1), key_of=by_site)
+        split_rasters(files(1), key_of=by_site, shares=HALVES)
 
 
 def test_copies_that_roboflow_adds_stay_together() -> None:
     names = [f"train/{plot}_jpg.rf.{letter * 32}.jpg" for plot in range(200) for letter in "0bF"]
-    divided = split_rasters([LabelledRaster(name, NONE) for name in names], shares=HALVES)
+    divided = split_files([LabelledRaster(name, NONE) for name in names], shares=HALVES)
     sides = [{item.split for item in divided[start : start + 3]} for start in range(0, 600, 3)]
     assert {len(side) for side in sides} == {1}
     assert len(set.union(*sides)) == 2
@@ -158,9 +161,9 @@ def test_ground_is_needed_for_blocks(
     path = write_raster_at(tmp_path / "a.tif", np.zeros((1, 20, 20), np.uint8), crs=crs)
     items = [LabelledRaster(str(path), NONE)]
     with pytest.raises(GeoreferenceError, match=r"split by file or by site \(in a recipe: kind"):
-        split_rasters(items, key_of=by_block(100))
+        split_rasters(items, key_of=by_block(100), shares=HALVES)
     with pytest.raises(GeoreferenceError):
-        split_ground(items, block_m=100, guard_m=10)
+        split_ground(items, block_m=100, guard_m=10, shares=HALVES)
 
 
 @pytest.mark.parametrize("angle", [0.0, 33.0])
@@ -215,7 +218,7 @@ def test_two_rasters_of_the_same_ground_are_divided_alike(
 
 def test_an_impossible_guard_is_refused() -> None:
     with pytest.raises(LabelError, match="under block_m 100"):
-        split_ground([], block_m=100, guard_m=100)
+        split_ground([], block_m=100, guard_m=100, shares=HALVES)
 
 
 def test_unlabelled_ground_belongs_to_no_split(

@@ -10,7 +10,7 @@ from geo_retina.labels.chips import ChipOptions, cut_chips
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.labels.leakage import audit_splits
-from geo_retina.labels.splits import split_rasters
+from geo_retina.labels.splits import by_file, split_rasters
 
 TRAIN, HELD_OUT = "train", "held-out"
 TANKS_CHIP_PX = 512
@@ -35,7 +35,7 @@ def prepare_neon(source: Path, folder: Path) -> None:
         source / "annotations.csv", source / "images", class_names=("Tree",)
     )
     chosen = [plot for plot in plots if plot.split == TRAIN]
-    divided = split_rasters(chosen, shares=_NEON_SHARES)
+    divided = split_rasters(chosen, key_of=by_file, shares=_NEON_SHARES)
     _cut(divided, folder, ChipOptions(chip_px=_NEON_PLOT_PX, empty_share=1))
 
 
