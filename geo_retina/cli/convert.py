@@ -30,7 +30,8 @@ def convert(
         from geo_retina.detection.paths import refuse_overwriting
         from geo_retina.errors import OutputError
         from geo_retina.model.checkpoint import SUFFIX, save_checkpoint
-        from geo_retina.model.convert import ConvertedModel, convert_file
+        from geo_retina.model.convert import ConvertedModel, convert_state_dict
+        from geo_retina.model.state_dict import read_state_dict
         from geo_retina.whole_files import check_place
 
         if out.suffix != SUFFIX:
@@ -38,6 +39,8 @@ def convert(
         refuse_overwriting([weights, described], [out])
         check_place(out)
         model = load_settings(described, ConvertedModel)
-        network = convert_file(weights, anchors=model.anchors, batch_norm_eps=model.batch_norm_eps)
+        network = convert_state_dict(
+            read_state_dict(weights), anchors=model.anchors, batch_norm_eps=model.batch_norm_eps
+        )
         save_checkpoint(out, network, model.card)
         print(f"written  {out}")

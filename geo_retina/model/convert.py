@@ -8,7 +8,6 @@ classes, of which 0 ("background") and the gaps never occur; DeepForest's ids st
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field, model_validator
@@ -23,7 +22,6 @@ from geo_retina.model.settings import (
     HeadSettings,
     NetworkSettings,
 )
-from geo_retina.model.state_dict import read_state_dict
 from geo_retina.plain import Plain
 
 TORCHVISION_ANCHORS = AnchorSettings(
@@ -121,25 +119,6 @@ def _last(head: str, kind: str) -> str:
     return f"heads.{_HEADS[head]}.last.{kind}"
 
 
-def convert_file(
-    path: Path,
-    *,
-    anchors: AnchorSettings = TORCHVISION_ANCHORS,
-    batch_norm_eps: float | None = None,
-) -> RetinaNet:
-    """Read a checkpoint of torchvision's or DeepForest's RetinaNet into our network.
-
-    Args:
-        path: `.pth`, `.pt`, `.ckpt` or `.safetensors`.
-        anchors: Those it was trained with; a file does not tell.
-        batch_norm_eps: See `BackboneSettings`; 0 for `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
-
-    Raises:
-        ModelError: The file cannot be read, or holds another network.
-    """
-    return convert_state_dict(read_state_dict(path), anchors=anchors, batch_norm_eps=batch_norm_eps)
-
-
 def convert_state_dict(
     state: Mapping[str, Tensor],
     *,
@@ -149,7 +128,7 @@ def convert_state_dict(
     """Build our network with the weights of torchvision's or DeepForest's RetinaNet.
 
     Args:
-        state: As from `state_dict()`; names may have DeepForest's prefix `model.`.
+        state: As from `read_state_dict`; names may have DeepForest's prefix `model.`.
         anchors: Those it was trained with; the weights do not tell.
         batch_norm_eps: See `BackboneSettings`; 0 for `RetinaNet_ResNet50_FPN_Weights.COCO_V1`.
 
@@ -165,7 +144,7 @@ def convert_state_dict(
             for name, tensor in state.items()
             if name.startswith(_WRAPPER)
         }
-    settings = infer_settings(state, anchors=anchors, batch_norm_eps=batch_norm_eps)
+    settings = _infer_settings(state, anchors=anchors, batch_norm_eps=batch_norm_eps)
     network = build_retinanet(settings)
     names = _Names(settings.levels[0], settings.head.norm == "group")
     # A name without a place in ours stays as it is, for load_state_dict to report.
@@ -181,11 +160,8 @@ def convert_state_dict(
     return network.eval()
 
 
-def infer_settings(
-    state: Mapping[str, Tensor],
-    *,
-    anchors: AnchorSettings = TORCHVISION_ANCHORS,
-    batch_norm_eps: float | None = None,
+def _infer_settings(
+    state: Mapping[str, Tensor], *, anchors: AnchorSettings, batch_norm_eps: float | None
 ) -> NetworkSettings:
     """Read the shape of the network off the weights of torchvision's RetinaNet.
 

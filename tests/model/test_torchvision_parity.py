@@ -19,7 +19,6 @@ from geo_retina.model.anchors import chip_anchors
 from geo_retina.model.convert import (
     TORCHVISION_ANCHORS,
     ConvertedModel,
-    convert_file,
     convert_state_dict,
 )
 from geo_retina.model.criterion import (
@@ -34,6 +33,7 @@ from geo_retina.model.criterion import (
 from geo_retina.model.decode import decode_chips
 from geo_retina.model.retinanet import RetinaNet, normalise
 from geo_retina.model.settings import octave_sizes
+from geo_retina.model.state_dict import read_state_dict
 from geo_retina.model.thresholds import Thresholds
 
 HEIGHT, WIDTH = 160, 192  # no multiple of 128: the coarse levels' spacing shows
@@ -155,7 +155,7 @@ def test_files_of_deepforest_load_with_and_without_prefix(pair: Pair, tmp_path: 
     prefixed["iou_metric.total"] = torch.zeros(1)
     torch.save({"state_dict": prefixed, "epoch": 3}, tmp_path / "trained.ckpt")
     for name in ("hub.safetensors", "trained.ckpt"):
-        again = convert_file(tmp_path / name).state_dict()
+        again = convert_state_dict(read_state_dict(tmp_path / name)).state_dict()
         assert all(
             torch.equal(again[key], tensor) for key, tensor in pair.ours.state_dict().items()
         )
