@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,6 @@ from geo_retina.cli.groups import takes
 from geo_retina.cli.info import print_work
 from geo_retina.cli.reporting import exit_codes, refuse_given
 from geo_retina.errors import ConfigError
-
-if TYPE_CHECKING:
-    from geo_retina.detection.options import DetectOptions
 
 
 class Shape(StrEnum):
@@ -131,7 +128,9 @@ def detect(
             refuse_given(idle, "--plan detects nothing; leave them out")
             if len(raster) > 1:
                 raise ConfigError(f"--plan takes one raster, got {len(raster):,}; plan them by one")
-            _print_plan(raster[0], model, options, device=device, backend=backend)
+            from geo_retina.detection.plan import estimate_work
+
+            print_work(estimate_work(raster[0], model, options, device=device, backend=backend))
             return
         if not output:
             raise ConfigError("expected --output FILE, such as -o found.gpkg, got none")
@@ -151,15 +150,3 @@ def detect(
             detect_many(plan_tasks(raster, output, **views), asked)
         else:
             detect_one(Task(shared.one_raster(raster), tuple(output), **views), asked)
-
-
-def _print_plan(
-    raster: str, model: str, options: "DetectOptions", *, device: str, backend: str
-) -> None:
-    from geo_retina.detection.backends import load_model
-    from geo_retina.detection.job import open_job
-    from geo_retina.detection.plan import describe_work
-
-    with open_job(raster, model, options) as job:
-        detector = load_model(model, device=device, backend=backend).detector
-        print_work(describe_work(job, detector))

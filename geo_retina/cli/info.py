@@ -84,10 +84,8 @@ def plan(
 ) -> None:
     """Estimate windows, memory and time of a detection."""
     with exit_codes(quiet=True):
-        from geo_retina.detection.backends import load_model
-        from geo_retina.detection.job import open_job
         from geo_retina.detection.options import DetectOptions
-        from geo_retina.detection.plan import describe_work
+        from geo_retina.detection.plan import estimate_work
 
         options = DetectOptions(
             chip_px=chip,
@@ -96,9 +94,8 @@ def plan(
             aoi_layer=aoi_layer,
             **reading(),
         )
-        with open_job(shared.one_raster(raster), model, options) as job:
-            detector = load_model(model, device=device, backend=backend).detector
-            work = describe_work(job, detector)
+        path = shared.one_raster(raster)
+        work = estimate_work(path, model, options, device=device, backend=backend)
         if as_json:
             print(json.dumps(work.to_dict(), indent=2))
         else:

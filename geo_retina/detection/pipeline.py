@@ -1,11 +1,10 @@
 """The main job: read, infer, stitch, strip by strip."""
 
 import logging
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Generator
 from contextlib import closing
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from itertools import groupby
-from typing import Any, Self
 
 from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.inference import WindowFound, find_objects
@@ -59,15 +58,6 @@ class Counts:
             candidates=self.candidates + len(found.detections),
             windows_failed=self.windows_failed + (state is WindowState.FAILED),
         )
-
-    def to_dict(self) -> dict[str, Any]:
-        """The counts as plain data."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """The counts that `to_dict` made the data from, also after a journey through JSON."""
-        return cls(**values)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -123,7 +113,7 @@ def run_strips(
         job.source,
         job.plan,
         start=start,
-        area=job.aoi,
+        aoi=job.aoi,
         order=order,
         ahead=_AHEAD_BATCHES * detector.batch,
     )

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from geo_retina.detection.backends import load_model
 from geo_retina.detection.detector import Detector, PreparingDetector
 from geo_retina.detection.job import Job, open_job
 from geo_retina.detection.options import DetectOptions
@@ -136,6 +137,25 @@ def describe_raster(job: Job) -> RasterReport:
         readers=ReadingOrder.of(source, plan).readers,
     )
     return RasterReport(raster=facts_of(source.raster), view=view)
+
+
+def estimate_work(
+    raster: str | os.PathLike[str],
+    model: str | Path,
+    options: DetectOptions,
+    *,
+    device: str = "auto",
+    backend: str = "auto",
+) -> WorkReport:
+    """Say how much work a detection is; the model is loaded, and one batch is timed.
+
+    Raises:
+        UsageError: What `detect_to_files` would raise before it loads the model, or one of its
+            kinds where the model cannot be loaded.
+        RasterReadError: A mask cannot be read.
+    """
+    with open_job(raster, model, options) as job:
+        return describe_work(job, load_model(model, device=device, backend=backend).detector)
 
 
 def describe_work(job: Job, detector: Detector | None = None) -> WorkReport:

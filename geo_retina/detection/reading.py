@@ -14,11 +14,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from enum import Enum
 from types import TracebackType
-from typing import Protocol, Self
+from typing import Self
 
 import numpy as np
 
 from geo_retina.cores import usable_cores
+from geo_retina.detection.aoi import Aoi
 from geo_retina.errors import RasterReadError
 from geo_retina.imagery.source import Chip, ChipSource
 from geo_retina.space.windows import Strip, Window, WindowPlan
@@ -55,13 +56,6 @@ class WindowRead:
     """The pixels, if the window was read."""
     error: RasterReadError | None = None
     """Why it could not be read, if it failed."""
-
-
-class Area(Protocol):
-    """The part of a raster that is to be searched."""
-
-    def touches(self, window: Window) -> bool:
-        """Whether a window holds any of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +106,7 @@ def read_windows(
     plan: WindowPlan,
     *,
     start: int = 0,
-    area: Area | None = None,
+    aoi: Aoi | None = None,
     order: ReadingOrder | None = None,
     ahead: int = 0,
 ) -> Generator[WindowRead]:
@@ -124,7 +118,7 @@ def read_windows(
         source: What to read; each reader reads through a clone of its own.
         plan: Windows of the source's grid.
         start: First strip to read.
-        area: Windows that do not touch it are not read; None = all are.
+        aoi: Windows that do not touch it are not read; None = all are.
         order: How windows are dealt out; None chooses. It does not change what is yielded.
         ahead: How many windows shall be read before they are asked for; rounded up to whole runs,
             at least one a reader.
@@ -135,7 +129,7 @@ def read_windows(
     order = order or ReadingOrder.of(source, plan)
     most_pending = max(order.readers, math.ceil(ahead / order.run))
     with ExitStack() as stack:
-        readers = [stack.enter_context(_Reader(source, area)) for _ in range(order.readers)]
+        readers = [stack.enter_context(_Reader(source, aoi)) for _ in range(order.readers)]
         pending: deque[Future[deque[WindowRead]]] = deque()
         for strip in plan.strips(start):
             for place, run in enumerate(_runs(strip, order.run)):
@@ -166,9 +160,9 @@ def _emptied(reads: deque[WindowRead]) -> Iterator[WindowRead]:
 class _Reader:
     """A thread with a file handle of its own."""
 
-    def __init__(self, source: ChipSource, area: Area | None) -> None:
+    def __init__(self, source: ChipSource, aoi: Aoi | None) -> None:
         self._source = source.clone()
-        self._area = area
+        self._aoi = aoi
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="reader")
 
     def start(self, run: list[WindowRead]) -> "Future[deque[WindowRead]]":
@@ -176,7 +170,7 @@ class _Reader:
         return self._thread.submit(lambda: deque(map(self._read, run)))
 
     def _read(self, read: WindowRead) -> WindowRead:
-        if self._area is not None and not self._area.touches(read.window):
+        if self._aoi is not None and not self._aoi.touches(read.window):
             return read
         place = read.strip_index, read.window_id, read.window
         try:

@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple
+from dataclasses import asdict, astuple
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -64,7 +64,7 @@ def strip_notes(strip: StripDone, stitcher: Stitcher, before: SeamAudit) -> dict
     Totals are few numbers. Lists (seams, unreadable windows) hold only what this strip added.
     """
     return {
-        "counts": strip.counts.to_dict(),
+        "counts": asdict(strip.counts),
         "stitcher": stitcher.state.notes(since=before),
         "failed_windows": [astuple(window) for window in strip.failed],
     }
@@ -78,7 +78,7 @@ def restore(job: Job, ledger: Ledger) -> tuple[Counts, Stitcher]:
     changes = (notes["stitcher"]["audit"] for notes in ledger.counters_of_strips())
     audit = SeamAudit.of_changes(job.plan, changes)
     state = StitchState.restore(ledger.carried, last["stitcher"], audit)
-    return Counts.from_dict(last["counts"]), new_stitcher(job, state)
+    return Counts(**last["counts"]), new_stitcher(job, state)
 
 
 def _opened(path: Path, header: LedgerHeader, work: WorkOptions) -> Ledger:

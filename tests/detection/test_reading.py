@@ -1,13 +1,14 @@
 import threading
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import shapely
 from fixture_types import MakeCard, Noise, WriteRaster
 
+from geo_retina.detection.aoi import Aoi
 from geo_retina.detection.reading import (
     LARGEST_RUN_BYTES,
     MOST_READERS,
@@ -35,16 +36,6 @@ def open_source(make_card: MakeCard) -> Iterator[OpenSource]:
     yield open_it
     for raster in opened:
         raster.close()
-
-
-@dataclass
-class LeftOf:
-    """An area that ends at a column."""
-
-    column: int
-
-    def touches(self, window: Window) -> bool:
-        return window.col_off < self.column
 
 
 def _readers() -> list[str]:
@@ -97,7 +88,7 @@ def test_what_is_outside_empty_or_unreadable_carries_no_pixels(
 
     monkeypatch.setattr(ChipSource, "read", failing)
     plan = WindowPlan(400, 64, 64, 16)
-    reads = list(read_windows(source, plan, area=LeftOf(200)))
+    reads = list(read_windows(source, plan, aoi=Aoi(shapely.box(0, 0, 199, 64))))
     states = [item.state for item in reads]
     assert states[:4] == [
         WindowState.EMPTY,
