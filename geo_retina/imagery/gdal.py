@@ -47,19 +47,17 @@ def block_cache_bound(size_bytes: int) -> int:
 
 
 @contextmanager
-def block_cache(size_bytes: int) -> Iterator[int]:
+def block_cache(size_bytes: int) -> Iterator[None]:
     """Bound the memory of GDAL's decoded blocks, in the whole process, while the context lasts.
 
     Args:
-        size_bytes: What is wanted, see `ChipSource.block_cache_bytes`.
-
-    Yields:
-        What `block_cache_bound` makes of it.
+        size_bytes: What is wanted, see `ChipSource.block_cache_bytes`; `block_cache_bound` of it
+            holds.
     """
     bound = block_cache_bound(size_bytes)
     _cache_bounds.enter(bound)
     try:
-        yield bound
+        yield
     finally:
         _cache_bounds.leave(bound)
 
