@@ -16,6 +16,7 @@ from geo_retina.model.settings import AnchorSettings, NetworkSettings, octave_si
 _FINEST, _COARSEST = 2, 7
 _SIDES_PER_STRIDE = 4.0
 _LLOYD_STEPS = 50
+_RARE = 0.01  # share of the objects under which an outermost level is not worth having
 _LEAST_GAP = 1 / 6  # octaves, between neighbouring sizes or ratios
 
 
@@ -42,16 +43,12 @@ class AnchorProposal:
 
 
 def fit_anchors(
-    boxes: NDArray[np.floating],
-    *,
-    sizes_per_level: int = 3,
-    ratios: int = 3,
-    rare: float = 0.01,
+    boxes: NDArray[np.floating], *, sizes_per_level: int = 3, ratios: int = 3
 ) -> AnchorProposal:
     """Propose levels and anchors.
 
     Every object goes to the level whose octave its size falls in, within P2..P7. Levels at either
-    end that have less than a share `rare` of the objects are dropped, and their objects go to the
+    end that have less than a hundredth of the objects are dropped, and their objects go to the
     level that is left. On each level the sizes are the k-means centres of the logarithms of its
     objects' sizes, and the ratios, shared by the levels, those of the logarithms of height over
     width: the logarithm, because IoU asks how many times too large an anchor is.
@@ -60,7 +57,6 @@ def fit_anchors(
         boxes: (M, 4) pixel edges of the objects, at the GSD of the chips.
         sizes_per_level: Anchor sizes of each level.
         ratios: Shapes for each size.
-        rare: Share of the objects under which the finest or coarsest level is not worth having.
 
     Raises:
         LabelError: There are no objects, or one has no area.
@@ -74,8 +70,8 @@ def fit_anchors(
     log_sizes = np.log2(sides.prod(axis=1)) / 2
     octaves = np.floor(log_sizes - np.log2(_SIDES_PER_STRIDE)).astype(np.int64)
     own_level = np.clip(octaves, _FINEST, _COARSEST)
-    finest = int(np.quantile(own_level, rare, method="higher"))
-    coarsest = int(np.quantile(own_level, 1 - rare, method="lower"))
+    finest = int(np.quantile(own_level, _RARE, method="higher"))
+    coarsest = int(np.quantile(own_level, 1 - _RARE, method="lower"))
     levels = tuple(range(min(finest, coarsest), max(finest, coarsest) + 1))
     own_level = np.clip(own_level, levels[0], levels[-1])
     sizes = [

@@ -100,9 +100,8 @@ def audit_anchors(
     *,
     network: NetworkSettings,
     assignment: Assignment,
-    height: int,
-    width: int,
-    nms_iou: float = 0.5,
+    chip_px: int,
+    nms_iou: float,
 ) -> AnchorAudit:
     """Assign the anchors of every chip to its objects and count.
 
@@ -113,15 +112,14 @@ def audit_anchors(
         chips: The objects of each chip, as `chips_of` or the training's dataset cuts them.
         network: Levels and anchors.
         assignment: Rule of the training.
-        height: Rows of a chip.
-        width: Columns of a chip.
+        chip_px: Side of a chip.
         nms_iou: Overlap above which detection drops one of two boxes of a class.
     """
     anchors = chip_anchors(
         network.anchors,
         levels=network.levels,
-        height=height,
-        width=width,
+        height=chip_px,
+        width=chip_px,
         device=torch.device("cpu"),
     )
     parts = [np.zeros((0, 4))]

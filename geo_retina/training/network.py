@@ -82,8 +82,7 @@ def audit_chips(
         [chips[index] for index in chosen.tolist()],
         network=network,
         assignment=assignment,
-        height=chip_px,
-        width=chip_px,
+        chip_px=chip_px,
         nms_iou=nms_iou,
     )
 

@@ -34,7 +34,7 @@ def test_fitted_anchors_reach_small_objects_that_the_paper_s_miss() -> None:
     proposal = fit_anchors(boxes)
     strict = MaxIou(low_quality=False)
     before, after = (
-        audit_anchors(chips, network=network, assignment=strict, height=256, width=256)
+        audit_anchors(chips, network=network, assignment=strict, chip_px=256, nms_iou=0.5)
         for network in (paper, proposal.apply(paper))
     )
     assert before.learnable.mean() < 0.3
@@ -53,7 +53,8 @@ def test_levels_follow_the_sizes_of_the_objects() -> None:
 def test_a_few_strays_get_no_level_of_their_own() -> None:
     side = np.array([30.0] * 500 + [600.0])
     assert fit_anchors(boxes_of(side, side)).levels == (2,)
-    assert fit_anchors(boxes_of(side, side), rare=0).levels == (2, 3, 4, 5, 6, 7)
+    several = np.array([30.0] * 500 + [600.0] * 10)
+    assert fit_anchors(boxes_of(several, several)).levels == (2, 3, 4, 5, 6, 7)
 
 
 def test_ratios_follow_the_shapes() -> None:

@@ -23,7 +23,7 @@ def grid_of(side: float, *, every: float = 64, size: int = 256) -> Targets:
 
 def test_objects_too_small_for_the_anchors_cannot_be_learned() -> None:
     chips = [grid_of(10), grid_of(40)]
-    audit = audit_anchors(chips, network=PAPER, assignment=STRICT, height=256, width=256)
+    audit = audit_anchors(chips, network=PAPER, assignment=STRICT, chip_px=256, nms_iou=0.5)
     assert len(audit) == len(chips[0].boxes) + len(chips[1].boxes)
     small, large = audit.by_size()
     assert (small.low_px, small.high_px, small.objects) == (8, 16, len(chips[0].boxes))
@@ -35,7 +35,9 @@ def test_objects_too_small_for_the_anchors_cannot_be_learned() -> None:
 
 
 def test_the_low_quality_rule_hides_the_misfit() -> None:
-    audit = audit_anchors([grid_of(10)], network=PAPER, assignment=MaxIou(), height=256, width=256)
+    audit = audit_anchors(
+        [grid_of(10)], network=PAPER, assignment=MaxIou(), chip_px=256, nms_iou=0.5
+    )
     assert audit.recall_ceiling == 1
     assert (audit.best_iou < 0.5).all()
 
@@ -43,7 +45,7 @@ def test_the_low_quality_rule_hides_the_misfit() -> None:
 def test_anchors_are_counted_as_the_rule_assigns_them() -> None:
     chip = grid_of(40)
     audit = audit_anchors(
-        [chip], network=PAPER, assignment=Adaptive(nearest=3), height=256, width=256
+        [chip], network=PAPER, assignment=Adaptive(nearest=3), chip_px=256, nms_iou=0.5
     )
     anchors = chip_anchors(
         PAPER.anchors, levels=PAPER.levels, height=256, width=256, device=torch.device("cpu")
@@ -59,7 +61,7 @@ def test_what_nms_would_drop_lowers_the_ceiling() -> None:
     boxes = torch.tensor([[20.0, 20, 60, 60], [24, 20, 64, 60], [120, 120, 160, 160]])
     alike = Targets(boxes, torch.tensor([0, 0, 0]))
     apart = Targets(boxes, torch.tensor([0, 1, 0]))
-    options = {"network": PAPER, "assignment": MaxIou(), "height": 256, "width": 256}
+    options = {"network": PAPER, "assignment": MaxIou(), "chip_px": 256}
     crowded = audit_anchors([alike], **options, nms_iou=0.5)
     assert crowded.separable.tolist() == [True, False, True]
     assert crowded.recall_ceiling == pytest.approx(2 / 3)
@@ -70,7 +72,7 @@ def test_what_nms_would_drop_lowers_the_ceiling() -> None:
 def test_no_objects_is_a_value() -> None:
     empty = Targets(torch.zeros(0, 4), torch.zeros(0, dtype=torch.int64))
     for chips in ([], [empty]):
-        audit = audit_anchors(chips, network=PAPER, assignment=STRICT, height=64, width=64)
+        audit = audit_anchors(chips, network=PAPER, assignment=STRICT, chip_px=64, nms_iou=0.5)
         assert len(audit) == 0
         assert audit.by_size() == []
         assert np.isnan(audit.recall_ceiling)
@@ -106,7 +108,7 @@ def test_the_drawing_shows_every_audit(tmp_path: Path) -> None:
     )
     chips = [grid_of(10), grid_of(40)]
     audits = {
-        name: audit_anchors(chips, network=network, assignment=STRICT, height=256, width=256)
+        name: audit_anchors(chips, network=network, assignment=STRICT, chip_px=256, nms_iou=0.5)
         for name, network in {"paper": PAPER, "fitted": other}.items()
     }
     figure = draw_audit(audits)
