@@ -19,8 +19,11 @@ from geo_retina.space.windows import Window
 from geo_retina.whole_files import whole_file
 
 _STRETCH_PERCENTILES = (2.0, 98.0)
-_TITLE_PX = 16
-_YELLOW = (250, 210, 50)
+_COLUMNS, _MOST_CELLS = 4, 16
+_CELL_PX, _TITLE_PX = 320, 16
+_SHOWN_PX = 512
+"""Side of what a cell shows of a large raster, around its middle label, raster pixels."""
+_YELLOW, _DARK = (250, 210, 50), (24, 24, 24)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,24 +96,12 @@ def window_around(x: float, y: float, *, size_px: int, raster: Raster) -> Window
     return Window(column, row, width, height)
 
 
-def contact_sheet(
-    labelled: Sequence[LabelledRaster],
-    path: str | PathLike[str],
-    *,
-    most: int = 16,
-    columns: int = 4,
-    window_px: int = 512,
-    cell_px: int = 320,
-) -> Path:
+def contact_sheet(labelled: Sequence[LabelledRaster], path: str | PathLike[str]) -> Path:
     """Save a picture with the labels drawn on some of the rasters: one look shows most mistakes.
 
     Args:
-        labelled: Rasters and labels; `most` of them are shown, spread evenly over the list.
+        labelled: Rasters and labels; of many, sixteen are shown, spread evenly over the list.
         path: Picture to write, `.png` or `.jpg`.
-        most: Number of cells.
-        columns: Cells in a row.
-        window_px: Side of what is shown of a large raster, around its middle label, raster pixels.
-        cell_px: Side of a cell, pixels of the picture.
 
     Returns:
         `path`.
@@ -119,13 +110,12 @@ def contact_sheet(
         RasterError: A raster cannot be opened.
         OutputError: The picture cannot be written.
     """
-    chosen = evenly_spread(len(labelled), most)
-    rows = max(-(-len(chosen) // columns), 1)
-    sheet = Image.new("RGB", (columns * cell_px, rows * (cell_px + _TITLE_PX)), (24, 24, 24))
+    chosen = evenly_spread(len(labelled), _MOST_CELLS)
+    rows, height = max(-(-len(chosen) // _COLUMNS), 1), _CELL_PX + _TITLE_PX
+    sheet = Image.new("RGB", (_COLUMNS * _CELL_PX, rows * height), _DARK)
     for position, index in enumerate(chosen.tolist()):
-        row, column = divmod(position, columns)
-        cell = _cell(labelled[index], window_px=window_px, cell_px=cell_px)
-        sheet.paste(cell, (column * cell_px, row * (cell_px + _TITLE_PX)))
+        row, column = divmod(position, _COLUMNS)
+        sheet.paste(_cell(labelled[index]), (column * _CELL_PX, row * height))
     path = Path(path)
     kind = "PNG" if path.suffix.lower() == ".png" else "JPEG"
     with whole_file(path, error=OutputError) as file:
@@ -133,8 +123,8 @@ def contact_sheet(
     return path
 
 
-def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Image:
-    cell = Image.new("RGB", (cell_px, cell_px + _TITLE_PX), (24, 24, 24))
+def _cell(labelled: LabelledRaster) -> Image.Image:
+    cell = Image.new("RGB", (_CELL_PX, _CELL_PX + _TITLE_PX), _DARK)
     boxes = labelled.labels.boxes
     boxes = boxes[np.isfinite(boxes).all(axis=1)]
     with open_raster(labelled.raster, pixel_coordinates=True) as raster:
@@ -143,10 +133,10 @@ def _cell(labelled: LabelledRaster, *, window_px: int, cell_px: int) -> Image.Im
             centres = box_arrays.centres(boxes)
             off = np.abs(centres - np.median(centres, axis=0)).sum(axis=1)
             middle = centres[np.argmin(off)]
-        window = window_around(*middle.tolist(), size_px=window_px, raster=raster)
+        window = window_around(*middle.tolist(), size_px=_SHOWN_PX, raster=raster)
         picture = read_picture(raster, window)
         title = f"{raster.name}  {len(boxes)} labels"
-    zoom = cell_px / max(window.width, window.height)
+    zoom = _CELL_PX / max(window.width, window.height)
     cell.paste(
         draw_outlines(picture, [Outline(boxes, _YELLOW)], window=window, zoom=zoom), (0, _TITLE_PX)
     )

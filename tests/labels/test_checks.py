@@ -259,13 +259,13 @@ def test_no_labels_at_all() -> None:
 
 def test_contact_sheet_shows_boxes(tmp_path: Path, planted: LabelledRaster) -> None:
     empty = LabelledRaster(planted.raster, Labels.empty(["tank"]))
-    sheet = contact_sheet([planted, empty], tmp_path / "sheet.png", columns=2, cell_px=200)
+    sheet = contact_sheet([planted, empty], tmp_path / "sheet.png")
     with Image.open(sheet) as picture:
         pixels = np.asarray(picture)
-    assert pixels.shape == (216, 400, 3)
+    assert pixels.shape == (336, 4 * 320, 3)
     yellow = (pixels[..., 0] > 200) & (pixels[..., 2] < 100)
-    assert yellow[:, :200].any()
-    assert not yellow[:, 200:].any()
+    assert yellow[:, :320].any()
+    assert not yellow[:, 320:].any()
 
 
 def _with(item: LabelledRaster, boxes: np.ndarray) -> LabelledRaster:
