@@ -152,7 +152,6 @@ def evaluate(
         if calibrated is not None:
             found_by, work = checks.undecayed(found_by), checks.run_as_copy(work)
         details = EvaluationOptions(block_px=block_px, **checks.size_bounds(sizes_m, sizes_px))
-        details.sizes()
         checks.outputs(report, as_json, calibrated, read=(*known.files, model, detections))
         written = [report, as_json, calibrated]
         side = None if labels is not None else _recipe_side(name, data, known.split, written)
@@ -299,8 +298,8 @@ def _recipe_side(
     """
     from geo_retina.detection.paths import refuse_overwriting
     from geo_retina.labels.splits import VAL
-    from geo_retina.training.recipe_side import recipe_side
+    from geo_retina.training.recipe_side import recipe_sides
 
-    side = recipe_side(model, data, split or VAL)
+    (side,) = recipe_sides(model, data, [split or VAL])
     refuse_overwriting(side.label_files, written)
     return side

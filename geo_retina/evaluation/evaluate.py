@@ -63,6 +63,7 @@ class EvaluationOptions:
     def __post_init__(self) -> None:
         if self.block_px is not None and not self.block_px > 0:
             raise LabelError(f"blocks need a side of over 0 px, got {self.block_px}")
+        self.sizes()  # bounds that do not rise fail here
 
     def sizes(self) -> tuple[Sizes, ...]:
         """Ranges of sizes that average precision is told for.

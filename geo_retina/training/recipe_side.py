@@ -10,7 +10,6 @@ from geo_retina.detection.options import DetectOptions
 from geo_retina.errors import LabelError, ModelError
 from geo_retina.evaluation.pairs import Pair
 from geo_retina.evaluation.runs import BY_DEFAULT, Detecting, detect_each
-from geo_retina.labels.splits import VAL
 from geo_retina.model.checkpoint import read_info
 from geo_retina.training.data import ValRaster, read_sides
 from geo_retina.training.settings import TrainingSettings, ValidationSettings
@@ -31,12 +30,6 @@ class RecipeSide:
     def pairs(self, model: str | Path, how: Detecting = BY_DEFAULT) -> list[Pair]:
         """Detect on these rasters with a model: `val_pairs`."""
         return val_pairs(self.rasters, model, how)
-
-
-def recipe_side(model: str | Path, folder: Path, split: str = VAL) -> RecipeSide:
-    """Read one side again, by default val; raises what `recipe_sides` does."""
-    (side,) = recipe_sides(model, folder, [split])
-    return side
 
 
 def recipe_sides(model: str | Path, folder: Path, splits: Sequence[str]) -> list[RecipeSide]:
