@@ -303,9 +303,10 @@ def _counts(pairs: Sequence[Pair], matches: Matches, cut: Cut) -> tuple[RasterCo
     hits = np.bincount(matches.raster_ids[kept & matches.hits], minlength=size).tolist()
     labels = np.bincount(matches.label_raster_ids[known], minlength=size).tolist()
     return tuple(
-        RasterCount(pair.name, pair.site, labels[index], detections[index], hits[index], hectares)
+        RasterCount(
+            pair.name, pair.site, labels[index], detections[index], hits[index], pair.hectares()
+        )
         for index, pair in enumerate(pairs)
-        for hectares in [pair.hectares()]
     )
 
 

@@ -4,6 +4,7 @@ A way is a small frozen value with a method `settle`, which tells final detectio
 unread ones may still change. With nothing unread, it merges all there is.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -164,8 +165,13 @@ class AcrossClasses:
         )
 
 
-METHODS = ("nms", "nms-ios", "soft-nms", "wbf")
-"""The ways by the names that users type."""
+METHODS: dict[str, Callable[[float, float], Merging]] = {
+    "nms": lambda iou, _score: GreedyNms(threshold=iou),
+    "nms-ios": lambda iou, _score: GreedyNms(threshold=iou, overlap=Overlap.IOS),
+    "soft-nms": lambda iou, score: SoftNms(threshold=iou, score_floor=score),
+    "wbf": lambda iou, _score: BoxFusion(threshold=iou),
+}
+"""The ways by the names that users type, of the overlap that merges and the least score."""
 
 
 def build_merging(name: str, *, threshold: float, score: float) -> Merging:
@@ -183,13 +189,7 @@ def build_merging(name: str, *, threshold: float, score: float) -> Merging:
         raise ConfigError(f"expected a method of {', '.join(METHODS)}, got {name!r}")
     if not 0 <= threshold <= 1:
         raise ConfigError(f"expected an overlap threshold in [0, 1], got {threshold}")
-    ways: dict[str, Merging] = {
-        "nms": GreedyNms(threshold=threshold),
-        "nms-ios": GreedyNms(threshold=threshold, overlap=Overlap.IOS),
-        "soft-nms": SoftNms(threshold=threshold, score_floor=score),
-        "wbf": BoxFusion(threshold=threshold),
-    }
-    return ways[name]
+    return METHODS[name](threshold, score)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
