@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
     from types import TracebackType
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 MAGIC = b"geo_retina ledger 1\n"
 """First bytes of a ledger; the number changes with the layout."""
@@ -278,7 +278,7 @@ class Ledger:
         if last is not None:
             self._carried, self._counters = unpack_detections(last.carried), last.counters
         if self._end < size:
-            logger.warning(
+            _log.warning(
                 "the ledger %s ends in %d bytes of an unfinished record; going on from strip %d",
                 self._path,
                 size - self._end,
@@ -297,7 +297,7 @@ def _open_locked(path: Path) -> BinaryIO:
         raise LedgerError(f"cannot open the ledger {path}: {error}") from error
     try:
         if not disk.lock(file):
-            logger.debug("the file system of %s has no locks; going on without", path)
+            _log.debug("the file system of %s has no locks; going on without", path)
     except BlockingIOError as error:
         file.close()
         raise LedgerError(f"another run is using the ledger {path}; wait for it to end") from error

@@ -21,7 +21,7 @@ from geo_retina.labels.pictures import (
 )
 from geo_retina.space import boxes as box_arrays
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _LEAST_WINDOW_PX = 64
 _WINDOW_PER_SIDE = 3.0
@@ -85,7 +85,7 @@ def example_picture(example: Example, *, cut: Cut) -> str | None:
             )
             picture = read_picture(raster, window)
     except GeoRetinaError as error:
-        logger.warning("no picture of %s: %s", example.pair.name, error)
+        _log.warning("no picture of %s: %s", example.pair.name, error)
         return None
     found = example.pair.detections
     outlines = [

@@ -21,7 +21,7 @@ from geo_retina.space.detections import Detections
 from geo_retina.space.grid import WGS84, Grid, reproject
 from geo_retina.wording import counted, listed
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _M2_PER_HA = 10_000.0
 ONE_CLASS_HINT = "or count all labels and all detections as one class: --class-agnostic"
@@ -172,7 +172,7 @@ def pair_up(
     boxes = np.concatenate([np.zeros((0, 4)), *(item.labels.boxes for item in found)])
     swapped = int((boxes[:, 2:] < boxes[:, :2]).any(axis=1).sum())
     if swapped:
-        _LOG.warning("put the corners of %s in order", counted(swapped, "detection"))
+        _log.warning("put the corners of %s in order", counted(swapped, "detection"))
     entries = dict(zip(places, found, strict=True))
     return [
         Pair(

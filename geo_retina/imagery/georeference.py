@@ -17,7 +17,7 @@ from geo_retina.space.grid import Grid
 MAX_GCP_RESIDUAL_PX = 3.0
 """Largest distance between a ground control point and the affine fit, in raster pixels."""
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 _IDENTITY = Affine.identity()
 
 
@@ -142,7 +142,7 @@ def fit_control_points(points: Sequence[Any], *, name: str) -> Affine:
             f"{largest:.1f} pixels off the best affine fit, at most {MAX_GCP_RESIDUAL_PX:.0f} are "
             f"allowed; {advice}"
         )
-    _LOG.warning(
+    _log.warning(
         "%s is located by %d ground control points; the affine fit is off by %.2f pixels (RMS), "
         "%.2f at most",
         name,

@@ -17,7 +17,7 @@ is well inside."""
 LARGEST_SHRINK = 256
 """Most raster pixels along one working pixel; more means that the CRS or its unit is wrong."""
 
-_LOG = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def raster_gsd(
@@ -94,9 +94,9 @@ def check_gsd(raster: Raster, card: ModelCard, gsd: tuple[float, float], *, any_
         )
         if not any_gsd:
             raise GsdError(f"{text}; use a sharper raster, or pass --any-gsd to try nevertheless")
-        _LOG.warning("%s; objects may be missed", text)
+        _log.warning("%s; objects may be missed", text)
     if raster.has_georeference and (varied := _gsd_spread(raster.grid, gsd)) > 1 + GSD_TOLERANCE:
-        _LOG.warning(
+        _log.warning(
             "the GSD of %s varies by a factor of %.2f from its centre to its corners; warp it to a "
             "projected CRS, such as its UTM zone, to have it even",
             raster.path,

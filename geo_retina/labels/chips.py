@@ -28,7 +28,7 @@ from geo_retina.space.windows import Window, WindowPlan
 from geo_retina.whole_files import write_whole
 from geo_retina.wording import counted
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _Pixels = Raster | RegriddedRaster
 ChipFormat = Literal["tif", "png"]
@@ -168,7 +168,7 @@ def _tell_of_mending(
 ) -> None:
     """Log what was done to the labels before they were cut."""
     mended = str(sum(changes, Changes()))
-    logger.info(
+    _log.info(
         "%s: cut from %s with %s%s",
         folder, counted(len({item.raster for item in labelled}), "raster"),
         counted(sum(len(item.labels) for item in labelled), "object"),

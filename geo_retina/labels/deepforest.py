@@ -28,7 +28,7 @@ from geo_retina.whole_files import whole_file
 if TYPE_CHECKING:
     import pandas as pd
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 def read_deepforest_csv(
@@ -121,7 +121,7 @@ def _class_of_rows(
             f'the class: {option}, "" where all is one class'
         )
     if len(table) and class_column is None:
-        logger.warning(
+        _log.warning(
             "%s: has no column %r; all %d rows are taken as one class, %r; another column: %s",
             source, LABEL, len(table), known[0], option,
         )  # fmt: skip

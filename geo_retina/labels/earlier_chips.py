@@ -9,7 +9,7 @@ from geo_retina.errors import OutputError
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.wording import counted
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CHIPS = "chips"
 """Folder of the chips, beside the COCO files."""
@@ -59,7 +59,7 @@ def clear_chips(folder: Path, labelled: Sequence[LabelledRaster], *, overwrite: 
     _remove(earlier)
     others = set(present) - set(earlier)
     if others:
-        logger.warning(
+        _log.warning(
             "%s: left %s that no COCO file of an earlier cut names",
             folder / CHIPS, counted(len(others), "file"),
         )  # fmt: skip

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     import geopandas as gpd
     import pandas as pd
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 CLASS_OPTION = "--class-column (class_column in a recipe)"
 """What states the column with the class, for the text of errors."""
@@ -88,7 +88,7 @@ def read_features(
     usable = ~(frame.geometry.isna() | frame.geometry.is_empty).to_numpy()
     if not usable.all():
         lost = frame.index[~usable]
-        logger.warning(
+        _log.warning(
             "%s: left out %s without geometry (%s)",
             file, counted(len(lost), "feature"), fid_list(lost),
         )  # fmt: skip

@@ -14,7 +14,7 @@ from geo_retina.labels.files import RASTER_SUFFIXES
 from geo_retina.labels.labels import LabelledRaster
 from geo_retina.wording import counted, listed
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 IMAGE = "image_path"
 """Column of a table of labels that names the raster of each object."""
@@ -71,7 +71,7 @@ def locate_images(
     _refuse_named_twice(paths, by_name, source=source)
     found = sum(Path(path).exists() for path in by_name)
     if found:
-        logger.warning(
+        _log.warning(
             "%s: %d of %d images are not where their paths lead; taken by name from %s",
             source, found, len(paths), folder,
         )  # fmt: skip
@@ -171,7 +171,7 @@ def named_images(
     lost = sorted({name for name, image in pairs if name is not None and image is None})
     if not any(found):
         if lost:
-            logger.warning(
+            _log.warning(
                 "%s: its column image_path names %s, and %s has no such image; the ground tells "
                 "which raster an object lies on", source, lost[0], folder,
             )  # fmt: skip

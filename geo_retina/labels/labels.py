@@ -12,7 +12,7 @@ from shapely.geometry import MultiPolygon, Polygon
 from geo_retina.errors import LabelError
 from geo_retina.wording import counted, listed
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 
 class UnknownClassError(LabelError):
@@ -201,7 +201,7 @@ def _told(names: Sequence[str], stated: set[str], source: str) -> Sequence[str]:
         )
     padded = sorted({name for name in names if name != name.strip() and name not in stated})
     if padded:
-        logger.warning(
+        _log.warning(
             "%s: took off blanks around the class names %s",
             source, listed(map(repr, padded)),
         )  # fmt: skip

@@ -20,7 +20,7 @@ from geo_retina.wording import counted, fid_list
 if TYPE_CHECKING:
     import geopandas as gpd
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 FAR_M = 1000.0
 """Labels further from every raster than this are taken for a mistake, not for empty rasters."""
@@ -138,7 +138,7 @@ def refuse_far(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source: str)
             f"{source}: no feature lies on a raster; is it the right raster?"
         ) from error
     if metres <= FAR_M:
-        logger.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
+        _log.warning("%s: no feature lies on the raster, the nearest %.0f m away", source, metres)
         return
     fit = fitting_crs(_middles(frame), referenced)
     hint = (
@@ -159,7 +159,7 @@ def tell_of_strays(frame: "gpd.GeoDataFrame", labels: Sequence[Labels], *, sourc
     found = [fid for item in labels if item.fids is not None for fid in item.fids]
     strays = frame.index[~frame.index.isin(found)]
     if len(strays):
-        logger.warning(
+        _log.warning(
             "%s: left out %d of %s, which lie on none of the rasters (%s)",
             source, len(strays), counted(len(frame), "feature"), fid_list(strays),
         )  # fmt: skip
@@ -175,7 +175,7 @@ def tell_of_degrees(frame: "gpd.GeoDataFrame", grids: Sequence[Grid], *, source:
         return
     reach = np.abs(frame.total_bounds.reshape(2, 2)).max(axis=0)
     if (reach <= _DEGREES).all():
-        logger.warning(
+        _log.warning(
             "%s: all coordinates lie within 180 and 90 and are taken for pixels, as the raster has "
             "no CRS; if they are longitude and latitude, give the raster its CRS: `geo-retina "
             "mosaic FILE -o FILE.vrt --raster-crs EPSG:<code>` (nothing is copied)", source,

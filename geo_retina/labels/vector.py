@@ -32,7 +32,7 @@ from geo_retina.wording import counted, fid_list
 if TYPE_CHECKING:
     import geopandas as gpd
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _POINT, _MULTIPOINT = 0, 4
 
@@ -105,7 +105,7 @@ def read_vector(
         count, wanted = len(rasters), set(named)
         rasters = [str(raster) for raster in rasters if str(raster) in wanted]
         if len(rasters) < count:
-            logger.warning(
+            _log.warning(
                 "%s: its column %s names %d of the %d rasters in %s; the others are left out",
                 path, IMAGE, len(rasters), count, image_folder,
             )  # fmt: skip
@@ -251,7 +251,7 @@ def _tell_of_parts(frame: "gpd.GeoDataFrame", *, source: str) -> None:
     fids = frame.index[polygons & frame.index.duplicated(keep=False)]
     if len(fids):
         features = fids.unique()
-        logger.warning(
+        _log.warning(
             "%s: %s with parts that lie apart (%s): taken as %s, one for each part",
             source, counted(len(features), "feature"), fid_list(features),
             counted(len(fids), "object"),

@@ -16,7 +16,7 @@ from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.space import boxes as box_arrays
 from geo_retina.wording import listed
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 ANNOTATIONS, ARCGIS_LABELS = "Annotations", "labels"
 """Folders of XML files in a data set: the VOC devkit's, and that of ArcGIS's training data."""
@@ -128,7 +128,7 @@ def _splits(annotations: Path) -> dict[str, str]:
                     f"{file}: names {name}, which {splits[name]}.txt names too; leave it in one"
                 )
         if names and stems.isdisjoint(names):
-            logger.warning(
+            _log.warning(
                 "%s: none of the images it names (%s) has an XML file in %s; the split is empty",
                 file, listed(names), annotations,
             )  # fmt: skip

@@ -10,7 +10,7 @@ from pathlib import Path
 from geo_retina.errors import LabelError
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 STRAY_TYPE_IDS = (75, 82)
 """Type ids that occur in the published file but name no class; they are left out."""
@@ -99,7 +99,7 @@ def _features(geojson: Path) -> Iterator[tuple[str, list[float], str]]:
             f"{type(error).__name__} {error}"
         ) from error
     if strays:
-        logger.warning("%s: left out %d objects whose type id names no class", geojson, strays)
+        _log.warning("%s: left out %d objects whose type id names no class", geojson, strays)
 
 
 def _box(bounds: str) -> list[float]:

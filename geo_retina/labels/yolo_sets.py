@@ -19,7 +19,7 @@ from geo_retina.labels.files import (
 )
 from geo_retina.wording import counted, listed
 
-logger = logging.getLogger(__name__)
+_log = logging.getLogger(__name__)
 
 _LABELS, _IMAGES, _CLASSES, _TEXT = "labels", "images", "classes.txt", ".txt"
 _LOOKED_AT = 5
@@ -178,7 +178,7 @@ def _of_yaml(described: DataYaml) -> tuple[YoloImage, ...]:
     if not found:
         raise LabelError(f"{described.file}: {'; '.join(lost)}; {remedy}")
     if lost:
-        logger.warning(
+        _log.warning(
             "%s: left out what is not there: %s; %s", described.file, "; ".join(lost), remedy
         )
     if not any(item.labels for item in found):
