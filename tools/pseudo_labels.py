@@ -17,11 +17,12 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from deepforest_csv import write_deepforest_csv
 from numpy.typing import NDArray
 
 from geo_retina import defaults
 from geo_retina.detection.backends import Model, load_model
-from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
+from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.boxes import iou
 from geo_retina.space.detections import Detections

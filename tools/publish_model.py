@@ -24,7 +24,8 @@ from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, model_pairs
 from geo_retina.evaluation.summary import Evaluation
 from geo_retina.evaluation.tables import evaluation_markdown
 from geo_retina.labels.choice import LabelChoice
-from geo_retina.labels.formats import LabelSource, VectorOptions
+from geo_retina.labels.formats import LabelSource
+from geo_retina.labels.vector import VectorOptions
 from geo_retina.model.checkpoint import load_network, read_info, save_checkpoint
 from geo_retina.training.settings import TrainingSettings
 

@@ -15,9 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import rasterio
+from deepforest_csv import write_deepforest_csv
 from numpy.typing import NDArray
 
-from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
+from geo_retina.labels.deepforest import read_deepforest_csv
 
 Array = NDArray[np.generic]
 

@@ -243,7 +243,7 @@ def _pairs_by_file(
         class_agnostic: All count as one class.
     """
     from geo_retina.evaluation.files import ComparedFiles, read_pairs
-    from geo_retina.labels.formats import VectorOptions
+    from geo_retina.labels.vector import VectorOptions
 
     given = known.source.vector
     vector = VectorOptions(

@@ -91,7 +91,8 @@ def label_choice(
 ) -> "LabelChoice":
     """The labels at a path that these options describe."""
     from geo_retina.labels.choice import LabelChoice
-    from geo_retina.labels.formats import LabelSource, VectorOptions
+    from geo_retina.labels.formats import LabelSource
+    from geo_retina.labels.vector import VectorOptions
 
     source = LabelSource(
         path=path,

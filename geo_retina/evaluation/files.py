@@ -17,13 +17,12 @@ from geo_retina.labels.formats import (
     VECTOR,
     YOLO,
     LabelSource,
-    VectorOptions,
     format_of,
     read_labels,
 )
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster
-from geo_retina.labels.vector import read_vector
+from geo_retina.labels.vector import VectorOptions, read_vector
 from geo_retina.wording import counted
 
 _OF_FOLDERS = (*VECTOR_SUFFIXES, ".csv")

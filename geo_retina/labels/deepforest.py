@@ -1,6 +1,5 @@
 """Labels and detections as DeepForest writes them: a CSV with one row an object."""
 
-import csv as csv_format
 import logging
 from collections.abc import Sequence
 from os import PathLike
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from geo_retina.errors import LabelError, OutputError
+from geo_retina.errors import LabelError
 from geo_retina.labels.csv_table import (
     BOX,
     DESCRIPTIONS,
@@ -21,9 +20,8 @@ from geo_retina.labels.csv_table import (
     single_value,
 )
 from geo_retina.labels.features import CLASS_OPTION
-from geo_retina.labels.image_paths import IMAGE, is_elsewhere, locate_images, same_file_key
+from geo_retina.labels.image_paths import IMAGE, locate_images, same_file_key
 from geo_retina.labels.labels import ANY_CLASS, LabelledRaster, Labels, class_ids_of
-from geo_retina.whole_files import whole_file
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -126,67 +124,3 @@ def _class_of_rows(
             source, LABEL, len(table), known[0], option,
         )  # fmt: skip
     return np.full(len(table), known[0], dtype=object)
-
-
-def write_deepforest_csv(labelled: Sequence[LabelledRaster], csv: str | PathLike[str]) -> Path:
-    """Write a CSV that `read_deepforest_csv` reads back, with `site` and `split` columns.
-
-    Images below the CSV's folder are named relative to it, others by their whole path, but for
-    names without a folder, which stay as they are. An image without objects gets a row with empty
-    coordinates. Scores are written where all labels have them.
-
-    Args:
-        labelled: Rasters and labels.
-        csv: File to write; replaced if it is there.
-
-    Returns:
-        `csv`.
-
-    Raises:
-        LabelError: An entry has an `area` or ignored labels, which a CSV cannot hold.
-        OutputError: The file cannot be written.
-    """
-    path = Path(csv)
-    with_scores = all(item.labels.scores is not None for item in labelled if len(item.labels))
-    columns = [IMAGE, *BOX, LABEL, *DESCRIPTIONS, *([SCORE] if with_scores else [])]
-    rows = [row for item in labelled for row in _rows(item, path.parent, with_scores=with_scores)]
-    with (
-        whole_file(path, error=OutputError) as begun,
-        begun.open("w", encoding="utf-8", newline="") as file,
-    ):
-        csv_format.writer(file).writerows([columns, *rows])
-    return path
-
-
-def _rows(item: LabelledRaster, folder: Path, *, with_scores: bool) -> list[list[object]]:
-    """Rows of one image."""
-    labels = item.labels
-    if item.area is not None or not labels.counted.all():
-        what = "an annotated area" if item.area is not None else "ignored labels"
-        raise LabelError(f"{item.raster}: a CSV cannot hold {what}; cut chips and use their COCO")
-    name = _image_name(item.raster, folder)
-    if not len(labels):
-        return [[name, *[""] * (len(BOX) + 1), item.site, item.split]]
-    scores = labels.scores if with_scores else None
-    return [
-        [
-            name,
-            *(f"{edge:.12g}" for edge in box),
-            labels.class_names[class_id],
-            item.site,
-            item.split,
-            *([] if scores is None else [f"{scores[index]:.9g}"]),
-        ]
-        for index, (box, class_id) in enumerate(
-            zip(labels.boxes.tolist(), labels.class_ids.tolist(), strict=True)
-        )
-    ]
-
-
-def _image_name(raster: str, folder: Path) -> str:
-    """How a CSV in `folder` names an image."""
-    if Path(raster).name == raster or is_elsewhere(raster):
-        return raster
-    image, beside = Path(raster).absolute(), folder.absolute()
-    place = image.relative_to(beside) if image.is_relative_to(beside) else image
-    return place.as_posix()  # which Windows reads too

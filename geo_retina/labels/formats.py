@@ -8,7 +8,7 @@ from pathlib import Path
 
 from geo_retina.errors import LabelError
 from geo_retina.labels.coco import read_coco, read_json
-from geo_retina.labels.deepforest import read_deepforest_csv, write_deepforest_csv
+from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.features import VECTOR_SUFFIXES
 from geo_retina.labels.files import list_images, read_grid
 from geo_retina.labels.image_paths import is_elsewhere
@@ -20,29 +20,6 @@ from geo_retina.labels.vector import VectorOptions, read_area, read_vector
 from geo_retina.labels.voc import ANNOTATIONS, ARCGIS_LABELS, read_voc, xml_files
 from geo_retina.labels.xview import read_xview
 from geo_retina.labels.yolo_sets import is_yolo
-
-__all__ = [
-    "COCO",
-    "DEEPFOREST",
-    "READERS",
-    "VECTOR",
-    "VOC",
-    "YOLO",
-    "LabelSource",
-    "VectorOptions",
-    "format_of",
-    "read_coco",
-    "read_deepforest_csv",
-    "read_dota",
-    "read_labels",
-    "read_point_csvs",
-    "read_vector",
-    "read_voc",
-    "read_xview",
-    "read_yolo",
-    "write_deepforest_csv",
-]
-
 
 COCO, DEEPFOREST, VECTOR, VOC, YOLO = "coco", "deepforest", "vector", "voc", "yolo"
 """Names of formats that are treated apart."""

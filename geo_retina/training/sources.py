@@ -15,9 +15,10 @@ from geo_retina.errors import LabelError
 from geo_retina.imagery.read_options import ReadOptions
 from geo_retina.labels.choice import choose_listed
 from geo_retina.labels.deepforest import read_deepforest_csv
-from geo_retina.labels.formats import LabelSource, VectorOptions, read_labels
+from geo_retina.labels.formats import LabelSource, read_labels
 from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.labels.labels import LabelledRaster
+from geo_retina.labels.vector import VectorOptions
 from geo_retina.labels.voc import read_voc
 from geo_retina.plain import Plain
 

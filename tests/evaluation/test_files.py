@@ -16,8 +16,9 @@ from geo_retina.evaluation.files import ComparedFiles, read_pairs
 from geo_retina.evaluation.pairs import Pair, raster_of
 from geo_retina.evaluation.report import write_report
 from geo_retina.labels.files import read_grid
-from geo_retina.labels.formats import LabelSource, VectorOptions
+from geo_retina.labels.formats import LabelSource
 from geo_retina.labels.labels import Labels
+from geo_retina.labels.vector import VectorOptions
 from geo_retina.space.detections import Detections
 
 BOXES = np.array([[2.0, 3, 12, 11], [20, 20, 33, 30]])

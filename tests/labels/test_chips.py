@@ -21,8 +21,8 @@ from geo_retina.errors import (
 )
 from geo_retina.labels import chips
 from geo_retina.labels.chips import ChipOptions, cut_chips, labels_in_window
+from geo_retina.labels.coco import read_coco
 from geo_retina.labels.earlier_chips import CUT_HERE
-from geo_retina.labels.formats import read_coco
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space.windows import Window
 

@@ -4,13 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import shapely
-from windows_paths import WindowsPath
 
 from geo_retina.errors import LabelError
-from geo_retina.labels import deepforest
-from geo_retina.labels.formats import read_deepforest_csv, write_deepforest_csv
-from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.deepforest import read_deepforest_csv
 
 HEADER = "image_path,xmin,ymin,xmax,ymax,label"
 
@@ -25,13 +21,6 @@ def test_a_faulty_row_is_named_by_its_line_in_the_file(tmp_path: Path) -> None:
     lines = ("a.tif,1,1,2,2,Tree", "", "  ", "b.tif,1,1,2,2,Tree", "a.tif,1,,2,2,Tree")
     with pytest.raises(LabelError, match="line 6: a box with empty coordinates"):
         read_deepforest_csv(written(tmp_path, *lines))
-
-
-def test_gdals_own_names_of_rasters_are_written_as_they_are(tmp_path: Path) -> None:
-    raster = 'NETCDF:"a.nc":band/1'
-    labels = LabelledRaster(raster, Labels.empty(("tree",)))
-    (read,) = read_deepforest_csv(write_deepforest_csv([labels], tmp_path / "labels.csv"))
-    assert read.raster == raster
 
 
 def test_boxes_are_grouped_by_image_in_order_of_mention(tmp_path: Path) -> None:
@@ -102,66 +91,12 @@ def test_an_image_in_two_splits_is_refused(tmp_path: Path) -> None:
         read_deepforest_csv(csv)
 
 
-@pytest.mark.parametrize("scores", [None, np.array([0.125, 0.7])])
-def test_what_is_written_is_read_back(tmp_path: Path, scores: np.ndarray | None) -> None:
-    boxes = np.array([[1 / 3, 2, 30000.123456, 4], [5, 6, 7, 8]])
-    full = Labels.of(boxes, [1, 0], ("Bush", "Tree"), scores=scores)
-    items = [
-        LabelledRaster(str(tmp_path / "images" / "a,b.tif"), full, "NIWO", "val"),
-        LabelledRaster("/elsewhere/c.tif", Labels.empty(("Bush", "Tree")), split="train"),
-    ]
-    path = write_deepforest_csv(items, tmp_path / "labels.csv")
-    first, second = read_deepforest_csv(path)
-    assert (first.raster, first.site, first.split) == (items[0].raster, "NIWO", "val")
-    np.testing.assert_allclose(first.labels.boxes, boxes, rtol=1e-11)
-    assert first.labels.class_ids.tolist() == [1, 0]
-    if scores is None:
-        assert first.labels.scores is None
-    else:
-        np.testing.assert_array_equal(first.labels.scores, full.scores)
-    assert (second.raster, second.split, len(second.labels)) == ("/elsewhere/c.tif", "train", 0)
-
-
-def test_a_csv_of_windows_is_read_everywhere(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deepforest, "Path", WindowsPath)
-    folder = WindowsPath(r"C:\data")
-    assert deepforest._image_name(r"C:\data\plots\a.tif", folder) == "plots/a.tif"
-    assert deepforest._image_name(r"D:\plots\a.tif", folder) == "D:/plots/a.tif"
-    assert deepforest._image_name("a.tif", folder) == "a.tif"
-
-
-def test_what_a_csv_cannot_hold_is_refused(tmp_path: Path) -> None:
-    ignored = Labels.of([[0, 0, 1, 1]], [0], ["Tree"], ignored=np.array([True]))
-    for item in (
-        LabelledRaster("a.tif", ignored),
-        LabelledRaster("a.tif", Labels.empty(["Tree"]), area=shapely.box(0, 0, 1, 1)),
-    ):
-        with pytest.raises(LabelError, match="a CSV cannot hold"):
-            write_deepforest_csv([item], tmp_path / "labels.csv")
-
-
 def test_numbers_as_classes_and_sites_stay_as_they_stand(tmp_path: Path) -> None:
     csv = tmp_path / "labels.csv"
     csv.write_text("image_path,xmin,ymin,xmax,ymax,label,site\n7,1,1,9,9,1,012\nb.png,,,,,,\n")
     first, second = read_deepforest_csv(csv, class_names=("1",))
     assert (Path(first.raster).name, first.site, len(first.labels)) == ("7", "012", 1)
     assert len(second.labels) == 0
-
-
-def test_relative_rasters_outside_the_folder_come_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    for folder in ("plots", "sub"):
-        (tmp_path / folder).mkdir()
-    labels = Labels.of(np.array([[1.0, 1, 2, 2]]), [0], ("tree",))
-    for raster in ("plots/a.tif", "sub/b.tif"):
-        csv = write_deepforest_csv([LabelledRaster(raster, labels)], Path("sub/l.csv"))
-        (item,) = read_deepforest_csv(csv)
-        assert Path(item.raster).absolute() == tmp_path / raster
-    csv = write_deepforest_csv([LabelledRaster("a.tif", labels)], Path("sub/l.csv"))
-    (item,) = read_deepforest_csv(csv, "plots")
-    assert item.raster == "plots/a.tif"
 
 
 BARE = "image_path,xmin,ymin,xmax,ymax"

@@ -12,21 +12,16 @@ from PIL import Image
 from geo_retina.detection.vector import open_writer
 from geo_retina.errors import LabelError
 from geo_retina.labels.choice import choose_listed
+from geo_retina.labels.coco import read_coco
 from geo_retina.labels.files import list_images, read_grid
-from geo_retina.labels.formats import (
-    LabelSource,
-    VectorOptions,
-    format_of,
-    read_coco,
-    read_dota,
-    read_labels,
-    read_point_csvs,
-    read_voc,
-    read_xview,
-    read_yolo,
-)
+from geo_retina.labels.formats import LabelSource, format_of, read_labels
 from geo_retina.labels.image_paths import refuse_missing_images
 from geo_retina.labels.labels import LabelledRaster, Labels
+from geo_retina.labels.points import read_point_csvs
+from geo_retina.labels.text import read_dota, read_yolo
+from geo_retina.labels.vector import VectorOptions
+from geo_retina.labels.voc import read_voc
+from geo_retina.labels.xview import read_xview
 from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 

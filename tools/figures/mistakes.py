@@ -22,7 +22,8 @@ from geo_retina.evaluation.match import match_pairs
 from geo_retina.evaluation.rules import ready_pairs
 from geo_retina.evaluation.runs import LOWEST_SCORE, Detecting, model_pairs
 from geo_retina.labels.choice import LabelChoice
-from geo_retina.labels.formats import LabelSource, VectorOptions
+from geo_retina.labels.formats import LabelSource
+from geo_retina.labels.vector import VectorOptions
 from geo_retina.model.checkpoint import read_info
 
 _GAP_PX = 6
