@@ -200,7 +200,7 @@ def _tell_of_strays(described: DataYaml, found: Iterable[YoloImage]) -> None:
     files = {file for folder in folders for file in _text_files(folder)}
     lost = sorted(files - {item.labels for item in found})
     if lost:
-        logger.warning(
+        _log.warning(
             "%s: left out %s with labels that belong to no image: %s",
             described.file, counted(len(lost), "text file"), listed(lost),
         )  # fmt: skip
