@@ -31,6 +31,8 @@ LEAST_OVERVIEW_READ_PX = 64
 """Least width and height that is read of an overview, unless it is smaller."""
 
 _LICENSED_FORMATS = {".sid": "MrSID", ".ecw": "ECW"}
+_TURNED = tuple("2345678")
+"""EXIF orientations other than upright (1) and unknown (0)."""
 _BLOCK_HEAD_BYTES = 256  # what GDAL notes for each block of a band, generously
 _FILTERING = threading.Lock()  # warning filters belong to the process
 
@@ -101,6 +103,13 @@ class Raster:
     def has_georeference(self) -> bool:
         """True where the raster has a CRS and a transform."""
         return self.grid.crs is not None
+
+    @property
+    def shown_turned(self) -> bool:
+        """True where EXIF has programs that show pictures turn or mirror the pixels."""
+        with self._lock, session():
+            orientation = self._dataset.tags().get("EXIF_Orientation", "1")
+        return orientation in _TURNED
 
     @property
     def files(self) -> tuple[str, ...]:

@@ -8,8 +8,10 @@ from pathlib import Path
 from geo_retina.errors import GeoRetinaError, LabelError
 from geo_retina.imagery.raster import open_raster
 from geo_retina.space.grid import Grid
-from geo_retina.wording import listed
+from geo_retina.wording import counted, listed
 
+_CAMERA_SUFFIXES = (".jpg", ".jpeg")
+"""Endings of the pictures in which EXIF says how the camera was held."""
 RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".webp")
 """Endings under which an image is looked for when labels name it without one."""
 
@@ -124,12 +126,45 @@ def refuse_other_size(
         except GeoRetinaError:
             continue
         if size != (grid.width, grid.height):
+            refuse_turned([raster], source=source)
             raise LabelError(
                 f"{source}: says that {raster} has {size[0]} x {size[1]} px, it has {grid.width} x "
                 f"{grid.height}: the boxes were drawn on a copy of another size, or turned; state "
                 "the folder of those images with --images (images in a recipe), or, if the boxes "
                 "are pixels of this one, correct width and height in the labels"
             )
+
+
+def refuse_turned(rasters: Iterable[str], *, source: str | PathLike[str]) -> None:
+    """Complain about labels in pixels of pictures that EXIF turns or mirrors where they are shown.
+
+    Annotation programs show and count the pixels turned; here they are read as they are stored.
+
+    Args:
+        rasters: Paths. Those that cannot be opened are passed over: who needs them says why.
+        source: The labels' file or folder, for the error's text.
+
+    Raises:
+        LabelError: There is such a picture.
+    """
+    cameras = [path for path in rasters if Path(path).suffix.lower() in _CAMERA_SUFFIXES]
+    turned = [path for path in cameras if Path(path).is_file() and _is_turned(path)]
+    if turned:
+        raise LabelError(
+            f"{source}: expected upright images, got {counted(len(turned), 'image')} with labels "
+            f"that EXIF turns or mirrors, such as {turned[0]}: programs that show them do so, here "
+            "pixels are read as they are stored, and boxes would lie elsewhere; store the images "
+            "as they are shown (`mogrify -auto-orient`), or, if the boxes belong to the stored "
+            "pixels, remove the tag (`exiftool -Orientation=`)"
+        )
+
+
+def _is_turned(raster: str) -> bool:
+    try:
+        with open_raster(raster, pixel_coordinates=True) as opened:
+            return opened.shown_turned
+    except GeoRetinaError:
+        return False
 
 
 def read_lines(file: Path, *, of: str) -> list[str]:

@@ -10,7 +10,7 @@ from geo_retina.errors import LabelError
 from geo_retina.labels.coco import read_coco, read_json
 from geo_retina.labels.deepforest import read_deepforest_csv
 from geo_retina.labels.features import VECTOR_SUFFIXES
-from geo_retina.labels.files import list_images, read_grid
+from geo_retina.labels.files import list_images, read_grid, refuse_turned
 from geo_retina.labels.image_paths import is_elsewhere
 from geo_retina.labels.labels import ANY_CLASS, LabelledRaster
 from geo_retina.labels.placement import areas_on
@@ -127,6 +127,8 @@ def read_labels(source: LabelSource, *, label_format: str | None = None) -> list
     _refuse_idle(source, name)
     _refuse_missing_folder(source)
     labelled = READERS[name](source)
+    if name != VECTOR:  # whose places are those of a GIS, which shows pixels as they are stored
+        refuse_turned((item.raster for item in labelled if len(item.labels)), source=source.path)
     if source.vector.area is None or name == VECTOR:  # which knows its grids already
         return labelled
     crs = source.vector.raster_crs

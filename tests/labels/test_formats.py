@@ -26,6 +26,8 @@ from geo_retina.space.detections import Detections
 from geo_retina.training.sources import AnySource
 
 WIDTH, HEIGHT = 40, 20
+ORIENTATION = 0x0112
+"""Tag of EXIF that says how a picture is to be turned."""
 
 
 @pytest.fixture
@@ -746,3 +748,37 @@ def test_a_list_with_folders_tells_images_of_one_name_apart(tmp_path: Path) -> N
         assert choose_listed(labelled, tmp_path / "only.txt") == [
             labelled[index] for index in taken
         ]
+
+
+@pytest.mark.parametrize("orientation", [3, 6])
+@pytest.mark.parametrize("kind", ["coco", "voc", "yolo", "csv"])
+def test_labels_of_a_picture_that_exif_turns_are_refused(
+    tmp_path: Path, kind: str, orientation: int
+) -> None:
+    """Annotation programs show it turned: its boxes would lie elsewhere on the stored pixels."""
+    upright, turned = Image.Exif(), Image.Exif()
+    upright[ORIENTATION], turned[ORIENTATION] = 1, orientation
+    shown = (20, 40) if orientation == 6 else (40, 20)
+    files = {
+        "coco": json.dumps(
+            {
+                "images": [
+                    {"id": 1, "file_name": "a.jpg", "width": shown[0], "height": shown[1]},
+                ],
+                "annotations": [{"image_id": 1, "category_id": 1, "bbox": [1, 2, 3, 4]}],
+                "categories": [{"id": 1, "name": "car"}],
+            }
+        ),
+        "voc": voc_text((1, 2, 4, 6)).replace("a.png", "a.jpg").replace("tank", "car"),
+        "yolo": "0 0.5 0.5 0.25 0.5\n",
+        "csv": "image_path,xmin,ymin,xmax,ymax,label\na.jpg,1,2,4,6,car\n",
+    }
+    names = {"coco": "a.json", "voc": "a.xml", "yolo": "a.txt", "csv": "a.csv"}
+    (tmp_path / names[kind]).write_text(files[kind])
+    path = tmp_path if kind == "yolo" else tmp_path / names[kind]
+    source = LabelSource(path=str(path), images=str(tmp_path), class_names=("car",))
+    Image.new("RGB", (40, 20)).save(tmp_path / "a.jpg", exif=turned)
+    with pytest.raises(LabelError, match=r"1 image with labels that EXIF turns .*a\.jpg.*mogrify"):
+        read_labels(source)
+    Image.new("RGB", shown).save(tmp_path / "a.jpg", exif=upright)
+    assert len(read_labels(source)[0].labels) == 1
