@@ -25,6 +25,8 @@ class DataYaml:
     splits: Mapping[str, tuple[Path, ...]]
     """Folders of images, and text files that list images, of each split; they may be missing,
     or empty."""
+    has_keypoints: bool = False
+    """Whether lines are a box and keypoints behind it (`kpt_shape`), and never polygons."""
 
 
 def is_data_yaml(file: Path) -> bool:
@@ -62,7 +64,8 @@ def read_data_yaml(file: Path, *, root: Path | None = None) -> DataYaml:
         for split in SPLITS
         if content.get(split)
     }
-    return DataYaml(file, folder, _names(content.get("names"), file), splits)
+    names = _names(content.get("names"), file)
+    return DataYaml(file, folder, names, splits, has_keypoints="kpt_shape" in content)
 
 
 def _read(file: Path) -> Mapping[str, Any]:

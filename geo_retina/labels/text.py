@@ -9,7 +9,7 @@ import numpy as np
 from geo_retina.errors import LabelError
 from geo_retina.labels.files import files_ending, find_image, read_grid, read_lines
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
-from geo_retina.labels.yolo_sets import find_yolo
+from geo_retina.labels.yolo_sets import YoloImage, find_yolo
 from geo_retina.wording import listed
 
 _YOLO_BOX, _YOLO_BOX_AND_SCORE, _YOLO_POLYGON = 5, 6, 7
@@ -26,6 +26,7 @@ def read_yolo(
     """Read YOLO text files: `class x_centre y_centre width height [score]`, shares of the image.
 
     A line `class x1 y1 x2 y2 x3 y3 ...` (YOLO-seg, YOLO-OBB) becomes the box around the polygon.
+    Where the YAML file says that lines hold keypoints behind a box (`kpt_shape`), the box is taken.
 
     Args:
         path: Folder of `.txt` files named like the images; a data set's YAML file (`names`,
@@ -55,7 +56,9 @@ def read_yolo(
     wanted = own if class_names is None else tuple(class_names)
     return [
         LabelledRaster(
-            item.image, _yolo_labels(item.labels, item.image, own, wanted), split=item.split
+            item.image,
+            _yolo_labels(item, own, wanted, has_keypoints=found.has_keypoints),
+            split=item.split,
         )
         for item in found.images
     ]
@@ -97,13 +100,17 @@ def read_dota(
 
 
 def _yolo_labels(
-    file: Path | None, image: str, own: tuple[str, ...], wanted: tuple[str, ...]
+    item: YoloImage, own: tuple[str, ...], wanted: tuple[str, ...], *, has_keypoints: bool
 ) -> Labels:
     """Labels of one image, with the classes `wanted`; the file's ids number `own`."""
-    rows = [] if file is None else [_yolo_row(file, *line) for line in _lines(file)]
+    file = item.labels
+    lines = [] if file is None else _lines(file)
+    if has_keypoints:
+        lines = [(number, fields[:_YOLO_BOX]) for number, fields in lines]
+    rows = [_yolo_row(file, *line) for line in lines]
     if not rows:
         return Labels.empty(wanted)
-    grid = read_grid(image)
+    grid = read_grid(item.image)
     boxes = np.array([row[1] for row in rows]) * [grid.width, grid.height, grid.width, grid.height]
     scores = [row[2] for row in rows]
     has_scores = all(score is not None for score in scores)
@@ -119,7 +126,7 @@ def _yolo_labels(
 
 
 def _yolo_row(
-    file: Path, number: int, fields: list[str]
+    file: Path | None, number: int, fields: list[str]
 ) -> tuple[int, tuple[float, float, float, float], float | None]:
     """Class id, box in shares of the image, and score of one line."""
     try:

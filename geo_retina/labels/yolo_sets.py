@@ -47,6 +47,8 @@ class YoloSet:
     images: tuple[YoloImage, ...]
     class_names: tuple[str, ...] | None
     """Names of class ids 0..K-1; None where no file has them."""
+    has_keypoints: bool = False
+    """Whether lines are a box and keypoints behind it, and never polygons."""
 
 
 def is_yolo(path: Path) -> bool:
@@ -76,7 +78,8 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
     if file is not None:
         described = _described(file, images)
         if described.splits:
-            return _checked(_of_yaml(described), path, described.names or _listed_names(path))
+            own = described.names or _listed_names(path)
+            return _checked(_of_yaml(described), path, own, has_keypoints=described.has_keypoints)
     branches = _branches(path, path / _IMAGES if images is None else Path(images))
     if branches and (_is_laid_out(path) or not _are_yolo(files_ending(path, _TEXT))):
         found = _of_branches(branches)
@@ -85,15 +88,24 @@ def find_yolo(path: Path, images: str | None) -> YoloSet:
         found = _of_branches([(Path(folder), path, "")])
     else:
         found = _of_folder(path, images)
-    return _checked(found, images or path, _class_names(path, described))
+    return _checked(
+        found,
+        images or path,
+        _class_names(path, described),
+        has_keypoints=_has_keypoints(path, described),
+    )
 
 
 def _checked(
-    images: tuple[YoloImage, ...], folder: str | Path, class_names: tuple[str, ...] | None
+    images: tuple[YoloImage, ...],
+    folder: str | Path,
+    class_names: tuple[str, ...] | None,
+    *,
+    has_keypoints: bool,
 ) -> YoloSet:
     """A data set in which no text file belongs to two images."""
     refuse_twins(((item.image, item.labels) for item in images), image_folder=folder)
-    return YoloSet(images, class_names)
+    return YoloSet(images, class_names, has_keypoints=has_keypoints)
 
 
 def _described(file: Path, images: str | None) -> DataYaml:
@@ -259,17 +271,32 @@ def _class_names(path: Path, described: DataYaml | None) -> tuple[str, ...] | No
     if described is not None and described.names is not None:
         return described.names
     own = _listed_names(path)
-    if own is not None or _LABELS not in path.parts:
+    if own is not None:
         return own
-    labels = path
-    while labels.name != _LABELS:
-        labels = labels.parent
-    for folder in (labels, labels.parent):
+    for folder in _folders_of_set(path):
         file = find_data_yaml(folder)
         names = _listed_names(folder) or (None if file is None else read_data_yaml(file).names)
         if names is not None:
             return names
     return None
+
+
+def _has_keypoints(path: Path, described: DataYaml | None) -> bool:
+    """Whether the YAML file, of the folder or of its data set, says that lines hold keypoints."""
+    if described is not None:
+        return described.has_keypoints
+    files = map(find_data_yaml, _folders_of_set(path))
+    return any(read_data_yaml(file).has_keypoints for file in files if file is not None)
+
+
+def _folders_of_set(path: Path) -> tuple[Path, ...]:
+    """The folder `labels` that a path is or lies in, and the data set's; none of other paths."""
+    if _LABELS not in path.parts:
+        return ()
+    labels = path
+    while labels.name != _LABELS:
+        labels = labels.parent
+    return labels, labels.parent
 
 
 def _listed_names(path: Path) -> tuple[str, ...] | None:

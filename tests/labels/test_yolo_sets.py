@@ -298,3 +298,16 @@ def test_text_files_of_a_yaml_file_without_image_are_told(
     read(root)
     (told,) = caplog.messages
     assert told.endswith(f"belong to no image: {root / 'labels' / 'train' / 'a.txt'}")
+
+
+@pytest.mark.parametrize("path", ["data.yaml", "", "labels"])
+@pytest.mark.parametrize("keypoints", ["0.45 0.5 0.55 0.5", "0.45 0.5 2 0.55 0.5 2", "0.4 0.5 2"])
+def test_of_a_pose_the_box_is_taken(root: Path, path: str, keypoints: str) -> None:
+    """A box and keypoints may be as many numbers as a polygon has: the file says which they are."""
+    (root / "data.yaml").write_text(
+        f"train: images/train\nval: images/val\nkpt_shape: [2, 3]\n{NAMES}"
+    )
+    (root / "labels" / "train" / "a.txt").write_text(f"1 0.5 0.5 0.25 0.5 {keypoints}\n")
+    found = read_labels(LabelSource(path=str(root / path)), label_format="yolo")
+    boxes = next(item.labels.boxes for item in found if Path(item.raster).stem == "a")
+    assert boxes.tolist() == [[15, 5, 25, 15]]
