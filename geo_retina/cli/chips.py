@@ -1,6 +1,6 @@
 """`geo-retina chips`: cut training chips out of labelled rasters."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -10,6 +10,7 @@ import typer
 from geo_retina.cli import label_options as options
 from geo_retina.cli.groups import takes
 from geo_retina.cli.reporting import FAILURE, exit_codes, refuse_given
+from geo_retina.errors import ConfigError
 from geo_retina.wording import counted
 
 if TYPE_CHECKING:
@@ -26,6 +27,10 @@ class DivideBy(StrEnum):
     SITE = "site"
     BLOCK = "block"
     GROUND = "ground"
+
+
+_SQUARES = {DivideBy.BLOCK: ("block_m",), DivideBy.GROUND: ("block_m", "guard_m")}
+"""Measures that ways of dividing need."""
 
 
 class ChipSuffix(StrEnum):
@@ -116,6 +121,7 @@ def chips(
         labelled = choice(path).read()
         if divide_by is not None:
             given = {"block_m": block_m, "guard_m": guard_m}
+            _check_squares(divide_by, given)
             division = parse_settings(
                 {
                     "kind": divide_by.value,
@@ -142,3 +148,22 @@ def chips(
             print(f"written  {annotations}")
     if leaks:
         raise typer.Exit(FAILURE)
+
+
+def _check_squares(divide_by: DivideBy, given: Mapping[str, float | None]) -> None:
+    """Check that the measures of squares are given where squares are divided, and only there.
+
+    Raises:
+        ConfigError: One lacks, or would have no effect.
+    """
+    needed = _SQUARES.get(divide_by, ())
+    kind = f"--divide-by {divide_by.value}"
+    lacking = [_flag(key) for key in needed if given[key] is None]
+    if lacking:
+        raise ConfigError(f"{kind}: state {' and '.join(lacking)}, metres")
+    idle = {_flag(key): value for key, value in given.items() if key not in needed}
+    refuse_given(idle, f"no effect with {kind}; leave out")
+
+
+def _flag(key: str) -> str:
+    return f"--{key.replace('_', '-')}"

@@ -5,6 +5,7 @@ import hashlib
 import json
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -34,6 +35,8 @@ _Pixels = Raster | RegriddedRaster
 ChipFormat = Literal["tif", "png"]
 
 _ALPHA = "alpha"
+_NO_FILE_NAME = re.compile(r'[/\\:*?"<>|\x00-\x1f]')
+"""What a file name cannot hold on one system or the other."""
 _PNG_BANDS = (1, 3, 4)
 _PNG_DTYPES = ("uint8", "uint16")
 
@@ -105,8 +108,8 @@ def cut_chips(
             files stay.
 
     Raises:
-        LabelError: A raster's bands cannot be written as PNG, the classes differ, or no chip fits
-            into the areas of a split.
+        LabelError: A raster's bands cannot be written as PNG, the classes differ, a split's name
+            is no file's, or no chip fits into the areas of a split.
         OutputError: The folder cannot be written, holds chips of an earlier call, or a file that a
             COCO file would replace.
         GeoreferenceError: A raster cannot be resampled, for its own GSD is unknown.
@@ -260,6 +263,11 @@ def _refuse_what_cannot_be_cut(labelled: Sequence[LabelledRaster], options: Chip
     has_windows: dict[str, bool] = {}
     for item in labelled:
         split = item.split or "all"
+        if split.startswith(".") or _NO_FILE_NAME.search(split):
+            raise LabelError(
+                f"{item.raster}: expected a split whose name can be that of a COCO file, got "
+                f"{split!r}; rename it in the labels, such as train"
+            )
         with open_raster(item.raster, pixel_coordinates=True) as opened:
             raster, own = _at_gsd(opened, item, options.gsd_m)
             if options.chip_format == "png":

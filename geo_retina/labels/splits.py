@@ -91,7 +91,9 @@ def split_of(key: str, *, shares: Mapping[str, float], seed: int = 0) -> str:
         LabelError: The shares do not add up to 1.
     """
     if not shares or min(shares.values()) < 0 or abs(sum(shares.values()) - 1) > 1e-6:  # noqa: PLR2004
-        raise LabelError(f"the shares of the splits must add up to 1, got {dict(shares)}")
+        raise LabelError(
+            f"the shares of the splits must be 0 or more and add up to 1, got {dict(shares)}"
+        )
     position = hash_share(f"{seed} {key}")
     reached = 0.0
     for name, share in shares.items():

@@ -219,7 +219,10 @@ def test_chips(run: Callable[..., Any], work: Path) -> None:
     assert divided.exit_code == 0, divided.stderr
     assert "nearest test and train" in divided.stdout
     for case, said in (
-        (["--divide-by", "ground"], "block_m"),
+        (["--divide-by", "ground"], "--divide-by ground: state --block-m and --guard-m, metres"),
+        (["--divide-by", "ground", "--block-m", 5], "--divide-by ground: state --guard-m, metres"),
+        (["--divide-by", "file", "--block-m", 5], "--block-m: no effect with --divide-by file"),
+        (["--divide-by", "file", "--shares", -1, 1, 1], "must be 0 or more and add up to 1"),
         (["--overlap", 512], "overlap_px"),
         (["--only", "none.txt"], "none.txt"),
         (["--block-m", 5, "--seed", 3], "--block-m, --seed: for --divide-by"),

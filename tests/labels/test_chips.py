@@ -421,3 +421,14 @@ def test_coco_files_of_others_stay(
     cut_chips([labelled], out, options=ChipOptions(chip_px=48), overwrite=True)
     assert json.loads((out / "own.json").read_text()) == content
     assert (out / "chips" / "own.tif").exists()
+
+
+@pytest.mark.parametrize("split", ["../x", "train/a", "train\\a", "/x", ".", "what?"])
+def test_a_split_whose_name_is_no_file_is_refused(
+    tmp_path: Path, labelled: LabelledRaster, split: str
+) -> None:
+    """Its COCO file would lie elsewhere, or be hidden."""
+    out = tmp_path / "out" / "here"
+    with pytest.raises(LabelError, match="expected a split whose name can be that of a COCO file"):
+        cut_chips([replace(labelled, split=split)], out, options=ChipOptions(chip_px=32))
+    assert not (tmp_path / "out").exists()
