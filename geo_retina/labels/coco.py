@@ -14,8 +14,10 @@ from geo_retina.labels.files import refuse_other_size
 from geo_retina.labels.image_paths import locate_images, refuse_same_image
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.space import boxes as box_arrays
+from geo_retina.wording import listed
 
 _ANNOTATIONS, _IMAGES = "annotations", "images"
+_BOX_NUMBERS = 4
 _INSTANCES = "instances_"
 """How the files in `annotations` are called, before the name of the split."""
 
@@ -58,7 +60,7 @@ def read_coco(
             names = (categories[key] for key in sorted(categories))
             class_names = list(dict.fromkeys(names))  # two categories of one name are one class
         images = _by_id(content, "images", "file_name", path)
-        of_image = _by_image(content.get("annotations", []), images, source)
+        of_image = _by_image(content.get("annotations", []), images, categories, source)
         folder = image_folder or _folder_of_images(source, images.values())
         paths = locate_images(images.values(), folder, source=path)
         refuse_same_image(
@@ -147,12 +149,15 @@ def _size(row: Mapping[str, Any]) -> tuple[int, int]:
 
 
 def _by_image(
-    rows: Iterable[Mapping[str, Any]], images: Mapping[Any, str], source: Path
+    rows: Iterable[Mapping[str, Any]],
+    images: Mapping[Any, str],
+    categories: Mapping[Any, str],
+    source: Path,
 ) -> defaultdict[Any, list[Mapping[str, Any]]]:
     of_image: defaultdict[Any, list[Mapping[str, Any]]] = defaultdict(list)
     for row in rows:
-        if row["image_id"] not in images:
-            raise LabelError(f"{source}: an object names image {row['image_id']}, which is unknown")
+        _refuse_unknown(row, "image_id", images, "images", source=source)
+        _refuse_unknown(row, "category_id", categories, "categories", source=source)
         of_image[row["image_id"]].append(row)
     return of_image
 
@@ -163,7 +168,7 @@ def _labels(
     class_names: Sequence[str],
     source: Path,
 ) -> Labels:
-    boxes = np.array([_xywh(row) for row in rows], dtype=np.float64).reshape(-1, 4)
+    boxes = np.array([_xywh(row, source) for row in rows], dtype=np.float64).reshape(-1, 4)
     boxes[:, 2:] += boxes[:, :2]
     boxes = box_arrays.around_turned(boxes, np.array([_degrees(row) for row in rows]))
     names = [categories[row["category_id"]] for row in rows]
@@ -179,11 +184,33 @@ def _labels(
     )
 
 
-def _xywh(row: Mapping[str, Any]) -> list[float]:
+def _refuse_unknown(
+    row: Mapping[str, Any], key: str, known: Mapping[Any, str], table: str, *, source: Path
+) -> None:
+    """Complain about an object of an image or a category that is not in the file."""
+    if row[key] not in known:
+        raise LabelError(
+            f"{source}: expected for the {key} of an object one of the ids of {table} "
+            f"({listed(map(repr, known)) or 'none'}), got {row[key]!r}; correct one of them (a "
+            "number is not the same as its text)"
+        )
+
+
+def _xywh(row: Mapping[str, Any], source: Path) -> list[float]:
     """Box of an annotation as x, y, width, height; enclosing its polygons where it has no box."""
-    if "bbox" in row:
-        return [float(value) for value in row["bbox"]]
-    points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in row["segmentation"]])
+    box, outline = row.get("bbox"), row.get("segmentation")
+    if box:
+        values = [float(value) for value in box]
+        if len(values) != _BOX_NUMBERS:
+            raise ValueError(f"bbox {box}, which must be x, y, width, height")
+        return values
+    if not isinstance(outline, list) or not outline:
+        raise LabelError(
+            f"{source}: expected a bbox or polygons of each object, got neither of that with id "
+            f"{row.get('id')}{' (but a mask in RLE)' if outline else ''}; add its bbox, or remove "
+            "it"
+        )
+    points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in outline])
     low, high = points.min(axis=0), points.max(axis=0)
     return [*low.tolist(), *(high - low).tolist()]
 

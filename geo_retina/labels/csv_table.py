@@ -50,6 +50,8 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
             skipinitialspace=True,
             dtype=dict.fromkeys(texts, "str"),
         )
+    except UnicodeDecodeError as error:
+        raise LabelError(f"{csv}: expected a CSV file in UTF-8: {error}; save it so") from error
     except (OSError, ValueError, pd.errors.ParserError) as error:
         raise LabelError(f"{csv}: expected a CSV file with a header row: {error}") from error
     if GEOMETRY in table and not set(BOX) & set(table.columns):
@@ -71,7 +73,11 @@ def read_table(csv: Path, *, class_column: str | None = None) -> "pd.DataFrame":
     refuse_row(csv, table[IMAGE].isna(), "no image_path")
     classes = LABEL if class_column is None else class_column
     if classes in table:
-        refuse_row(csv, table[classes].isna() & ~empty.any(axis=1), f"a box without {classes}")
+        refuse_row(
+            csv,
+            table[classes].isna() & ~empty.any(axis=1),
+            f"a box without {classes} (words such as NA, None, null and nan stand for none)",
+        )
     return table
 
 

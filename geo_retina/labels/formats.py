@@ -227,6 +227,12 @@ def _json_format(file: Path) -> str:
         return COCO
     if isinstance(content, dict) and content.get("type") == "FeatureCollection":
         return "xview" if "bounds_imcoords" in _first_properties(content, file) else VECTOR
+    if isinstance(content, list):
+        raise LabelError(
+            f"{file}: expected COCO with images, annotations and categories, got a list, as of "
+            "COCO results: make it the annotations of a file with the images and categories of "
+            "the labels"
+        )
     raise LabelError(f"{file}: neither COCO (no images) nor GeoJSON (no FeatureCollection)")
 
 

@@ -68,6 +68,7 @@ def test_class_names_fix_the_ids(tmp_path: Path) -> None:
         ("a.tif,1,1,,2,Tree", "line 3: a box with empty coordinates"),
         ("a.tif,1,1,x,2,Tree", "line 3: no number in the column xmax"),
         ("a.tif,1,1,2,2,", "line 3: a box without label"),
+        ("a.tif,1,1,2,2,NA", "line 3: a box without label .words such as NA"),
         (",1,1,2,2,Tree", "line 3: no image_path"),
     ],
 )
@@ -265,3 +266,11 @@ def test_folders_as_windows_writes_them(
     csv.write_text("image_path,xmin,ymin,xmax,ymax,label\nsub\\a.tif,1,1,9,9,tree\n")
     (only,) = read_deepforest_csv(csv, tmp_path)
     assert Path(only.raster) == tmp_path / "sub" / "a.tif"
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "utf-16"])
+def test_another_encoding_is_named(tmp_path: Path, encoding: str) -> None:
+    file = tmp_path / "labels.csv"
+    file.write_text("image_path,xmin,ymin,xmax,ymax,label\na.tif,1,1,2,2,H\xfctte\n", encoding)
+    with pytest.raises(LabelError, match=r"expected a CSV file in UTF-8: .*; save it so"):
+        read_deepforest_csv(file)

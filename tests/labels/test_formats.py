@@ -226,7 +226,7 @@ def test_coco_says_what_is_wrong(tmp_path: Path) -> None:
     broken = coco_dict()
     broken["annotations"][0]["image_id"] = 99
     path.write_text(json.dumps(broken))
-    with pytest.raises(LabelError, match="image 99, which is unknown"):
+    with pytest.raises(LabelError, match=r"image_id .* ids of images \(7, 3\), got 99"):
         read_coco(path)
     del broken["images"]
     path.write_text(json.dumps(broken))
@@ -782,3 +782,36 @@ def test_labels_of_a_picture_that_exif_turns_are_refused(
         read_labels(source)
     Image.new("RGB", shown).save(tmp_path / "a.jpg", exif=upright)
     assert len(read_labels(source)[0].labels) == 1
+
+
+@pytest.mark.parametrize(
+    ("annotation", "message"),
+    [
+        ({"category_id": "3"}, r"ids of categories \(.*\), got '3'"),
+        ({"bbox": [1, 2, 3, 4, 0.5]}, "must be x, y, width, height"),
+        ({"bbox": None, "segmentation": {"counts": [1], "size": [20, 40]}}, "mask in RLE"),
+        ({"bbox": [], "segmentation": []}, "got neither of that with id 7;"),
+    ],
+)
+def test_coco_says_which_object_is_wrong(
+    tmp_path: Path, annotation: dict[str, object], message: str
+) -> None:
+    content = coco_dict()
+    content["annotations"][0] |= {"id": 7} | annotation
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    with pytest.raises(LabelError, match=message):
+        read_coco(tmp_path / "labels.json")
+
+
+@pytest.mark.parametrize("bbox", [None, []])
+def test_an_empty_coco_box_is_that_around_its_polygons(tmp_path: Path, bbox: object) -> None:
+    content = coco_dict()
+    content["annotations"][0] |= {"bbox": bbox, "segmentation": [[1, 2, 9, 2, 9, 8]]}
+    (tmp_path / "labels.json").write_text(json.dumps(content))
+    assert read_coco(tmp_path / "labels.json")[1].labels.boxes[0].tolist() == [1, 2, 9, 8]
+
+
+def test_a_list_of_coco_results_is_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "results.json").write_text('[{"image_id": 1, "bbox": [1, 2, 3, 4]}]')
+    with pytest.raises(LabelError, match=r"a list, as of COCO results: .* of the labels"):
+        format_of(str(tmp_path / "results.json"))
