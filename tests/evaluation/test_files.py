@@ -334,3 +334,33 @@ def test_a_raster_is_found_by_its_path_first_and_by_its_name_where_that_is_clear
         raster_of(["here/a.tif", "there/a.tif"], labelled)
     with pytest.raises(LabelError, match=r"the labels name .*images/a\.tif more than once"):
         raster_of([], ["images/a.tif", "images/./a.tif"])
+
+
+GRID_OF_BOXES = np.stack(np.meshgrid([2, 12, 22, 32], [1, 11, 21]), axis=-1).reshape(-1, 2)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "message"),
+    [
+        (np.hstack([GRID_OF_BOXES, np.full_like(GRID_OF_BOXES, 4)]), "like x, y, width, height"),
+        (np.hstack([GRID_OF_BOXES, GRID_OF_BOXES + 4]) / 40, "look like shares of the image"),
+        (
+            np.hstack([GRID_OF_BOXES, GRID_OF_BOXES + 4]) + [30, 0] * 2,
+            "left out 9 of 12 detections",
+        ),
+        (np.hstack([GRID_OF_BOXES, GRID_OF_BOXES + 4]), None),
+    ],
+    ids=["sizes", "shares", "outside", "as expected"],
+)
+def test_detections_in_other_units_are_told(
+    folder: Path, caplog: pytest.LogCaptureFixture, boxes: np.ndarray, message: str | None
+) -> None:
+    """They had been measured without a word, or left out."""
+    rows = [f"a.tif,{','.join(map(str, box))},tree,0.5" for box in boxes.tolist()]
+    text = "\n".join(["image_path,xmin,ymin,xmax,ymax,label,score", *rows, "b.tif,,,,,,"])
+    (folder / "found.csv").write_text(text)
+    read_pairs(compared(folder, "found.csv"))
+    if message is None:
+        assert not caplog.messages
+    else:
+        assert message in caplog.text
