@@ -1,6 +1,7 @@
 """The raster files that labels belong to: where they lie and what grid they have."""
 
 import glob
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
@@ -16,17 +17,19 @@ RASTER_SUFFIXES = (".tif", ".tiff", ".vrt", ".png", ".jpg", ".jpeg", ".jp2", ".w
 """Endings under which an image is looked for when labels name it without one."""
 
 
-def find_image(folder: str | PathLike[str], stem: str) -> str:
-    """Path of the image called `stem` in `folder`, whatever its ending.
+def find_images(folder: str | PathLike[str], stems: Iterable[str]) -> list[str]:
+    """Paths of the images called `stems` in `folder`, whatever their endings.
 
     Raises:
-        LabelError: There is none, or several.
+        LabelError: Of one there is none, or several.
     """
-    found = [
-        path
-        for path in sorted(Path(folder).glob(f"{glob.escape(stem)}.*"))
-        if path.suffix.lower() in RASTER_SUFFIXES and path.stem == stem
-    ]
+    files = defaultdict[str, list[Path]](list)
+    for file in sorted(filter(is_image, Path(folder).glob("*"))):
+        files[file.stem].append(file)
+    return [_only_image(folder, stem, files[stem]) for stem in stems]
+
+
+def _only_image(folder: str | PathLike[str], stem: str, found: Sequence[Path]) -> str:
     if len(found) != 1:
         what = "none" if not found else ", ".join(path.name for path in found)
         raise LabelError(

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from geo_retina.errors import LabelError
-from geo_retina.labels.files import files_ending, find_image, read_grid, read_lines
+from geo_retina.labels.files import files_ending, find_images, read_grid, read_lines
 from geo_retina.labels.labels import LabelledRaster, Labels, class_ids_of
 from geo_retina.labels.yolo_sets import YoloImage, find_yolo
 from geo_retina.wording import listed
@@ -90,12 +90,13 @@ def read_dota(
     if class_names is None:
         class_names = sorted({row[1] for found in rows.values() for row in found})
     labelled = []
-    for file, found in rows.items():
+    images = find_images(image_folder, (file.stem for file in rows))
+    for image, (file, found) in zip(images, rows.items(), strict=True):
         ids, known = class_ids_of([row[1] for row in found], class_names, source=str(file))
         boxes = np.array([row[0] for row in found]).reshape(-1, 4)
         difficult = np.array([row[2] for row in found], dtype=np.bool_)
         labels = Labels.of(boxes, ids, known, ignored=difficult if difficult.any() else None)
-        labelled.append(LabelledRaster(find_image(image_folder, file.stem), labels))
+        labelled.append(LabelledRaster(image, labels))
     return labelled
 
 
