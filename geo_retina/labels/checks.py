@@ -59,20 +59,21 @@ def check_labels(labelled: Sequence[LabelledRaster]) -> LabelReport:
     for item, grid, blank in opened:
         width, height = grid.width, grid.height
         cleaned = clean_labels(item.labels, width=width, height=height)
-        frame = _frame_note(item, cleaned.changes, width=width, height=height)
+        done = cleaned.changes
+        if item.labels.fids is not None:  # placed by their ground: the rest is on a neighbour
+            done = replace(done, clipped=done.clipped + done.outside, outside=0)
+        frame = _frame_note(item, done, width=width, height=height)
         note = ", ".join(filter(None, (blank, frame)))
         in_pixels = {name: side / gsds.get(item.raster, 1.0) for name, side in medians.items()}
         suspects = suspect_boxes(item.labels, width=width, height=height, medians=in_pixels)
-        changes.append(cleaned.changes)
+        changes.append(done)
         usable.append(LabelledRaster(item.raster, cleaned.labels, item.site))
         known = replace(item, labels=cleaned.labels)
         share = labelled_share(known, width=width, height=height)
         if share is not None:
             shares[item.raster] = share
-        if replace(cleaned.changes, clipped=0) or note or suspects:
-            problems.append(
-                RasterProblems(item.raster, len(item.labels), cleaned.changes, note, suspects)
-            )
+        if replace(done, clipped=0) or note or suspects:
+            problems.append(RasterProblems(item.raster, len(item.labels), done, note, suspects))
     shifts = _shifts(usable, refuse)
     problems.sort(key=lambda item: -sum(asdict(item.changes).values()) - len(item.suspects))
     per_class = _class_counts(labelled)

@@ -270,3 +270,16 @@ def test_contact_sheet_shows_boxes(tmp_path: Path, planted: LabelledRaster) -> N
 
 def _with(item: LabelledRaster, boxes: np.ndarray) -> LabelledRaster:
     return LabelledRaster(item.raster, item.labels.with_boxes(boxes))
+
+
+def test_features_that_hardly_reach_onto_a_raster_are_no_fault(planted: LabelledRaster) -> None:
+    """They lie on its neighbour; in a file of one raster's own pixels they are a mistake."""
+    boxes = np.array([[SIDE - 1.0, 100 + 30 * k, SIDE + 19, 120 + 30 * k] for k in range(4)])
+    boxes = np.concatenate([planted.labels.boxes, boxes])
+    own = replace(planted, labels=Labels.of(boxes, np.zeros(len(boxes)), ["tank"]))
+    assert check_labels([own]).totals.outside == 4
+    assert not check_labels([own]).is_clean
+    features = replace(own, labels=replace(own.labels, fids=np.arange(len(boxes))))
+    report = check_labels([features])
+    assert report.is_clean
+    assert "to mend: nothing (4 cut at the edge, no fault)" in report.to_text()
