@@ -13,6 +13,8 @@ import pyogrio
 import pyproj
 import pytest
 from affine import Affine
+from pyproj.crs import BoundCRS
+from pyproj.crs.coordinate_operation import ToWGS84Transformation
 
 from geo_retina.detection.formats import FLATGEOBUF
 from geo_retina.detection.placement import Placement
@@ -97,6 +99,31 @@ def test_a_crs_in_feet_is_not_taken_for_the_utm_zone_in_metres(
     np.testing.assert_allclose(*places, atol=1e-9)
 
 
+def test_longitudes_from_paris_are_not_taken_for_those_from_greenwich(tmp_path: Path) -> None:
+    stated = pyproj.CRS("+proj=utm +zone=31 +datum=WGS84 +pm=paris")
+    grid = replace(GRID, crs=stated)
+    for extension in ("gpkg", "fgb"):
+        path = write(tmp_path / f"a.{extension}", some(2), grid=grid)
+        read = pyproj.CRS(pyogrio.read_info(path)["crs"])
+        point = np.array([[500_000.0, 5_400_000]])
+        places = [reproject(point, source=one, target=WGS84) for one in (read, stated)]
+        np.testing.assert_allclose(*places, atol=1e-7)
+
+
+@pytest.mark.parametrize("extension", ["gpkg", "fgb"])
+@pytest.mark.parametrize("code", ["EPSG:31467", "EPSG:4314", "EPSG:32633"])
+def test_the_datum_shift_of_a_crs_is_kept(tmp_path: Path, extension: str, code: str) -> None:
+    base, shift = pyproj.CRS(code), [500, 74, 418, 0.2, 0.05, -2.5, 6.7]
+    stated = BoundCRS(base, "EPSG:4326", ToWGS84Transformation(base.geodetic_crs, *shift))
+    place = Affine(1e-5, 0, 9, 0, -1e-5, 50) if base.is_geographic else GRID.transform
+    grid = Grid(1000, 800, place, stated)
+    path = write(tmp_path / f"a.{extension}", some(2), grid=grid)
+    read = pyproj.CRS(pyogrio.read_info(path)["crs"])
+    point = grid.pixel_to_world(np.array([[500.0, 400]]))
+    places = [reproject(point, source=one, target=WGS84) for one in (read, stated)]
+    np.testing.assert_allclose(*places, atol=1e-7)
+
+
 class TestGeoParquet:
     def geo(self, path: Path) -> dict[str, Any]:
         read: dict[str, Any] = json.loads(pq.read_metadata(path).metadata[b"geo"])
@@ -156,8 +183,14 @@ class TestShapefile:
         ("crs", "said"),
         [
             ("+proj=tmerc +lon_0=15 +x_0=500000 +ellps=bessel +towgs84=565,50,465", "m off its"),
+            (
+                "EPSG:9311",
+                "m off its place.* the projection of",
+            ),  # on a sphere
+            ("EPSG:8044", "m off its place.* the projection of"),  # its x counts to the south
             ("+proj=ob_tran +o_proj=longlat +o_lat_p=30 +o_lon_p=0 +lon_0=10", "no words"),
             ("EPSG:5225", "no words"),
+            ("+proj=isea", "no words"),
         ],
     )
     def test_a_crs_that_a_prj_cannot_hold_is_refused(

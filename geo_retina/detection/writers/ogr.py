@@ -13,7 +13,7 @@ import warnings
 from dataclasses import dataclass, field
 from importlib import import_module
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyproj
@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 _PLAIN_NAME = "output"
 _NO_CODE = {"authority": "NONE", "code": 100_000}
+_OWN_SHIFT = " with its own datum shift"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,12 +45,29 @@ class Driver:
     """Layer creation options."""
     most_rows_indexed: int | None = None
     """Above this many rows the layer is written without a spatial index; None = no such limit."""
+    holds_shifts: bool = True
+    """Whether the format has words for the datum shift that a CRS brings along (`TOWGS84`)."""
+
+    def wkt(self, crs: pyproj.CRS) -> str:
+        """Text of a CRS that GDAL keeps as it is.
+
+        A projected one without a code it would take for the UTM zone of the same numbers, whatever
+        the unit (feet) and the axes. Any code keeps it from that: this is the one that GDAL itself
+        writes into a GeoPackage for a CRS that has none. Of one that brings its own datum shift it
+        would keep the code alone or, where it knows the datum by name, leave the shift out.
+        """
+        described = crs.to_json_dict()
+        if crs.is_bound and self.holds_shifts:
+            _make_unknown(described["source_crs"])
+        elif crs.is_projected and not crs.is_bound and "id" not in described and not _has_code(crs):
+            described["id"] = _NO_CODE
+        return str(pyproj.CRS.from_json_dict(described).to_wkt())
 
 
 GEOPACKAGE = Driver("GPKG")
 # GDAL sorts the packed R-tree in memory, 250 bytes a row: it must not follow the number of rows
 FLATGEOBUF = Driver("FlatGeobuf", most_rows_indexed=1_000_000)
-SHAPEFILE = Driver("ESRI Shapefile", layer_options={"ENCODING": "UTF-8"})
+SHAPEFILE = Driver("ESRI Shapefile", layer_options={"ENCODING": "UTF-8"}, holds_shifts=False)
 
 
 class OgrSink:
@@ -109,7 +127,7 @@ class OgrSink:
                     driver=self._driver.name,
                     geometry_name=GEOMETRY_COLUMN,
                     geometry_type=self._layer.geometry.capitalize(),
-                    crs=None if crs is None else _wkt(crs),
+                    crs=None if crs is None else self._driver.wkt(crs),
                     layer_metadata=_as_text(self._layer.metadata),
                     layer_options=self._layer_options(),
                 )
@@ -123,17 +141,19 @@ class OgrSink:
         return dict(self._driver.layer_options)
 
 
-def _wkt(crs: pyproj.CRS) -> str:
-    """Text of a CRS that GDAL keeps as it is.
+def _has_code(crs: pyproj.CRS) -> bool:
+    """Whether EPSG knows a CRS: PROJ finds codes for some that do not count from Greenwich."""
+    meridian = crs.prime_meridian
+    return crs.to_epsg() is not None and (meridian is None or meridian.longitude == 0)
 
-    A projected one without a code it would take for the UTM zone of the same numbers, whatever the
-    unit (feet) and the axes. Any code keeps it from that: this is the one that GDAL itself writes
-    into a GeoPackage for a CRS that has none.
-    """
-    described = crs.to_json_dict()
-    if crs.is_projected and not crs.is_bound and "id" not in described and crs.to_epsg() is None:
-        described["id"] = _NO_CODE
-    return str(pyproj.CRS.from_json_dict(described).to_wkt())
+
+def _make_unknown(crs: dict[str, Any]) -> None:
+    """Take from a CRS, as PROJJSON, what its datum could be recognised by."""
+    base = crs.get("base_crs", crs)
+    crs.pop("id", None)
+    for part in (base, base.get("datum", {})):
+        part.pop("id", None)
+        part["name"] = f"{part.get('name', 'unknown')}{_OWN_SHIFT}"
 
 
 def _as_text(metadata: Mapping[str, object]) -> dict[str, str]:
