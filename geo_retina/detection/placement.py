@@ -29,6 +29,8 @@ class Placement:
     """Maps pixels to the world."""
     crs: pyproj.CRS | None
     """CRS of the output; None only where `grid` has none."""
+    closes_poles: bool = False
+    """Whether outlines round a pole are closed over it later, as only GeoJSON is."""
 
     def __post_init__(self) -> None:
         if (self.crs is None) != (self.grid.crs is None):
@@ -52,11 +54,15 @@ class Placement:
         of jumping to the other side of the world, and so it does in Web Mercator and the like.
 
         Raises:
-            GeoreferenceError: A box lies where the output's CRS is not defined, or is cut.
+            GeoreferenceError: A box lies where the output's CRS is not defined, or is cut, or
+                round a pole that it has no place for.
         """
         placed = self._place(self.grid.box_corners(boxes))
-        if self.crs is not None and antimeridian.turn_of(self.crs) is None:
+        turn = None if self.crs is None else antimeridian.turn_of(self.crs)
+        if self.crs is not None and turn is None:
             self._refuse_torn(placed, self.centres(boxes))
+        if turn is not None and self.grid.crs != self.crs and not self.closes_poles:
+            self._refuse_open(placed, turn)
         return counter_clockwise(placed)
 
     def centres(self, boxes: NDArray[np.floating]) -> NDArray[np.float64]:
@@ -90,6 +96,15 @@ class Placement:
             )
         turn = antimeridian.turn_of(self.crs)
         return placed if turn is None else antimeridian.joined(placed, turn)
+
+    def _refuse_open(self, corners: NDArray[np.float64], turn: float) -> None:
+        """Raise for a box round a pole: its corners, (N, 4, 2), go round the world once."""
+        round_pole = np.abs(corners[:, 3, 0] - corners[:, 0, 0]) > turn / 2
+        if round_pole.any() and self.crs is not None:
+            raise GeoreferenceError(
+                f"{int(round_pole.sum())} of the boxes have a pole inside, which four corners in "
+                f"{self.crs.name} cannot enclose; keep the raster's CRS, or write .geojson"
+            )
 
     def _refuse_torn(self, corners: NDArray[np.float64], centres: NDArray[np.float64]) -> None:
         """Raise for a box whose corners the output's CRS puts on opposite sides of the world.

@@ -217,4 +217,6 @@ def _placement(path: Path, kind: Format, *, grid: Grid, crs: pyproj.CRS | None) 
             f"the raster has no CRS, so {path.name} cannot be written in {crs.name}; assign the "
             "raster its CRS first (gdal_edit.py -a_srs)"
         )
-    return Placement(grid, WGS84 if kind.fixed_frame else crs or grid.crs)
+    if kind.fixed_frame:
+        return Placement(grid, WGS84, closes_poles=True)
+    return Placement(grid, crs or grid.crs)

@@ -101,6 +101,19 @@ def test_a_box_that_the_crs_tears_apart_is_refused(code: str) -> None:
         placement.corners(np.array([[20.0, 20, 40, 40], [120, 100, 150, 120]]))
 
 
+@pytest.mark.parametrize("code", ["EPSG:4326", "EPSG:3857", "EPSG:4087"])
+def test_a_box_round_a_pole_that_four_corners_cannot_enclose_is_refused(code: str) -> None:
+    polar = Grid(100, 100, Affine(10, 0, -500, 0, -10, 500), pyproj.CRS.from_epsg(3413))
+    target = pyproj.CRS(code)
+    beside, around = np.array([[10.0, 10, 20, 20]]), np.array([[40.0, 40, 61, 62]])
+    assert Placement(polar, target).corners(beside).shape == (1, 4, 2)
+    assert Placement(polar, target).centres(around).shape == (1, 2)
+    assert Placement(polar, polar.crs).corners(around).shape == (1, 4, 2)
+    assert Placement(polar, target, closes_poles=True).corners(around).shape == (1, 4, 2)
+    with pytest.raises(GeoreferenceError, match=r"1 of the boxes have a pole inside.*\.geojson"):
+        Placement(polar, target).corners(np.vstack([beside, around]))
+
+
 def test_a_missing_crs_on_one_side_is_refused() -> None:
     grid = Grid(10, 10, Affine.identity(), None)
     with pytest.raises(GeoreferenceError, match="cannot place a raster with CRS none"):
