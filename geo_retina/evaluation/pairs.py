@@ -13,13 +13,8 @@ from numpy.typing import NDArray
 from shapely.geometry import MultiPolygon, Polygon
 
 from geo_retina.errors import GeoreferenceError, LabelError
-from geo_retina.labels.cleaning import (
-    Changes,
-    clean_labels,
-    look_like_sizes,
-    mostly_outside,
-    ordered_corners,
-)
+from geo_retina.evaluation.frame import warn_of_other_frame
+from geo_retina.labels.cleaning import Changes, clean_labels, mostly_outside, ordered_corners
 from geo_retina.labels.image_paths import same_file_key
 from geo_retina.labels.labels import LabelledRaster, Labels
 from geo_retina.space import boxes as box_arrays
@@ -30,8 +25,6 @@ from geo_retina.wording import counted, listed
 _log = logging.getLogger(__name__)
 
 _M2_PER_HA = 10_000.0
-_LEAST_OUTSIDE, _MANY_OUTSIDE = 3, 0.2
-"""So many detections, and this share, lie off their rasters by mistake, not at the edges."""
 ONE_CLASS_HINT = "or count all labels and all detections as one class: --class-agnostic"
 """What to do about classes that do not fit each other."""
 
@@ -198,42 +191,12 @@ def pair_up(
         )
         for number, item in enumerate(labelled)
     ]
-    stated = [(entries[number].labels.boxes, pair) for number, pair in enumerate(pairs)
-              if number in entries]  # fmt: skip
-    _tell_of_frame([(boxes, pair.grid) for boxes, pair in stated if pair.grid is not None])
-    return pairs
-
-
-def _tell_of_frame(found: Sequence[tuple[NDArray[np.float64], Grid]]) -> None:
-    """Warn of detections that were made for other rasters, or in other units.
-
-    Args:
-        found: Boxes (N, 4) as they stand in the file, and the grid of their raster.
-    """
-    boxes = np.concatenate([np.zeros((0, 4)), *(own for own, _ in found)])
-    if not len(boxes):
-        return
-    extents = np.concatenate([np.tile([grid.width, grid.height], (len(own), 1))
-                              for own, grid in found])  # fmt: skip
-    outside = sum(
-        int(mostly_outside(ordered_corners(own), width=grid.width, height=grid.height).sum())
-        for own, grid in found
+    warn_of_other_frame(
+        (entries[number].labels.boxes, pair.grid)
+        for number, pair in enumerate(pairs)
+        if number in entries and pair.grid is not None
     )
-    if look_like_sizes(boxes, extents):
-        _log.warning(
-            "the detections look like x, y, width, height, and are read as two corners: write "
-            "xmax = xmin + width, ymax = ymin + height"
-        )
-    elif 0 < boxes.max() <= 1:
-        _log.warning(
-            "no coordinate of the detections is over 1: they look like shares of the image, and "
-            "are read as pixels: multiply them by its width and height"
-        )
-    elif outside >= max(_LEAST_OUTSIDE, _MANY_OUTSIDE * len(boxes)):
-        _log.warning(
-            "left out %d of %s, which lie off their rasters: were they made for others, are x and "
-            "y exchanged?", outside, counted(len(boxes), "detection"),
-        )  # fmt: skip
+    return pairs
 
 
 def raster_of(found: Sequence[str], labelled: Sequence[str]) -> list[int | None]:
